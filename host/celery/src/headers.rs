@@ -1,0 +1,65 @@
+//! Whose a message header is: Celery's, the broker's, or the producer's own.
+
+use serde_json::{Map, Value};
+
+/// Headers that Celery's task protocol 2 and kombu define.
+const CELERY: [&str; 20] = [
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "compression",
+];
+
+/// Header added to a message in quarantine: why it is there.
+pub(crate) const REASON: &str = "x-petiole-reason";
+/// Header added to a message in quarantine: the queue that it was consumed from.
+pub(crate) const QUEUE: &str = "x-petiole-queue";
+
+pub(crate) fn is_celerys(name: &str) -> bool {
+    CELERY.contains(&name)
+}
+
+/// Headers that tell of one message's way through the broker, or that direct it. On a copy they would
+/// be wrong: RabbitMQ drops a message whose `x-death` makes a cycle, and sends one with `CC` to each
+/// queue named there again.
+pub(crate) fn is_brokers(name: &str) -> bool {
+    matches!(
+        name,
+        "x-death" | "x-delivery-count" | "x-acquired-count" | "CC" | "BCC" | REASON | QUEUE
+    ) || name.starts_with("x-first-death-")
+        || name.starts_with("x-last-death-")
+}
+
+/// The headers that a copy of the message takes along.
+pub(crate) fn without_brokers(headers: &Map<String, Value>) -> Map<String, Value> {
+    select(headers, |name| !is_brokers(name))
+}
+
+/// The headers that the producer added.
+pub(crate) fn own(headers: &Map<String, Value>) -> Map<String, Value> {
+    select(headers, |name| !is_brokers(name) && !is_celerys(name))
+}
+
+fn select(headers: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Map<String, Value> {
+    headers
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,38 @@
+//! Celery's messages, signatures, outcomes and the plan. Pure: no I/O, no clock, no WebAssembly.
+//!
+//! The way of a task through this crate: [`decode`](Request::decode) turns a [`Message`] into a
+//! [`Request`] or a [`Refusal`]; the worker runs the request and gets an [`Outcome`];
+//! [`plan`](plan::plan) says what follows from it. Sources: Celery's
+//! [message protocol](https://docs.celeryq.dev/en/stable/internals/protocol.html) page and the
+//! behaviour of Celery 5 itself, recorded by the tests.
+
+mod canvas;
+mod compose;
+mod decode;
+mod embed;
+mod exception;
+mod headers;
+mod id;
+mod message;
+mod meta;
+mod options;
+mod outcome;
+pub mod plan;
+mod python;
+mod refusal;
+mod request;
+mod routes;
+mod signature;
+mod time;
+
+pub use compose::{Origin, compose};
+pub use decode::Undecodable;
+pub use exception::Exception;
+pub use id::{ChildKind, child_id};
+pub use message::{Destination, Message, Properties, Publication};
+pub use meta::{Extended, State, TaskMeta};
+pub use outcome::{Outcome, RetryAt};
+pub use refusal::Refusal;
+pub use request::{Embed, Request, TimeLimits};
+pub use routes::{RouteError, Routes};
+pub use signature::{Signature, SignatureError};

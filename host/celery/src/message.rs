@@ -1,0 +1,94 @@
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::headers;
+
+/// A message as a broker carries it, the same for RabbitMQ and the embedded broker.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Message {
+    /// AMQP basic properties other than the headers (AMQP 0-9-1 section 1.8.1).
+    pub properties: Properties,
+    /// AMQP application headers, in which protocol v2 carries the task's metadata.
+    pub headers: Map<String, Value>,
+    /// The body, still encoded as `properties.content_type` and `content_encoding` say.
+    pub body: Vec<u8>,
+}
+
+/// The AMQP basic properties that Celery uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// `application/json` for everything that Petiole sends.
+    pub content_type: Option<String>,
+    /// `utf-8`, `binary` or `base64`.
+    pub content_encoding: Option<String>,
+    /// Kept on the broker's disk: delivery mode 2.
+    pub persistent: bool,
+    /// 0 to 255, higher first; only queues declared with `x-max-priority` respect it.
+    pub priority: Option<u8>,
+    /// The task id.
+    pub correlation_id: Option<String>,
+    /// The queue that an `rpc://` client reads its results from.
+    pub reply_to: Option<String>,
+    /// Milliseconds, as a decimal string, after which the broker may drop the message.
+    pub expiration: Option<String>,
+    /// Identifies the message; Celery leaves it out.
+    pub message_id: Option<String>,
+}
+
+/// Where a message is published to (AMQP 0-9-1 `basic.publish`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// Empty for the default exchange, which routes to the queue named by the routing key.
+    pub exchange: String,
+    /// The queue's name on the default exchange.
+    pub routing_key: String,
+}
+
+impl Destination {
+    /// The queue of this name, by the default exchange.
+    pub fn queue(name: impl Into<String>) -> Self {
+        Self {
+            exchange: String::new(),
+            routing_key: name.into(),
+        }
+    }
+}
+
+impl Message {
+    /// The same message on its way to the quarantine queue, with the reason why it is kept there and where
+    /// it was to go, or came from.
+    pub(crate) fn kept(mut self, quarantine: &str, reason: &str, queue: &str) -> Publication {
+        self.properties.persistent = true;
+        self.headers.insert(headers::REASON.into(), reason.into());
+        self.headers.insert(headers::QUEUE.into(), queue.into());
+        Publication {
+            destination: Destination::queue(quarantine),
+            message: self,
+            mandatory: true,
+            not_before: None,
+        }
+    }
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    /// The message's exchange and routing key.
+    pub destination: Destination,
+    /// What is sent.
+    pub message: Message,
+    /// Whether a message that reaches no queue is a fault. False only for replies, whose reader
+    /// may have gone.
+    pub mandatory: bool,
+    /// The broker holds the message back until then; at once where this is past or none.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Publication {
+    /// The same message on its way to the quarantine queue, as one that can't be sent where it was to go.
+    pub fn kept(&self, quarantine: &str, reason: &str) -> Self {
+        self.message
+            .clone()
+            .kept(quarantine, reason, &self.destination.routing_key)
+    }
+}

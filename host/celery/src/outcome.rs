@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::Exception;
+
+/// What became of a task that was run. A guest that fails is an outcome, never an `Err`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The task returned.
+    Success(Value),
+    /// The task returned `err`, trapped, or hit a limit.
+    Failure {
+        /// What Python raises from `get()`.
+        exception: Exception,
+        /// The guest's stack, where there is one.
+        traceback: Option<String>,
+    },
+    /// The task asks to be run again (Celery's `Task.retry`).
+    Retry {
+        /// Why; becomes the failure when no retries are left.
+        exception: Exception,
+        /// When to run again.
+        at: RetryAt,
+        /// Overrides the policy's number of retries.
+        max_retries: Option<u32>,
+    },
+    /// The task rejects its message (Celery's `Reject`).
+    Reject {
+        /// Back to its queue; otherwise dead-lettered.
+        requeue: bool,
+        /// The reason the task gave.
+        reason: String,
+    },
+    /// The task wants no result stored (Celery's `Ignore`).
+    Ignore,
+}
+
+/// When a retry runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryAt {
+    /// After the policy's default delay.
+    Default,
+    /// So long from now.
+    Countdown(Duration),
+    /// At that time.
+    Eta(Timestamp),
+}

@@ -1,0 +1,74 @@
+use serde_json::Value;
+
+use super::results::Results;
+use super::{Context, Plan, Settle, republish, sending};
+use crate::{Exception, Refusal, Signature, State};
+
+/// A task that failed: its result, that of the rest of its chain, and its errbacks.
+pub(super) fn fail(
+    at: &Context<'_>,
+    exception: &Exception,
+    traceback: Option<String>,
+    settle: Settle,
+) -> Plan {
+    let (sending, refusal) = sending::after_failure(at);
+    let mut publications = sending.publications;
+    if let Some(refusal) = refusal {
+        publications.push(republish::keep(
+            &at.request.message,
+            &refusal,
+            at.source,
+            at.policy,
+        ));
+    }
+    failed(at, exception, traceback).into_plan(publications, settle)
+}
+
+/// A task that is not run: it fails, and its message is kept.
+pub(super) fn fail_and_keep(at: &Context<'_>, refusal: &Refusal) -> Plan {
+    let (sending, _) = sending::after_failure(at);
+    let mut publications = sending.publications;
+    publications.push(republish::keep(
+        &at.request.message,
+        refusal,
+        at.source,
+        at.policy,
+    ));
+    failed(at, &refusal.exception(), None).into_plan(publications, Settle::Ack)
+}
+
+/// Celery stores the failure for each task that comes later in the chain as well, so that whoever
+/// waits for the last one hears. Their errbacks are not called: a chain's own are on each of its tasks.
+fn failed<'a>(at: &Context<'a>, exception: &Exception, traceback: Option<String>) -> Results<'a> {
+    let mut results = Results::new(at.policy, at.now);
+    results.add(
+        at,
+        State::Failure,
+        exception.to_json(),
+        traceback.clone(),
+        Vec::new(),
+    );
+    if !at.request.ignore_result {
+        for step in steps(&at.request.embed.chain) {
+            results.add_step(&step, exception, traceback.as_deref());
+        }
+    }
+    results
+}
+
+/// The rest of a chain, and of each chord in it the body, whose result stands for the chord's.
+fn steps(chain: &[Signature]) -> Vec<Signature> {
+    let mut steps: Vec<Signature> = chain.to_vec();
+    let mut index = 0;
+    while let Some(step) = steps.get(index) {
+        let body = match step.subtask_type.as_deref() {
+            Some("chord") => step.kwargs.get("body").filter(|body| !body.is_null()),
+            _ => None,
+        };
+        if let Some(Ok(body)) = body.map(|body: &Value| Signature::from_json(body)) {
+            steps.push(body);
+        }
+        index += 1;
+    }
+    steps
+}

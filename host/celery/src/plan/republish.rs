@@ -1,0 +1,72 @@
+//! Messages that are sent again.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::results::Results;
+use super::{Context, Plan, Policy, Settle, Source};
+use crate::{
+    Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, time,
+};
+
+/// The same message with one retry more, to the queue it came from: a delayed message can't go by an
+/// exchange of its own.
+pub(super) fn retry(at: &Context<'_>, exception: &Exception, when: RetryAt) -> Plan {
+    let countdown = |delay| SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
+    let eta = match when {
+        RetryAt::Default => time::after(at.now, countdown(at.policy.default_retry_delay)),
+        RetryAt::Countdown(delay) => time::after(at.now, countdown(delay)),
+        RetryAt::Eta(eta) => eta,
+    };
+    let not_before = Some(eta).filter(|eta| *eta > at.now);
+    let mut message = copy(&at.request.message);
+    message.headers.insert(
+        "retries".into(),
+        at.request.retries.saturating_add(1).into(),
+    );
+    message
+        .headers
+        .insert("eta".into(), not_before.map(time::to_iso).into());
+    let destination = Destination {
+        exchange: at.source.exchange.clone(),
+        routing_key: at.source.routing_key.clone(),
+    };
+    let publication = Publication {
+        destination,
+        message,
+        mandatory: true,
+        not_before,
+    };
+
+    let mut results = Results::new(at.policy, at.now);
+    results.add(at, State::Retry, exception.to_json(), None, Vec::new());
+    results.into_plan(vec![publication], Settle::Ack)
+}
+
+/// The same message, to where it came from.
+pub(super) fn postpone(request: &Request, until: Timestamp, source: &Source) -> Publication {
+    Publication {
+        destination: Destination::queue(&source.queue),
+        message: copy(&request.message),
+        mandatory: true,
+        not_before: Some(until),
+    }
+}
+
+/// The same message with the reason why it is not processed, to where such messages are kept.
+pub(super) fn keep(
+    message: &Message,
+    refusal: &Refusal,
+    source: &Source,
+    policy: &Policy,
+) -> Publication {
+    copy(message).kept(&policy.quarantine, &refusal.to_string(), &source.queue)
+}
+
+/// A message without the marks of its way here. It loses its `expiration` too: the broker would drop
+/// it while it waits, where the header `expires` makes a worker store REVOKED.
+fn copy(message: &Message) -> Message {
+    let mut message = message.clone();
+    message.headers = headers::without_brokers(&message.headers);
+    message.properties.expiration = None;
+    message
+}

@@ -1,0 +1,204 @@
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{Context, Plan, Policy, ResultMode, Settle};
+use crate::{
+    Destination, Exception, Extended, Message, Properties, Publication, Signature, State, TaskMeta,
+    Undecodable,
+};
+
+/// The results of a plan, on their way to the backend or to whoever waits for a reply.
+pub(super) struct Results<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+    stored: Vec<TaskMeta>,
+    replies: Vec<Publication>,
+}
+
+impl<'a> Results<'a> {
+    pub(super) fn new(policy: &'a Policy, now: Timestamp) -> Self {
+        Self {
+            policy,
+            now,
+            stored: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// The request's own result, unless its sender wants none. Failures count too: Celery's
+    /// `store_errors_even_if_ignored` is off by default.
+    pub(super) fn add(
+        &mut self,
+        at: &Context<'_>,
+        status: State,
+        result: Value,
+        traceback: Option<String>,
+        children: Vec<Value>,
+    ) {
+        let request = at.request;
+        if request.ignore_result {
+            return;
+        }
+        let extended = self.policy.result_extended.then(|| Extended {
+            name: request.task.clone(),
+            args: request.args.clone(),
+            kwargs: request.kwargs.clone(),
+            worker: Some(self.policy.hostname.clone()),
+            retries: request.retries,
+            queue: Some(at.source.routing_key.clone()),
+            stamps: stamps(&request.stamped_headers, &request.stamps),
+        });
+        let meta = TaskMeta {
+            task_id: request.id.clone(),
+            date_done: self.date_done(&status),
+            status,
+            result,
+            traceback,
+            children,
+            group_id: request.group.clone(),
+            parent_id: request.parent_id.clone(),
+            extended,
+        };
+        let properties = &request.message.properties;
+        self.send(
+            meta,
+            properties.reply_to.as_deref(),
+            properties.correlation_id.as_deref(),
+        );
+    }
+
+    /// The failure of a task that comes later in the chain of the one that failed.
+    pub(super) fn add_step(
+        &mut self,
+        step: &Signature,
+        exception: &Exception,
+        traceback: Option<&str>,
+    ) {
+        let Some(id) = step.task_id() else { return };
+        let option = |name| {
+            step.options
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let extended = self.policy.result_extended.then(|| Extended {
+            name: step.task.clone(),
+            args: step.args.clone(),
+            kwargs: step.kwargs.clone(),
+            worker: None,
+            retries: 0,
+            queue: None,
+            stamps: Map::new(),
+        });
+        let meta = TaskMeta {
+            task_id: id.to_owned(),
+            status: State::Failure,
+            result: exception.to_json(),
+            traceback: traceback.map(str::to_owned),
+            children: Vec::new(),
+            date_done: Some(self.now),
+            group_id: option("group_id"),
+            parent_id: option("parent_id"),
+            extended,
+        };
+        self.send(meta, option("reply_to").as_deref(), None);
+    }
+
+    /// The failure of a message that could not be read as a whole, from the headers that could.
+    pub(super) fn add_undecodable(&mut self, undecodable: &Undecodable) {
+        let Undecodable {
+            message, refusal, ..
+        } = undecodable;
+        let Some(id) = &undecodable.id else { return };
+        if message.headers.get("ignore_result") == Some(&Value::Bool(true)) {
+            return;
+        }
+        let header = |name| {
+            message
+                .headers
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let meta = TaskMeta {
+            task_id: id.clone(),
+            status: State::Failure,
+            result: refusal.exception().to_json(),
+            traceback: None,
+            children: Vec::new(),
+            date_done: Some(self.now),
+            group_id: header("group"),
+            parent_id: header("parent_id"),
+            extended: None,
+        };
+        let properties = &message.properties;
+        self.send(
+            meta,
+            properties.reply_to.as_deref(),
+            properties.correlation_id.as_deref(),
+        );
+    }
+
+    /// Replies go last: whoever reads one may rely on the task's other messages.
+    pub(super) fn into_plan(self, mut publications: Vec<Publication>, settle: Settle) -> Plan {
+        publications.extend(self.replies);
+        Plan {
+            results: self.stored,
+            publications,
+            settle,
+        }
+    }
+
+    fn date_done(&self, status: &State) -> Option<Timestamp> {
+        match status {
+            State::Success | State::Failure | State::Revoked => Some(self.now),
+            State::Started | State::Retry | State::Rejected | State::Ignored | State::Custom(_) => {
+                None
+            }
+        }
+    }
+
+    fn send(&mut self, meta: TaskMeta, reply_to: Option<&str>, correlation_id: Option<&str>) {
+        match self.policy.results {
+            ResultMode::Stored => self.stored.push(meta),
+            ResultMode::Disabled => {}
+            ResultMode::Reply => {
+                if let Some(queue) = reply_to.filter(|queue| !queue.is_empty()) {
+                    self.replies.push(reply(&meta, queue, correlation_id));
+                }
+            }
+        }
+    }
+}
+
+/// A result as `rpc://` carries it. Not mandatory: its reader may have gone, with the queue.
+fn reply(meta: &TaskMeta, queue: &str, correlation_id: Option<&str>) -> Publication {
+    let correlation_id = correlation_id
+        .filter(|id| !id.is_empty())
+        .unwrap_or(&meta.task_id);
+    let properties = Properties {
+        content_type: Some("application/json".into()),
+        content_encoding: Some("utf-8".into()),
+        persistent: false,
+        correlation_id: Some(correlation_id.to_owned()),
+        ..Properties::default()
+    };
+    Publication {
+        destination: Destination::queue(queue),
+        message: Message {
+            properties,
+            headers: Map::new(),
+            body: meta.to_json().to_string().into_bytes(),
+        },
+        mandatory: false,
+        not_before: None,
+    }
+}
+
+/// Only stamps that `stamped_headers` names count.
+fn stamps(names: &[String], stamps: &Map<String, Value>) -> Map<String, Value> {
+    names
+        .iter()
+        .filter_map(|name| stamps.get(name).map(|stamp| (name.clone(), stamp.clone())))
+        .collect()
+}

@@ -1,0 +1,127 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod failure;
+mod properties;
+mod refusals;
+mod results;
+mod retries;
+mod success;
+
+use serde_json::json;
+
+use super::*;
+use crate::{ChildKind, Destination, Message, Origin, RetryAt, child_id, compose};
+
+const ID: &str = "5d2ab1a0-0000-4000-8000-000000000001";
+
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+fn source() -> Source {
+    Source {
+        exchange: "tasks".into(),
+        routing_key: "key".into(),
+        queue: "wasm".into(),
+    }
+}
+
+fn policy() -> Policy {
+    let mut routes = Routes::new("celery");
+    routes.add_rule("py.*=python").unwrap();
+    Policy {
+        hostname: "w@h".into(),
+        origin: "1@h".into(),
+        routes,
+        results: ResultMode::Stored,
+        result_extended: false,
+        default_retry_delay: Duration::from_secs(180),
+        max_retries: 3,
+        quarantine: "kept".into(),
+    }
+}
+
+fn signature(value: Value) -> Signature {
+    Signature::from_json(&value).unwrap()
+}
+
+fn signatures(value: Value) -> Vec<Signature> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .cloned()
+        .map(signature)
+        .collect()
+}
+
+/// A request as it comes off the wire, with these options and this rest of a chain.
+fn request(options: Value, chain: Value) -> Request {
+    let task =
+        signature(json!({"task": "wasm.run", "args": [1], "kwargs": {"k": 2}, "options": options}));
+    let from = Origin {
+        parent_id: Some("parent"),
+        root_id: Some("root"),
+        origin: "9@django",
+    };
+    let sent = compose(
+        &task,
+        ID,
+        &signatures(chain),
+        from,
+        &Routes::new("celery"),
+        now(),
+    )
+    .unwrap();
+    Request::decode(sent.message).unwrap()
+}
+
+fn plan_of(request: &Request, outcome: Outcome) -> Plan {
+    plan(request, outcome, &[], &source(), &policy(), now())
+}
+
+fn boom() -> Exception {
+    Exception::new("shop.errors", "Boom", "it broke")
+}
+
+fn failed() -> Outcome {
+    Outcome::Failure {
+        exception: boom(),
+        traceback: Some("wasm trace".into()),
+    }
+}
+
+fn retry(at: RetryAt, max_retries: Option<u32>) -> Outcome {
+    Outcome::Retry {
+        exception: boom(),
+        at,
+        max_retries,
+    }
+}
+
+/// Decoded task messages, in order.
+fn tasks(plan: &Plan) -> Vec<Request> {
+    plan.publications
+        .iter()
+        .map(|sent| Request::decode(sent.message.clone()).unwrap())
+        .collect()
+}
+
+fn names(requests: &[Request]) -> Vec<&str> {
+    requests
+        .iter()
+        .map(|request| request.task.as_str())
+        .collect()
+}
+
+fn statuses(plan: &Plan) -> Vec<(&str, &str)> {
+    plan.results
+        .iter()
+        .map(|meta| (meta.task_id.as_str(), meta.status.as_str()))
+        .collect()
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+#[test]
+fn errbacks_take_the_id_of_the_failed_task() {
+    let errback = json!({"task": "py.oops", "args": ["own"]});
+    let request = request(
+        json!({"link": {"task": "ok"}, "link_error": errback}),
+        json!([]),
+    );
+    let plan = plan_of(&request, failed());
+    let [oops] = tasks(&plan).try_into().unwrap();
+    assert_eq!(oops.id, child_id(ID, 0, ChildKind::Errback, 0));
+    assert_eq!(
+        (oops.task.as_str(), oops.args.as_slice()),
+        ("py.oops", [json!(ID), json!("own")].as_slice())
+    );
+    assert_eq!(
+        (oops.root_id.as_str(), oops.parent_id.as_deref()),
+        ("root", Some(ID))
+    );
+    assert_eq!(
+        oops.group,
+        Some(child_id(ID, 0, ChildKind::Group, 1)),
+        "even one errback is a group in Celery"
+    );
+    assert_eq!(
+        plan.results[0].to_json(),
+        json!({
+            "status": "FAILURE", "traceback": "wasm trace", "children": [],
+            "result": {"exc_type": "Boom", "exc_message": ["it broke"], "exc_module": "shop.errors"},
+            "date_done": "2026-11-22T12:00:00.000000+00:00", "parent_id": "parent", "task_id": ID,
+        })
+    );
+    assert_eq!(plan.settle, Settle::Ack);
+}
+
+#[test]
+fn the_rest_of_the_chain_fails_too() {
+    let body = json!({"task": "sum", "options": {"task_id": "body"}});
+    let chain = json!([
+        {"task": "celery.chord", "subtask_type": "chord", "kwargs": {"header": [], "body": body}},
+        {"task": "third", "args": [3], "options": {"task_id": "3", "group_id": "g", "reply_to": "client"}},
+        {"task": "second"},
+    ]);
+    let request = request(json!({"group_id": "own"}), chain);
+    let plan = plan_of(&request, failed());
+    assert_eq!(
+        statuses(&plan),
+        [(ID, "FAILURE"), ("3", "FAILURE"), ("body", "FAILURE")]
+    );
+    assert_eq!(plan.results[0].group_id.as_deref(), Some("own"));
+    assert_eq!(plan.results[1].group_id.as_deref(), Some("g"));
+    assert_eq!(plan.results[1].traceback.as_deref(), Some("wasm trace"));
+    assert!(plan.publications.is_empty());
+}
+
+#[test]
+fn rejection_for_good_is_a_failure_that_is_dead_lettered() {
+    let request = request(json!({"link_error": {"task": "oops"}}), json!([]));
+    let plan = plan_of(
+        &request,
+        Outcome::Reject {
+            requeue: false,
+            reason: "no".into(),
+        },
+    );
+    assert_eq!(plan.settle, Settle::Reject);
+    assert_eq!(plan.results[0].result["exc_type"], "Reject");
+    assert_eq!(plan.results[0].result["exc_message"], json!(["no", false]));
+    assert_eq!(names(&tasks(&plan)), ["oops"]);
+}
+
+#[test]
+fn requeueing_and_ignoring_leave_no_trace() {
+    let request = request(
+        json!({"link": {"task": "ok"}, "link_error": {"task": "oops"}}),
+        json!([]),
+    );
+    for (outcome, settle) in [
+        (
+            Outcome::Reject {
+                requeue: true,
+                reason: "later".into(),
+            },
+            Settle::Requeue,
+        ),
+        (Outcome::Ignore, Settle::Ack),
+    ] {
+        assert_eq!(
+            plan_of(&request, outcome),
+            Plan {
+                results: vec![],
+                publications: vec![],
+                settle
+            }
+        );
+    }
+}
+
+#[test]
+fn ignored_results_are_not_stored_but_followed() {
+    let chain = json!([{"task": "next", "options": {"task_id": "2"}}]);
+    let options =
+        json!({"ignore_result": true, "link": {"task": "ok"}, "link_error": {"task": "oops"}});
+    let request = request(options, chain);
+    for (outcome, sent) in [
+        (Outcome::Success(json!(1)), vec!["ok", "next"]),
+        (failed(), vec!["oops"]),
+    ] {
+        let plan = plan_of(&request, outcome);
+        assert_eq!(plan.results, []);
+        assert_eq!(names(&tasks(&plan)), sent);
+    }
+    assert_eq!(plan_of(&request, retry(RetryAt::Default, None)).results, []);
+}

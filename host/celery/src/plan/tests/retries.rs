@@ -1,0 +1,124 @@
+use super::*;
+
+#[test]
+fn the_same_message_is_sent_again_later() {
+    let options = json!({"link": {"task": "ok"}, "priority": 4, "reply_to": "client", "headers": {"x-a": "b"}});
+    let mut request = request(options, json!([{"task": "next"}]));
+    request.message.properties.expiration = Some("60000".into());
+    for header in ["x-death", "x-first-death-queue", "x-delivery-count", "CC"] {
+        request.message.headers.insert(header.into(), json!([]));
+    }
+    let original = request.message.clone();
+    for (at, eta) in [
+        (RetryAt::Default, Some("2026-11-22T12:03:00Z")),
+        (
+            RetryAt::Countdown(Duration::from_millis(1500)),
+            Some("2026-11-22T12:00:01.5Z"),
+        ),
+        (
+            RetryAt::Eta("2027-01-01T00:00:00Z".parse().unwrap()),
+            Some("2027-01-01T00:00:00Z"),
+        ),
+        (RetryAt::Countdown(Duration::ZERO), None),
+        (RetryAt::Eta(Timestamp::UNIX_EPOCH), None),
+    ] {
+        let eta: Option<Timestamp> = eta.map(|eta| eta.parse().unwrap());
+        let plan = plan_of(&request, retry(at, None));
+        let [sent] = plan.publications.as_slice() else {
+            panic!("{plan:?}")
+        };
+        let to = Destination {
+            exchange: "tasks".into(),
+            routing_key: "key".into(),
+        };
+        assert_eq!(
+            (&sent.destination, sent.not_before, sent.mandatory),
+            (&to, eta, true)
+        );
+        assert_eq!(sent.message.body, original.body);
+        let properties = &sent.message.properties;
+        assert_eq!(
+            (properties.priority, properties.reply_to.as_deref()),
+            (Some(4), Some("client"))
+        );
+        assert_eq!(
+            properties.expiration, None,
+            "the broker must not drop it while it waits"
+        );
+        let again = Request::decode(sent.message.clone()).unwrap();
+        assert_eq!((again.id.as_str(), again.retries, again.eta), (ID, 1, eta));
+        assert_eq!(again.parent_id.as_deref(), Some("parent"));
+        assert_eq!(
+            again.message.headers.len() + 4,
+            original.headers.len(),
+            "only the broker's are gone"
+        );
+        assert_eq!(
+            again.own_headers(),
+            *json!({"x-a": "b"}).as_object().unwrap()
+        );
+        assert_eq!(statuses(&plan), [(ID, "RETRY")]);
+        assert_eq!(plan.results[0].result["exc_type"], "Boom");
+        assert_eq!(plan.results[0].date_done, None);
+        assert_eq!(plan.settle, Settle::Ack);
+    }
+}
+
+#[test]
+fn no_more_than_allowed() {
+    for (done, max_retries, again) in [
+        (2, None, true),
+        (3, None, false),
+        (u32::MAX, None, false),
+        (0, Some(0), false),
+        (5, Some(6), true),
+        (6, Some(6), false),
+    ] {
+        let request = request(
+            json!({"retries": done, "link_error": {"task": "oops"}}),
+            json!([]),
+        );
+        let plan = plan_of(&request, retry(RetryAt::Default, max_retries));
+        if again {
+            assert_eq!(statuses(&plan), [(ID, "RETRY")]);
+            assert_eq!(tasks(&plan)[0].retries, done + 1);
+        } else {
+            assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
+            assert_eq!(plan.results[0].result, boom().to_json());
+            assert_eq!(names(&tasks(&plan)), ["oops"]);
+        }
+    }
+}
+
+#[test]
+fn each_run_has_children_of_its_own() {
+    let ids = |retries: u32| {
+        let request = request(
+            json!({"retries": retries, "link": {"task": "ok"}}),
+            json!([]),
+        );
+        tasks(&plan_of(&request, Outcome::Success(json!(1))))[0]
+            .id
+            .clone()
+    };
+    assert_eq!(ids(0), ids(0));
+    assert_ne!(ids(0), ids(1));
+}
+
+#[test]
+fn a_task_that_is_not_due_goes_back_to_its_queue() {
+    let mut request = request(json!({"eta": "2026-11-23T00:00:00Z"}), json!([]));
+    request.message.properties.expiration = Some("1".into());
+    let until = request.eta.unwrap();
+    let plan = postpone(&request, until, &source());
+    let [sent] = plan.publications.as_slice() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        (&sent.destination, sent.not_before),
+        (&Destination::queue("wasm"), Some(until))
+    );
+    assert_eq!(sent.message.headers, request.message.headers);
+    assert_eq!(sent.message.body, request.message.body);
+    assert_eq!((plan.results.len(), plan.settle), (0, Settle::Ack));
+}

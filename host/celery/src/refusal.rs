@@ -1,0 +1,61 @@
+use crate::Exception;
+
+/// Why a message is not run. Not a failure of the task (see [`Outcome`](crate::Outcome)), nor a
+/// fault of the host: running it again would be refused again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A content type that is never decoded, pickle and yaml among them.
+    #[error(
+        "refusing to decode {content_type}: send tasks as application/json (task_serializer = 'json')"
+    )]
+    ContentDisallowed {
+        /// As the message gives it.
+        content_type: String,
+    },
+    /// The message breaks the protocol.
+    #[error("malformed message: {reason}")]
+    Malformed {
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// No active module has the task.
+    #[error("unknown task {task:?}: no active module exports it (see `petiole tasks`)")]
+    UnknownTask {
+        /// The name asked for.
+        task: String,
+    },
+    /// The arguments do not fit the task's WIT types.
+    #[error("{reason}")]
+    Arguments {
+        /// Names the task, the parameter, the type wanted and the value got.
+        reason: String,
+    },
+    /// What follows the task can't be carried out yet, so it must not run.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// Which part of the canvas.
+        what: String,
+    },
+    /// Received after its `expires`.
+    #[error("expired")]
+    Expired,
+}
+
+impl Refusal {
+    /// The exception that a Celery worker would store in such a case, for the sender to see.
+    pub fn exception(&self) -> Exception {
+        let message = self.to_string();
+        match self {
+            Self::ContentDisallowed { .. } => {
+                Exception::new("kombu.exceptions", "ContentDisallowed", message)
+            }
+            Self::Malformed { .. } => Exception::new("kombu.exceptions", "DecodeError", message),
+            Self::UnknownTask { task } => {
+                Exception::new("celery.exceptions", "NotRegistered", task)
+            }
+            Self::Arguments { .. } => Exception::new("builtins", "TypeError", message),
+            Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),
+            Self::Expired => Exception::new("celery.exceptions", "TaskRevokedError", message),
+        }
+    }
+}

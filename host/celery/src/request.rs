@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::{Message, Refusal, Signature, canvas, headers};
+
+/// A decoded task message (protocol v2).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Header `id`.
+    pub id: String,
+    /// Header `task`: the task's name.
+    pub task: String,
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Map<String, Value>,
+    /// What follows the task.
+    pub embed: Embed,
+    /// Not to be run before.
+    pub eta: Option<Timestamp>,
+    /// Not to be run after.
+    pub expires: Option<Timestamp>,
+    /// How often it has been retried.
+    pub retries: u32,
+    /// Header `timelimit`.
+    pub time_limits: TimeLimits,
+    /// The first task of the workflow; the task itself where the header is missing.
+    pub root_id: String,
+    /// The task that sent this one.
+    pub parent_id: Option<String>,
+    /// The group it belongs to.
+    pub group: Option<String>,
+    /// Its place in that group.
+    pub group_index: Option<u32>,
+    /// No result is wanted.
+    pub ignore_result: bool,
+    /// How often it has replaced itself.
+    pub replaced_task_nesting: u32,
+    /// Names of the headers that are stamps.
+    pub stamped_headers: Vec<String>,
+    /// Stamps by name.
+    pub stamps: Map<String, Value>,
+    /// The whole message as it came, so that it can be published again.
+    pub message: Message,
+}
+
+/// What follows a task: the third element of a v2 body.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embed {
+    /// `link`: called with the result.
+    pub callbacks: Vec<Signature>,
+    /// `link_error`: called when the task fails.
+    pub errbacks: Vec<Signature>,
+    /// The rest of the chain, reversed: the next task is the last element.
+    pub chain: Vec<Signature>,
+    /// The chord body that this task is a header part of.
+    pub chord: Option<Signature>,
+}
+
+/// The message's time limits; `[hard, soft]` on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeLimits {
+    /// The task is ended.
+    pub hard: Option<Duration>,
+    /// The task is asked to end.
+    pub soft: Option<Duration>,
+}
+
+impl Request {
+    /// The headers that the producer added: neither Celery's nor the broker's.
+    pub fn own_headers(&self) -> Map<String, Value> {
+        headers::own(&self.message.headers)
+    }
+
+    /// Why the request must not run although it is well formed: something that follows it can't be
+    /// carried out. To be asked before it runs.
+    pub fn unsupported(&self) -> Option<Refusal> {
+        self.embed.check().err()
+    }
+}
+
+impl Embed {
+    fn check(&self) -> Result<(), Refusal> {
+        if self.chord.is_some() {
+            return Err(Refusal::Unsupported {
+                what: "a task in the header of a chord".into(),
+            });
+        }
+        canvas::check_all(&self.callbacks)?;
+        canvas::check_all(&self.errbacks)?;
+        self.chain.iter().try_for_each(canvas::check_step)
+    }
+}

@@ -1,0 +1,100 @@
+use crate::Destination;
+
+/// Which queue a task name is sent to: Celery's `task_routes`, for the signatures that this worker
+/// sends (a callback's signature names no queue).
+#[derive(Debug, Clone)]
+pub struct Routes {
+    rules: Vec<(wildmatch::WildMatch, Destination)>,
+    default_queue: String,
+}
+
+/// A route that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("route {route:?} is not GLOB=QUEUE, for example 'shop.*=python'")]
+pub struct RouteError {
+    /// As it was given.
+    pub route: String,
+}
+
+impl Routes {
+    /// Routes that send everything to one queue.
+    pub fn new(default_queue: impl Into<String>) -> Self {
+        Self {
+            rules: Vec::new(),
+            default_queue: default_queue.into(),
+        }
+    }
+
+    /// Adds a route behind those there are: the first one that matches wins.
+    pub fn add(&mut self, glob: &str, destination: Destination) {
+        self.rules
+            .push((wildmatch::WildMatch::new(glob), destination));
+    }
+
+    /// Adds a route written as on the command line: `GLOB=QUEUE`.
+    ///
+    /// # Errors
+    /// When either side is missing.
+    pub fn add_rule(&mut self, rule: &str) -> Result<(), RouteError> {
+        match rule
+            .split_once('=')
+            .map(|(glob, queue)| (glob.trim(), queue.trim()))
+        {
+            Some((glob, queue)) if !glob.is_empty() && !queue.is_empty() => {
+                self.add(glob, Destination::queue(queue));
+                Ok(())
+            }
+            _ => Err(RouteError {
+                route: rule.to_owned(),
+            }),
+        }
+    }
+
+    /// Where a task of this name is sent.
+    pub fn destination(&self, task: &str) -> Destination {
+        self.rules
+            .iter()
+            .find(|(glob, _)| glob.matches(task))
+            .map_or_else(
+                || Destination::queue(&self.default_queue),
+                |(_, to)| to.clone(),
+            )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_route_that_matches_wins() {
+        let mut routes = Routes::new("celery");
+        routes.add_rule("shop.*=python").unwrap();
+        routes.add_rule(" shop.mail = mail ").unwrap();
+        routes.add(
+            "feeds.?",
+            Destination {
+                exchange: "media".into(),
+                routing_key: "video".into(),
+            },
+        );
+
+        assert_eq!(
+            routes.destination("shop.mail"),
+            Destination::queue("python")
+        );
+        assert_eq!(routes.destination("feeds.x").exchange, "media");
+        assert_eq!(routes.destination("other"), Destination::queue("celery"));
+    }
+
+    #[test]
+    fn a_rule_without_either_side_is_refused() {
+        for rule in ["", "shop.*", "=python", "shop.*=", " = "] {
+            assert_eq!(
+                Routes::new("celery").add_rule(rule).unwrap_err().route,
+                rule
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_celery::plan::ResultMode;
+
+use crate::address::{Address, redacted};
+use crate::redis::RedisBackend;
+use crate::sqlite::SqliteBackend;
+use crate::{ResultBackend, ResultError};
+
+/// Where results go.
+#[derive(Clone)]
+pub enum Results {
+    /// Kept by a backend.
+    Backend(Arc<dyn ResultBackend>),
+    /// Sent to the request's `reply_to`.
+    Reply,
+    /// Dropped.
+    Disabled,
+}
+
+impl Results {
+    /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sqlite://PATH`, `rpc://`
+    /// or `disabled://`. `expires` is Celery's `result_expires`: in whole seconds, rounded up; zero
+    /// keeps results for ever.
+    ///
+    /// # Errors
+    /// When the URL can't be read, or the backend refuses or doesn't answer within
+    /// [`BACKEND_WAIT`](crate::BACKEND_WAIT).
+    pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
+        let address = Address::parse(url).map_err(|reason| ResultError::Url {
+            url: redacted(url),
+            reason,
+        })?;
+        Ok(match address {
+            Address::Redis(server) => Self::Backend(Arc::new(
+                RedisBackend::connect(redacted(url), server, expires).await?,
+            )),
+            Address::Sqlite(path) => Self::Backend(Arc::new(
+                SqliteBackend::open(redacted(url), path, expires).await?,
+            )),
+            Address::Reply => Self::Reply,
+            Address::Disabled => Self::Disabled,
+        })
+    }
+
+    /// What the plan does with results.
+    pub fn mode(&self) -> ResultMode {
+        match self {
+            Self::Backend(_) => ResultMode::Stored,
+            Self::Reply => ResultMode::Reply,
+            Self::Disabled => ResultMode::Disabled,
+        }
+    }
+
+    /// The backend, where results are kept.
+    pub fn backend(&self) -> Option<&Arc<dyn ResultBackend>> {
+        match self {
+            Self::Backend(backend) => Some(backend),
+            Self::Reply | Self::Disabled => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Results {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Results").field(&self.mode()).finish()
+    }
+}
+
+/// `result_expires` in the whole seconds that backends count; none where results are kept for ever.
+pub(crate) fn whole_seconds(expires: Duration) -> Option<u64> {
+    let rounded = expires
+        .as_secs()
+        .saturating_add(u64::from(expires.subsec_nanos() > 0));
+    (rounded > 0).then_some(rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_in_whole_seconds_and_zero_is_never() {
+        let table = [
+            (0, None),
+            (1, Some(1)),
+            (1000, Some(1)),
+            (1001, Some(2)),
+            (86_400_000, Some(86_400)),
+        ];
+        for (milliseconds, expected) in table {
+            assert_eq!(
+                whole_seconds(Duration::from_millis(milliseconds)),
+                expected,
+                "{milliseconds} ms"
+            );
+        }
+        assert_eq!(whole_seconds(Duration::MAX), Some(u64::MAX));
+    }
+}

@@ -1,0 +1,66 @@
+use std::error::Error;
+
+use crate::BACKEND_WAIT;
+
+/// The result backend is named wrongly, out of reach, or refuses. None of them says anything about
+/// the task: all are faults of the host.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// The URL can't be used: trying again won't help.
+    #[error(
+        "result backend {url:?}: {reason}; what there is: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], \
+         rediss:// (TLS), redis+socket:///PATH, sqlite://PATH, rpc://, disabled://"
+    )]
+    Url {
+        /// The URL, its password hidden.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No answer within [`BACKEND_WAIT`]; the backend may be back later.
+    #[error("result backend {backend} gave no answer within {} s", BACKEND_WAIT.as_secs())]
+    Unreachable {
+        /// The URL, its password hidden.
+        backend: String,
+        /// What the last attempt ran into.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The backend answered that it won't: out of memory, read-only, wrong password, disk full.
+    #[error("result backend {backend} refuses")]
+    Refused {
+        /// The URL, its password hidden.
+        backend: String,
+        /// The backend's answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// What is stored for the task is not JSON: somebody else wrote it.
+    #[error("what result backend {backend} holds for task {task_id:?} is not json")]
+    Corrupt {
+        /// The URL, its password hidden.
+        backend: String,
+        /// The task that was asked for.
+        task_id: String,
+        /// Where it stops being JSON.
+        source: serde_json::Error,
+    },
+}
+
+impl ResultError {
+    /// Whether the configuration has to be changed before anything can work.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Url { .. })
+    }
+}
+
+/// Reads what a backend holds for a task.
+pub(crate) fn parse(
+    backend: &str,
+    task_id: &str,
+    stored: &[u8],
+) -> Result<serde_json::Value, ResultError> {
+    serde_json::from_slice(stored).map_err(|source| ResultError::Corrupt {
+        backend: backend.to_owned(),
+        task_id: task_id.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,73 @@
+//! Result backends: Redis, and an embedded one on SQLite, behind one trait.
+
+mod address;
+mod connect;
+mod error;
+mod redis;
+mod sqlite;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use petiole_celery::TaskMeta;
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use address::redacted;
+pub use connect::Results;
+pub use error::ResultError;
+
+/// Celery's default `result_expires`: 1 day.
+pub const RESULT_EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a backend is waited for, reconnecting as needed, before it counts as out of reach.
+pub const BACKEND_WAIT: Duration = Duration::from_secs(10);
+
+/// Pauses between two looks at a result that is waited for: doubled from the first to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+
+/// A result backend that keeps results under the task's id. (`rpc://` is none: there, results are
+/// messages, which the plan makes.)
+pub trait ResultBackend: Send + Sync {
+    /// Stores a task's state, unless the one that is stored is a SUCCESS, and wakes those who wait.
+    /// Storing the same state twice does no harm.
+    fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;
+
+    /// What is stored for a task, as Celery's JSON; none for a task that is not known (PENDING).
+    fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>>;
+
+    /// What is stored for a task once its state [is final](is_final); none when the deadline passes
+    /// first.
+    fn wait<'a>(
+        &'a self,
+        task_id: &'a str,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
+        Box::pin(async move {
+            let mut pause = FIRST_LOOK;
+            loop {
+                if let Some(meta) = self.fetch(task_id).await?
+                    && is_final(&meta)
+                {
+                    return Ok(Some(meta));
+                }
+                if Instant::now() + pause > deadline {
+                    return Ok(None);
+                }
+                tokio::time::sleep(pause).await;
+                pause = LONGEST_LOOK.min(pause * 2);
+            }
+        })
+    }
+}
+
+/// Whether a stored result says that the task won't run again: Celery's `READY_STATES`, with
+/// REJECTED and IGNORED.
+pub fn is_final(meta: &Value) -> bool {
+    let status = meta.get("status").and_then(Value::as_str);
+    matches!(
+        status,
+        Some("SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED" | "IGNORED")
+    )
+}

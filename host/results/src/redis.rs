@@ -1,0 +1,199 @@
+//! Redis, with Celery's keys, JSON and notifications.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use petiole_celery::TaskMeta;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::address::Server;
+use crate::connect::whole_seconds;
+use crate::error::parse;
+use crate::{BACKEND_WAIT, ResultBackend, ResultError};
+
+/// One attempt to connect, within [`BACKEND_WAIT`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One command on a connection that stands; longer, and the connection counts as dead.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands that wait to be written to the connection; whoever comes later waits before it.
+const PIPELINE_DEPTH: usize = 1024;
+/// Pauses between two attempts: doubled from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Redis refuses a lifetime whose end it can't count in milliseconds; a century is as good as for ever.
+const LONGEST_EXPIRES: u64 = 100 * 365 * 24 * 60 * 60;
+
+/// Results in Redis: many commands in flight on one connection, which is replaced when it breaks.
+pub(crate) struct RedisBackend {
+    name: String,
+    /// Seconds; 0 is never.
+    expires: u64,
+    client: Client,
+    connection: Mutex<Slot>,
+    store: Script,
+}
+
+/// The connection in use. The number tells a connection that broke from the one that replaced it.
+#[derive(Default)]
+struct Slot {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl RedisBackend {
+    /// Connects; `name` is the URL, redacted.
+    pub(crate) async fn connect(
+        name: String,
+        server: Box<Server>,
+        expires: Duration,
+    ) -> Result<Self, ResultError> {
+        // Without a provider for the process, rustls panics where more than one is compiled in; the
+        // one that is installed already serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let opened = match &server.certificates {
+            Some(certificates) => Client::build_with_tls(server.info, certificates.clone()),
+            None => Client::open(server.info),
+        };
+        let client = opened.map_err(|error| ResultError::Url {
+            url: name.clone(),
+            reason: error.to_string(),
+        })?;
+        let backend = Self {
+            name,
+            expires: whole_seconds(expires).unwrap_or(0).min(LONGEST_EXPIRES),
+            client,
+            connection: Mutex::default(),
+            store: Script::new(include_str!("store.lua")),
+        };
+        backend
+            .ask(|mut connection| async move {
+                redis::cmd("PING").query_async::<()>(&mut connection).await
+            })
+            .await?;
+        Ok(backend)
+    }
+
+    /// Carries out a command that may be repeated, on a new connection where the old one breaks,
+    /// until it is answered or [`BACKEND_WAIT`] is over.
+    async fn ask<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        command: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, ResultError> {
+        let deadline = Instant::now() + BACKEND_WAIT;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match timeout_at(deadline, self.attempt(&command)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if !is_passing(&error) => {
+                    return Err(ResultError::Refused {
+                        backend: self.name.clone(),
+                        source: error.into(),
+                    });
+                }
+                Ok(Err(error)) => error,
+                Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(ResultError::Unreachable {
+                    backend: self.name.clone(),
+                    source: error.into(),
+                });
+            }
+            tracing::debug!(backend = self.name, %error, "trying the result backend again");
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    async fn attempt<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        command: &impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisError> {
+        let (number, connection) = self.connection().await?;
+        let answer = command(connection).await;
+        // A primary that was demoted answers READONLY for as long as one stays connected to it.
+        if let Err(error) = &answer
+            && (is_passing(error) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly))
+        {
+            self.discard(number).await;
+        }
+        answer
+    }
+
+    /// The connection in use. The first who finds none connects; the others wait for that.
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &slot.connection {
+            return Ok((slot.number, connection.clone()));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_pipeline_buffer_size(PIPELINE_DEPTH);
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        slot.number += 1;
+        slot.connection = Some(connection.clone());
+        Ok((slot.number, connection))
+    }
+
+    async fn discard(&self, number: u64) {
+        let mut slot = self.connection.lock().await;
+        if slot.number == number {
+            slot.connection = None;
+        }
+    }
+}
+
+/// Whether the same command may succeed in a moment, on another connection.
+fn is_passing(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    matches!(
+        error.kind(),
+        ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
+    )
+}
+
+/// Celery's key of a task's result, which is also the channel that readers subscribe to.
+fn key(task_id: &str) -> String {
+    format!("celery-task-meta-{task_id}")
+}
+
+impl ResultBackend for RedisBackend {
+    fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
+        Box::pin(async move {
+            let json = meta.to_json().to_string();
+            let mut invocation = self.store.key(key(&meta.task_id));
+            let store = &*invocation.arg(json).arg(self.expires);
+            self.ask(
+                |mut connection| async move { store.invoke_async::<()>(&mut connection).await },
+            )
+            .await
+        })
+    }
+
+    fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
+        Box::pin(async move {
+            let key = &key(task_id);
+            let stored: Option<Vec<u8>> = self
+                .ask(|mut connection| async move {
+                    redis::cmd("GET")
+                        .arg(key)
+                        .query_async(&mut connection)
+                        .await
+                })
+                .await?;
+            stored
+                .map(|stored| parse(&self.name, task_id, &stored))
+                .transpose()
+        })
+    }
+}

@@ -1,0 +1,342 @@
+//! The embedded backend: a table in a SQLite file that several processes may share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use petiole_celery::{State, TaskMeta};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect::whole_seconds;
+use crate::error::parse;
+use crate::{BACKEND_WAIT, ResultBackend, ResultError};
+
+/// Requests that wait for the thread; whoever comes later waits before it.
+const QUEUE: usize = 256;
+/// Requests carried out in one transaction, which costs one sync of the disk.
+const BATCH: usize = 256;
+/// How long another process may hold the file's write lock.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often expired rows are deleted, at most so many at a time. Readers never see them.
+const SWEEP_INTERVAL_MS: i64 = 60_000;
+const SWEEP_ROWS: usize = 1000;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS petiole_result (
+    task_id TEXT PRIMARY KEY,
+    succeeded INTEGER NOT NULL,
+    meta TEXT NOT NULL,
+    expires_at INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS petiole_result_expires_at ON petiole_result (expires_at);
+";
+
+/// The row is replaced unless it is a SUCCESS that has not expired.
+const STORE: &str = "
+INSERT INTO petiole_result (task_id, succeeded, meta, expires_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (task_id) DO UPDATE
+SET succeeded = excluded.succeeded, meta = excluded.meta, expires_at = excluded.expires_at
+WHERE NOT succeeded OR expires_at <= ?5";
+
+const FETCH: &str = "SELECT meta FROM petiole_result WHERE task_id = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+
+const SWEEP: &str = "
+DELETE FROM petiole_result
+WHERE task_id IN (SELECT task_id FROM petiole_result WHERE expires_at <= ?1 LIMIT ?2)";
+
+/// Results in a SQLite file. A thread of its own has the connection, and commits what came in
+/// during the last commit as one transaction.
+pub(crate) struct SqliteBackend {
+    name: String,
+    requests: mpsc::Sender<Request>,
+}
+
+enum Request {
+    Store(Store),
+    Fetch(Fetch),
+}
+
+struct Store {
+    task_id: String,
+    succeeded: bool,
+    meta: String,
+    reply: oneshot::Sender<Result<(), Fault>>,
+}
+
+struct Fetch {
+    task_id: String,
+    reply: oneshot::Sender<Result<Option<String>, Fault>>,
+}
+
+/// A failed commit fails for everyone in it.
+type Fault = Arc<rusqlite::Error>;
+
+impl SqliteBackend {
+    /// Opens the file, creating it where it is missing; `name` is its URL.
+    pub(crate) async fn open(
+        name: String,
+        path: PathBuf,
+        expires: Duration,
+    ) -> Result<Self, ResultError> {
+        let expires_ms = whole_seconds(expires).map(|seconds| {
+            i64::try_from(seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(1000)
+        });
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (ready, opened) = oneshot::channel();
+        let backend = Self { name, requests };
+        std::thread::Builder::new()
+            .name("petiole-results".to_owned())
+            .spawn(move || match open(&path) {
+                Ok(connection) => {
+                    // Nobody waits for an answer after BACKEND_WAIT; then the queue is closed too.
+                    let _ = ready.send(Ok(()));
+                    Writer {
+                        connection,
+                        expires_ms,
+                        swept_at: i64::MIN,
+                    }
+                    .run(queue);
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(Arc::new(error)));
+                }
+            })
+            .map_err(|error| ResultError::Refused {
+                backend: backend.name.clone(),
+                source: error.into(),
+            })?;
+        backend
+            .answer(Instant::now() + BACKEND_WAIT, opened)
+            .await?;
+        Ok(backend)
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Request,
+    ) -> Result<T, ResultError> {
+        let deadline = Instant::now() + BACKEND_WAIT;
+        let (reply, answer) = oneshot::channel();
+        match timeout_at(deadline, self.requests.send(request(reply))).await {
+            Ok(Ok(())) => self.answer(deadline, answer).await,
+            Ok(Err(closed)) => Err(self.unreachable(closed.to_string())),
+            Err(elapsed) => Err(self.unreachable(elapsed)),
+        }
+    }
+
+    async fn answer<T>(
+        &self,
+        deadline: Instant,
+        answer: oneshot::Receiver<Result<T, Fault>>,
+    ) -> Result<T, ResultError> {
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(fault))) if is_locked(&fault) => Err(self.unreachable(fault)),
+            Ok(Ok(Err(fault))) => Err(ResultError::Refused {
+                backend: self.name.clone(),
+                source: fault.into(),
+            }),
+            Ok(Err(closed)) => Err(self.unreachable(closed)),
+            Err(elapsed) => Err(self.unreachable(elapsed)),
+        }
+    }
+
+    fn unreachable(
+        &self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> ResultError {
+        ResultError::Unreachable {
+            backend: self.name.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+impl ResultBackend for SqliteBackend {
+    fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
+        Box::pin(self.ask(|reply| {
+            Request::Store(Store {
+                task_id: meta.task_id.clone(),
+                succeeded: meta.status == State::Success,
+                meta: meta.to_json().to_string(),
+                reply,
+            })
+        }))
+    }
+
+    fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
+        Box::pin(async move {
+            let stored = self
+                .ask(|reply| {
+                    Request::Fetch(Fetch {
+                        task_id: task_id.to_owned(),
+                        reply,
+                    })
+                })
+                .await?;
+            stored
+                .map(|stored| parse(&self.name, task_id, stored.as_bytes()))
+                .transpose()
+        })
+    }
+}
+
+/// Opens a file that other processes may be opening at the same time.
+fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(LOCK_WAIT)?;
+    // Switching to WAL takes an exclusive lock that SQLite's busy timeout does not cover.
+    let deadline = std::time::Instant::now() + LOCK_WAIT;
+    while let Err(error) = connection.pragma_update(None, "journal_mode", "WAL") {
+        if !is_locked(&error) || std::time::Instant::now() >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // A result has to outlive a power cut: its message is acked right after.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let schema = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    schema.execute_batch(SCHEMA)?;
+    schema.commit()?;
+    Ok(connection)
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+struct Writer {
+    connection: Connection,
+    expires_ms: Option<i64>,
+    swept_at: i64,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(first) = queue.blocking_recv() {
+            let waiting = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
+            let (mut stores, mut fetches) = (Vec::new(), Vec::new());
+            for request in std::iter::once(first).chain(waiting) {
+                match request {
+                    Request::Store(store) => stores.push(store),
+                    Request::Fetch(fetch) => fetches.push(fetch),
+                }
+            }
+            let now = jiff::Timestamp::now().as_millisecond();
+            self.answer_stores(stores, now);
+            for Fetch { task_id, reply } in fetches {
+                // Who asked may have stopped waiting.
+                let _ = reply.send(self.fetch(&task_id, now).map_err(Arc::new));
+            }
+            self.sweep_when_due(now);
+        }
+    }
+
+    fn answer_stores(&mut self, stores: Vec<Store>, now: i64) {
+        if stores.is_empty() {
+            return;
+        }
+        let committed = self.store(&stores, now).map_err(Arc::new);
+        for store in stores {
+            let _ = store.reply.send(committed.clone());
+        }
+    }
+
+    fn store(&mut self, stores: &[Store], now: i64) -> Result<(), rusqlite::Error> {
+        let expires_at = self.expires_ms.map(|lifetime| now.saturating_add(lifetime));
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut statement = transaction.prepare_cached(STORE)?;
+            for Store {
+                task_id,
+                succeeded,
+                meta,
+                ..
+            } in stores
+            {
+                statement.execute(params![task_id, succeeded, meta, expires_at, now])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// Goes on with the next batch where one pass was not enough.
+    fn sweep_when_due(&mut self, now: i64) {
+        if now.saturating_sub(self.swept_at) < SWEEP_INTERVAL_MS {
+            return;
+        }
+        match self.sweep(now) {
+            Ok(SWEEP_ROWS) => {}
+            Ok(_) => self.swept_at = now,
+            Err(error) => {
+                self.swept_at = now;
+                tracing::warn!(%error, "expired results could not be deleted");
+            }
+        }
+    }
+
+    fn fetch(&self, task_id: &str, now: i64) -> Result<Option<String>, rusqlite::Error> {
+        self.connection
+            .prepare_cached(FETCH)?
+            .query_row(params![task_id, now], |row| row.get(0))
+            .optional()
+    }
+
+    fn sweep(&self, now: i64) -> Result<usize, rusqlite::Error> {
+        self.connection
+            .prepare_cached(SWEEP)?
+            .execute(params![now, SWEEP_ROWS])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn put(writer: &mut Writer, task_id: &str, succeeded: bool, meta: &str, now: i64) {
+        let (reply, mut answer) = oneshot::channel();
+        writer.answer_stores(
+            vec![Store {
+                task_id: task_id.to_owned(),
+                succeeded,
+                meta: meta.to_owned(),
+                reply,
+            }],
+            now,
+        );
+        answer.try_recv().unwrap().unwrap();
+    }
+
+    #[test]
+    fn expired_rows_are_unseen_replaceable_and_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("results.db")).unwrap();
+        let mut writer = Writer {
+            connection,
+            expires_ms: Some(1000),
+            swept_at: i64::MIN,
+        };
+        put(&mut writer, "a", true, "old", 0);
+        put(&mut writer, "b", true, "kept", 500);
+        assert_eq!(writer.fetch("a", 999).unwrap().as_deref(), Some("old"));
+        assert_eq!(writer.fetch("a", 1000).unwrap(), None);
+        put(&mut writer, "b", false, "late failure", 600);
+        assert_eq!(writer.fetch("b", 600).unwrap().as_deref(), Some("kept"));
+        assert_eq!(writer.sweep(1000).unwrap(), 1);
+        put(&mut writer, "b", false, "new", 1500);
+        assert_eq!(writer.fetch("b", 1500).unwrap().as_deref(), Some("new"));
+        assert_eq!(writer.sweep(2000).unwrap(), 0);
+    }
+}

@@ -1,0 +1,240 @@
+//! The cases that every backend passes.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use petiole_celery::{Exception, State, TaskMeta};
+use petiole_results::{RESULT_EXPIRES, ResultBackend, Results};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// How long a condition that is about to hold is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A backend under test.
+pub(crate) struct Subject {
+    pub(crate) url: String,
+    pub(crate) _keep: Box<dyn Any + Send + Sync>,
+}
+
+pub(crate) async fn connect(url: &str, expires: Duration) -> Arc<dyn ResultBackend> {
+    match Results::connect(url, expires).await {
+        Ok(Results::Backend(backend)) => backend,
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+async fn backend(subject: &Subject) -> Arc<dyn ResultBackend> {
+    connect(&subject.url, RESULT_EXPIRES).await
+}
+
+/// A result of a new task.
+pub(crate) fn meta(status: State, result: Value) -> TaskMeta {
+    let done = !matches!(status, State::Started | State::Retry);
+    TaskMeta {
+        task_id: uuid::Uuid::new_v4().to_string(),
+        status,
+        result,
+        traceback: None,
+        children: Vec::new(),
+        date_done: done.then(jiff::Timestamp::now),
+        group_id: None,
+        parent_id: None,
+        extended: None,
+    }
+}
+
+/// A later state of the same task.
+fn then(earlier: &TaskMeta, status: State, result: Value) -> TaskMeta {
+    TaskMeta {
+        task_id: earlier.task_id.clone(),
+        ..meta(status, result)
+    }
+}
+
+fn error(message: &str) -> Value {
+    Exception::new("builtins", "RuntimeError", message).to_json()
+}
+
+pub(crate) async fn stored_is_fetched(subject: &Subject) {
+    let backend = backend(subject).await;
+    let mut meta = meta(State::Failure, error("boom ✗ \u{0}"));
+    meta.traceback = Some("guest stack".to_owned());
+    meta.children = vec![json!([["child", meta.task_id], null])];
+    meta.group_id = Some("group".to_owned());
+    meta.parent_id = Some("parent".to_owned());
+    backend.store(&meta).await.unwrap();
+    assert_eq!(
+        backend.fetch(&meta.task_id).await.unwrap(),
+        Some(meta.to_json())
+    );
+}
+
+pub(crate) async fn unknown_is_none(subject: &Subject) {
+    let backend = backend(subject).await;
+    for id in ["no such task", "", "'; DROP TABLE petiole_result; --"] {
+        assert_eq!(backend.fetch(id).await.unwrap(), None);
+    }
+}
+
+pub(crate) async fn success_stays(subject: &Subject) {
+    let backend = backend(subject).await;
+    let success = meta(State::Success, json!({"pages": 3}));
+    backend.store(&success).await.unwrap();
+    let late = [
+        (State::Failure, error("late")),
+        (State::Retry, error("late")),
+        (State::Started, json!({})),
+        (State::Revoked, error("revoked")),
+        (State::Custom("PROGRESS".to_owned()), json!({"percent": 10})),
+        (State::Success, json!("another")),
+    ];
+    for (state, result) in late {
+        backend.store(&then(&success, state, result)).await.unwrap();
+        assert_eq!(
+            backend.fetch(&success.task_id).await.unwrap(),
+            Some(success.to_json())
+        );
+    }
+}
+
+pub(crate) async fn later_states_replace_earlier_ones(subject: &Subject) {
+    let backend = backend(subject).await;
+    let first = meta(State::Started, json!({"pid": 1}));
+    let states = [
+        first.clone(),
+        then(
+            &first,
+            State::Custom("SUCCESS-ish".to_owned()),
+            json!({"status": "SUCCESS"}),
+        ),
+        then(&first, State::Retry, error("again")),
+        then(&first, State::Failure, error("for good")),
+        then(&first, State::Success, json!(42)),
+    ];
+    for state in &states {
+        backend.store(state).await.unwrap();
+        assert_eq!(
+            backend.fetch(&first.task_id).await.unwrap(),
+            Some(state.to_json())
+        );
+    }
+}
+
+pub(crate) async fn large_result(subject: &Subject) {
+    let backend = backend(subject).await;
+    let meta = meta(
+        State::Success,
+        Value::String("0123456789abcdef".repeat(5 * 1024 * 1024 / 16)),
+    );
+    backend.store(&meta).await.unwrap();
+    backend
+        .store(&then(&meta, State::Failure, error("late")))
+        .await
+        .unwrap();
+    assert_eq!(
+        backend.fetch(&meta.task_id).await.unwrap(),
+        Some(meta.to_json())
+    );
+}
+
+pub(crate) async fn hundred_at_once(subject: &Subject) {
+    let backend = backend(subject).await;
+    let metas: Vec<_> = (0..100).map(|n| meta(State::Success, json!(n))).collect();
+    for stored in join_all(metas.iter().map(|meta| backend.store(meta))).await {
+        stored.unwrap();
+    }
+    for (meta, fetched) in metas
+        .iter()
+        .zip(join_all(metas.iter().map(|meta| backend.fetch(&meta.task_id))).await)
+    {
+        assert_eq!(fetched.unwrap(), Some(meta.to_json()));
+    }
+}
+
+pub(crate) async fn expires(subject: &Subject) {
+    let backend = connect(&subject.url, Duration::from_secs(1)).await;
+    let meta = meta(State::Success, json!(1));
+    backend.store(&meta).await.unwrap();
+    assert!(backend.fetch(&meta.task_id).await.unwrap().is_some());
+    let deadline = Instant::now() + PATIENCE;
+    while backend.fetch(&meta.task_id).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "still there after {PATIENCE:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+    // What has expired no longer keeps others out.
+    let again = then(&meta, State::Failure, error("new"));
+    backend.store(&again).await.unwrap();
+    assert_eq!(
+        backend.fetch(&meta.task_id).await.unwrap(),
+        Some(again.to_json())
+    );
+}
+
+pub(crate) async fn readers_on_other_connections_see_results(subject: &Subject) {
+    let (writer, reader) = (backend(subject).await, backend(subject).await);
+    let success = meta(State::Success, json!([1, "two", null]));
+    writer.store(&success).await.unwrap();
+    assert_eq!(
+        reader.fetch(&success.task_id).await.unwrap(),
+        Some(success.to_json())
+    );
+    reader
+        .store(&then(&success, State::Failure, error("late")))
+        .await
+        .unwrap();
+    assert_eq!(
+        writer.fetch(&success.task_id).await.unwrap(),
+        Some(success.to_json())
+    );
+}
+
+pub(crate) async fn wait_ends_with_a_final_state(subject: &Subject) {
+    let (writer, reader) = (backend(subject).await, backend(subject).await);
+    for (state, result) in [
+        (State::Success, json!(1)),
+        (State::Failure, error("boom")),
+        (State::Revoked, error("expired")),
+    ] {
+        let started = meta(State::Started, json!({}));
+        let last = then(&started, state, result);
+        writer.store(&started).await.unwrap();
+        let waiting = tokio::spawn({
+            let (reader, id) = (reader.clone(), started.task_id.clone());
+            async move { reader.wait(&id, Instant::now() + PATIENCE).await }
+        });
+        writer.store(&last).await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), Some(last.to_json()));
+    }
+}
+
+pub(crate) async fn wait_ends_with_its_deadline(subject: &Subject) {
+    let backend = backend(subject).await;
+    let retry = meta(State::Retry, error("again"));
+    backend.store(&retry).await.unwrap();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    assert_eq!(backend.wait(&retry.task_id, deadline).await.unwrap(), None);
+}
+
+pub(crate) async fn opened_by_many_at_once(subject: &Subject) {
+    let backends = join_all((0..8).map(|_| backend(subject))).await;
+    let metas: Vec<_> = (0..8).map(|n| meta(State::Success, json!(n))).collect();
+    for stored in join_all(
+        backends
+            .iter()
+            .zip(&metas)
+            .map(|(backend, meta)| backend.store(meta)),
+    )
+    .await
+    {
+        stored.unwrap();
+    }
+    for meta in &metas {
+        assert_eq!(
+            backends[0].fetch(&meta.task_id).await.unwrap(),
+            Some(meta.to_json())
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! Content-addressed store of components, and the catalog that names their versions and says which
+//! is active.
+//!
+//! Everything here reads and writes files and so blocks. A store is a folder that several processes
+//! may use at once:
+//!
+//! ```text
+//! components/<sha256>.wasm   never changed once there
+//! catalog/<generation>.json  the highest number counts; each change writes the next one
+//! lock                       held by whoever writes
+//! temporary/                 what is being written; a crash may leave files, which are ignored
+//! ```
+
+mod catalog;
+mod catalog_file;
+mod digest;
+mod error;
+mod manifest;
+mod name;
+mod settings;
+mod store;
+mod version;
+
+pub use catalog::{Catalog, Snapshot};
+pub use catalog_file::Generation;
+pub use digest::{Digest, DigestError};
+pub use error::{CatalogError, StoreError};
+pub use manifest::{Manifest, ManifestError};
+pub use name::{ModuleName, NameError};
+pub use settings::TaskSettings;
+pub use store::Store;
+pub use version::{Module, Version, VersionNumber};
+
+/// Versions of a module that are kept. Adding one more drops the oldest that is neither active nor
+/// what a rollback would go to.
+pub const VERSIONS_KEPT: usize = 100;

@@ -1,0 +1,328 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TaskSettings;
+
+/// The longest task or queue name, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
+const MAX_NAME: usize = 255;
+
+/// What comes with a component: settings for its tasks. Checked whichever way it is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Manifest {
+    /// For every task of the module.
+    #[serde(skip_serializing_if = "is_default")]
+    pub defaults: TaskSettings,
+    /// By the function's name in snake_case.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, TaskSettings>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Unchecked {
+    defaults: TaskSettings,
+    tasks: BTreeMap<String, TaskSettings>,
+}
+
+/// A manifest can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not TOML, an unknown key, or a value of the wrong kind.
+    #[error("manifest: {0}")]
+    Toml(#[from] toml::de::Error),
+    /// A value that makes no sense.
+    #[error("manifest: {key}: {reason}")]
+    Setting {
+        /// Where it stands, as `tasks.run_task.time_limit`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Manifest {
+    /// Reads a manifest in TOML.
+    ///
+    /// # Errors
+    /// When it is not TOML, has a key that there is none of, or a value that makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self, ManifestError> {
+        toml::from_str::<Unchecked>(text)?.try_into()
+    }
+
+    /// The settings of a task, by its function's name in snake_case: its own, else the defaults.
+    pub fn settings(&self, function: &str) -> TaskSettings {
+        self.tasks
+            .get(function)
+            .map_or_else(|| self.defaults.clone(), |task| task.or(&self.defaults))
+    }
+}
+
+impl TryFrom<Unchecked> for Manifest {
+    type Error = ManifestError;
+
+    fn try_from(Unchecked { defaults, tasks }: Unchecked) -> Result<Self, ManifestError> {
+        if defaults.name.is_some() {
+            return Err(wrong(
+                "defaults",
+                "name",
+                "a name is one task's: put it under [tasks.FUNCTION]",
+            ));
+        }
+        check("defaults", &defaults)?;
+        let mut names = BTreeSet::new();
+        for (function, task) in &tasks {
+            let table = format!("tasks.{function}");
+            check_function(function)?;
+            check(&table, task)?;
+            if let Some(name) = &task.name
+                && !names.insert(name)
+            {
+                return Err(wrong(
+                    &table,
+                    "name",
+                    format!("{name:?} is another task's name too"),
+                ));
+            }
+        }
+        Ok(Self { defaults, tasks })
+    }
+}
+
+fn check_function(function: &str) -> Result<(), ManifestError> {
+    if function.contains('-') {
+        return Err(wrong(
+            "tasks",
+            function,
+            format!(
+                "write the function in snake_case: {}",
+                function.replace('-', "_")
+            ),
+        ));
+    }
+    if function.is_empty()
+        || !function
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+    {
+        return Err(wrong(
+            "tasks",
+            &format!("{function:?}"),
+            "not a function's name",
+        ));
+    }
+    Ok(())
+}
+
+fn check(table: &str, settings: &TaskSettings) -> Result<(), ManifestError> {
+    let TaskSettings {
+        name,
+        time_limit,
+        soft_time_limit,
+        queue,
+        ..
+    } = settings;
+    for (key, limit) in [
+        ("time_limit", time_limit),
+        ("soft_time_limit", soft_time_limit),
+    ] {
+        if limit.is_some_and(|limit| limit == Duration::ZERO) {
+            return Err(wrong(table, key, "a time limit is at least a millisecond"));
+        }
+    }
+    if let (Some(soft), Some(hard)) = (soft_time_limit, time_limit)
+        && soft >= hard
+    {
+        let (soft, hard) = (soft.as_secs_f64(), hard.as_secs_f64());
+        return Err(wrong(
+            table,
+            "soft_time_limit",
+            format!("{soft} s is not shorter than the time_limit of {hard} s"),
+        ));
+    }
+    for (key, text) in [("name", name), ("queue", queue)] {
+        let Some(text) = text else { continue };
+        if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(wrong(
+                table,
+                key,
+                format!("{text:?} is empty or has white space in it"),
+            ));
+        }
+        if text.len() > MAX_NAME {
+            return Err(wrong(
+                table,
+                key,
+                format!("{} bytes are too long: at most {MAX_NAME}", text.len()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(table: &str, key: &str, reason: impl Into<String>) -> ManifestError {
+    ManifestError::Setting {
+        key: format!("{table}.{key}"),
+        reason: reason.into(),
+    }
+}
+
+fn is_default(settings: &TaskSettings) -> bool {
+    *settings == TaskSettings::default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXAMPLE: &str = r#"
+        [defaults]
+        time_limit = 30.0
+        soft_time_limit = 20
+        memory = "64MiB"
+        max_retries = 3
+        default_retry_delay = 180.0
+        queue = "images"
+        max_result = 1000
+
+        [tasks.run_task]
+        name = "other.name"
+        time_limit = 5
+        max_retries = 0
+        default_retry_delay = 0
+    "#;
+
+    #[test]
+    fn a_task_s_own_settings_come_before_the_defaults() {
+        let manifest = Manifest::from_toml(EXAMPLE).unwrap();
+        let defaults = TaskSettings {
+            name: None,
+            time_limit: Some(Duration::from_secs(30)),
+            soft_time_limit: Some(Duration::from_secs(20)),
+            memory: Some(64 << 20),
+            max_retries: Some(3),
+            default_retry_delay: Some(Duration::from_secs(180)),
+            queue: Some("images".to_owned()),
+            max_result: Some(1000),
+        };
+        let own = TaskSettings {
+            name: Some("other.name".to_owned()),
+            time_limit: Some(Duration::from_secs(5)),
+            // 20 s of the defaults would come after the task's own 5 s.
+            soft_time_limit: None,
+            max_retries: Some(0),
+            default_retry_delay: Some(Duration::ZERO),
+            ..defaults.clone()
+        };
+        assert_eq!(manifest.settings("run_task"), own);
+        assert_eq!(manifest.settings("any_other"), defaults);
+    }
+
+    #[test]
+    fn json_gives_the_manifest_back() {
+        for text in [
+            EXAMPLE,
+            "",
+            "[defaults]\ntime_limit = 0.3",
+            "[defaults]\ntime_limit = 31535999.999",
+        ] {
+            let manifest = Manifest::from_toml(text).unwrap();
+            let json = serde_json::to_string(&manifest).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Manifest>(&json).unwrap(),
+                manifest,
+                "{json}"
+            );
+        }
+        assert_eq!(serde_json::to_string(&Manifest::default()).unwrap(), "{}");
+        assert!(serde_json::from_str::<Manifest>(r#"{"defaults":{"time_limit":0}}"#).is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let table = [
+            ("1", 1),
+            ("\"512\"", 512),
+            ("\"1kB\"", 1000),
+            ("\"1 KiB\"", 1024),
+            ("\"4GiB\"", 4 << 30),
+            ("\"2MB\"", 2_000_000),
+        ];
+        for (text, bytes) in table {
+            let manifest = Manifest::from_toml(&format!("[defaults]\nmemory = {text}")).unwrap();
+            assert_eq!(manifest.defaults.memory, Some(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_manifests_say_which_key_is_wrong() {
+        let long = format!("[defaults]\nqueue = \"{}\"", "q".repeat(256));
+        let table = [
+            ("time_limit = 1", "time_limit"),
+            ("[defaults]\ntime_limt = 1", "time_limt"),
+            ("[tasks.a]\ncapabilities = []", "capabilities"),
+            ("[defaults]\ntime_limit = 0", "defaults.time_limit"),
+            ("[defaults]\ntime_limit = 0.0004", "defaults.time_limit"),
+            ("[defaults]\ntime_limit = -1", "-1"),
+            ("[defaults]\ntime_limit = nan", "NaN"),
+            ("[defaults]\ntime_limit = inf", "inf"),
+            ("[defaults]\ntime_limit = 1e300", "from 0 to 31536000"),
+            ("[defaults]\ntime_limit = 31536001", "31536001"),
+            ("[defaults]\ntime_limit = \"5s\"", "a number of seconds"),
+            (
+                "[defaults]\ntime_limit = 5\nsoft_time_limit = 5",
+                "defaults.soft_time_limit",
+            ),
+            ("[defaults]\nmemory = 0", "0 is not a size"),
+            ("[defaults]\nmemory = -5", "-5 is not a size"),
+            ("[defaults]\nmemory = \"5GiB\"", "5GiB is not a size"),
+            ("[defaults]\nmemory = \"1.5MiB\"", "1.5MiB is not a size"),
+            (
+                "[defaults]\nmemory = \"99999999999999999999GiB\"",
+                "is not a size",
+            ),
+            ("[defaults]\nmemory = 1.5", "a number of bytes"),
+            ("[defaults]\nmax_retries = -1", "max_retries"),
+            ("[defaults]\nqueue = \"\"", "defaults.queue"),
+            (&long, "defaults.queue"),
+            ("[defaults]\nname = \"a.b\"", "defaults.name"),
+            ("[tasks.run-task]\ntime_limit = 1", "run_task"),
+            ("[tasks.\"a b\"]\ntime_limit = 1", "a b"),
+            ("[tasks.a]\nname = \"x y\"", "tasks.a.name"),
+            (
+                "[tasks.a]\nname = \"x\"\n[tasks.b]\nname = \"x\"",
+                "tasks.b.name",
+            ),
+            ("not toml", "TOML"),
+        ];
+        for (text, part) in table {
+            let error = Manifest::from_toml(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_time_and_size_survive_json(seconds in 0.001..31_536_000.0_f64, bytes in 1..=4_294_967_296_u64) {
+            let text = format!("[defaults]\ntime_limit = {seconds:?}\nmemory = {bytes}");
+            let manifest = Manifest::from_toml(&text).unwrap();
+            let limit = manifest.defaults.time_limit.unwrap();
+            prop_assert!((limit.as_secs_f64() - seconds).abs() <= 0.001);
+            prop_assert_eq!(manifest.defaults.memory, Some(bytes));
+            let json = serde_json::to_string(&manifest).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC*", key in "[a-z_]{1,16}") {
+            let _ = Manifest::from_toml(&text);
+            let _ = Manifest::from_toml(&format!("[defaults]\n{key} = {text}"));
+            let _ = Manifest::from_toml(&format!("[defaults]\nmemory = {text:?}"));
+        }
+    }
+}

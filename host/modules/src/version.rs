@@ -1,0 +1,348 @@
+//! What the catalog says of a module: pure, the catalog reads and writes it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{CatalogError, Digest, Manifest, ModuleName, VERSIONS_KEPT};
+
+/// A version of a module, from 1. No number is used twice within a module.
+pub type VersionNumber = u32;
+
+/// One upload of a module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// Counts the module's uploads.
+    pub number: VersionNumber,
+    /// The component in the store.
+    pub digest: Digest,
+    /// The component's size in bytes.
+    pub size: u64,
+    /// When it came in.
+    pub uploaded_at: Timestamp,
+    /// What came with it.
+    pub manifest: Manifest,
+}
+
+/// A module and its versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// What its tasks' names begin with.
+    pub name: ModuleName,
+    /// The version that runs; none before the first activation.
+    pub active: Option<VersionNumber>,
+    /// What was active before, the latest last.
+    pub previous: Vec<VersionNumber>,
+    /// Oldest first.
+    pub versions: Vec<Version>,
+    /// The number of the next version.
+    next: VersionNumber,
+}
+
+impl Module {
+    pub(crate) fn new(name: ModuleName) -> Self {
+        Self {
+            name,
+            active: None,
+            previous: Vec::new(),
+            versions: Vec::new(),
+            next: 1,
+        }
+    }
+
+    /// The version of this number.
+    pub fn version(&self, number: VersionNumber) -> Option<&Version> {
+        self.versions
+            .iter()
+            .find(|version| version.number == number)
+    }
+
+    /// The version that runs.
+    pub fn active_version(&self) -> Option<&Version> {
+        self.active.and_then(|number| self.version(number))
+    }
+
+    /// A version with the same component and manifest is that version again.
+    pub(crate) fn add(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        manifest: Manifest,
+        now: Timestamp,
+    ) -> Result<VersionNumber, CatalogError> {
+        if let Some(same) = self
+            .versions
+            .iter()
+            .find(|v| v.digest == digest && v.manifest == manifest)
+        {
+            return Ok(same.number);
+        }
+        let number = self.next;
+        self.next = number
+            .checked_add(1)
+            .ok_or_else(|| CatalogError::NumbersUsedUp {
+                name: self.name.clone(),
+            })?;
+        self.versions.push(Version {
+            number,
+            digest,
+            size,
+            uploaded_at: now,
+            manifest,
+        });
+        self.prune(number);
+        Ok(number)
+    }
+
+    fn prune(&mut self, added: VersionNumber) {
+        let kept = [self.active, self.previous.last().copied(), Some(added)];
+        while self.versions.len() > VERSIONS_KEPT {
+            let Some(oldest) = self
+                .versions
+                .iter()
+                .map(|v| v.number)
+                .find(|n| !kept.contains(&Some(*n)))
+            else {
+                return;
+            };
+            self.forget(oldest);
+        }
+    }
+
+    pub(crate) fn activate(&mut self, number: VersionNumber) -> Result<(), CatalogError> {
+        self.check(number)?;
+        if self.active == Some(number) {
+            return Ok(());
+        }
+        self.previous.extend(self.active.replace(number));
+        let surplus = self.previous.len().saturating_sub(VERSIONS_KEPT);
+        self.previous.drain(..surplus);
+        Ok(())
+    }
+
+    pub(crate) fn rollback(&mut self) -> Result<VersionNumber, CatalogError> {
+        let number = self
+            .previous
+            .pop()
+            .ok_or_else(|| CatalogError::NoPrevious {
+                name: self.name.clone(),
+            })?;
+        self.active = Some(number);
+        Ok(number)
+    }
+
+    /// An active version goes only by force; then none is active.
+    pub(crate) fn remove(
+        &mut self,
+        number: VersionNumber,
+        force: bool,
+    ) -> Result<(), CatalogError> {
+        self.check(number)?;
+        if self.active == Some(number) {
+            if !force {
+                return Err(CatalogError::ActiveVersion {
+                    name: self.name.clone(),
+                    number,
+                });
+            }
+            self.active = None;
+        }
+        self.forget(number);
+        Ok(())
+    }
+
+    fn forget(&mut self, number: VersionNumber) {
+        self.versions.retain(|version| version.number != number);
+        // What a rollback goes to is never the version that is active.
+        self.previous.retain(|previous| *previous != number);
+        self.previous.dedup();
+        if self.previous.last().copied() == self.active {
+            self.previous.pop();
+        }
+    }
+
+    fn check(&self, number: VersionNumber) -> Result<(), CatalogError> {
+        match self.version(number) {
+            Some(_) => Ok(()),
+            None => Err(CatalogError::UnknownVersion {
+                name: self.name.clone(),
+                number,
+                there_is: self.versions.iter().map(|version| version.number).collect(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn module(versions: u32) -> Module {
+        let mut module = Module::new("my_app.tasks".parse().unwrap());
+        for n in 1..=versions {
+            assert_eq!(add(&mut module, n), n);
+        }
+        module
+    }
+
+    fn add(module: &mut Module, content: u32) -> VersionNumber {
+        module
+            .add(
+                Digest::of(&content.to_be_bytes()),
+                4,
+                Manifest::default(),
+                Timestamp::UNIX_EPOCH,
+            )
+            .unwrap()
+    }
+
+    #[test]
+    fn rollback_goes_back_step_by_step() {
+        let mut module = module(3);
+        assert!(module.active_version().is_none());
+        for number in [1, 2, 2, 3] {
+            module.activate(number).unwrap();
+        }
+        assert_eq!(
+            (module.active, module.previous.clone()),
+            (Some(3), vec![1, 2])
+        );
+        assert_eq!(module.rollback().unwrap(), 2);
+        assert_eq!(module.rollback().unwrap(), 1);
+        assert!(matches!(
+            module.rollback(),
+            Err(CatalogError::NoPrevious { .. })
+        ));
+        assert_eq!(module.active_version().unwrap().number, 1);
+    }
+
+    #[test]
+    fn the_same_upload_is_the_same_version_and_numbers_are_not_reused() {
+        let mut module = module(2);
+        assert_eq!(add(&mut module, 1), 1);
+        let manifest = Manifest::from_toml("[defaults]\ntime_limit = 1").unwrap();
+        let other = module
+            .add(
+                Digest::of(&1_u32.to_be_bytes()),
+                4,
+                manifest,
+                Timestamp::UNIX_EPOCH,
+            )
+            .unwrap();
+        assert_eq!(other, 3);
+        module.remove(3, false).unwrap();
+        assert_eq!(add(&mut module, 9), 4);
+    }
+
+    #[test]
+    fn an_active_version_is_removed_by_force_only() {
+        let mut module = module(3);
+        for number in [1, 2, 1, 3] {
+            module.activate(number).unwrap();
+        }
+        assert!(matches!(
+            module.remove(3, false),
+            Err(CatalogError::ActiveVersion { number: 3, .. })
+        ));
+        assert!(matches!(
+            module.remove(7, false),
+            Err(CatalogError::UnknownVersion { number: 7, .. })
+        ));
+        module.remove(2, false).unwrap();
+        assert_eq!(module.previous, [1]);
+        module.remove(3, true).unwrap();
+        assert_eq!((module.active, module.rollback().unwrap()), (None, 1));
+    }
+
+    #[test]
+    fn a_rollback_never_goes_to_the_active_version() {
+        let mut module = module(2);
+        for number in [1, 2, 1] {
+            module.activate(number).unwrap();
+        }
+        module.remove(2, false).unwrap();
+        assert!(matches!(
+            module.rollback(),
+            Err(CatalogError::NoPrevious { .. })
+        ));
+        assert_eq!(module.active, Some(1));
+    }
+
+    #[test]
+    fn old_versions_are_pruned_but_not_those_in_use() {
+        let kept = u32::try_from(VERSIONS_KEPT).unwrap();
+        let mut module = module(2);
+        module.activate(1).unwrap();
+        module.activate(2).unwrap();
+        for n in 3..=kept + 5 {
+            add(&mut module, n);
+        }
+        let numbers: Vec<_> = module
+            .versions
+            .iter()
+            .map(|version| version.number)
+            .collect();
+        assert_eq!(numbers.len(), VERSIONS_KEPT);
+        assert_eq!(numbers.first_chunk(), Some(&[1, 2, 8]));
+        for round in 0..2 * kept {
+            module.activate(if round % 2 == 0 { 1 } else { 2 }).unwrap();
+        }
+        assert!(module.previous.len() <= VERSIONS_KEPT);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Add(u32),
+        Activate(u32),
+        Rollback,
+        Remove(u32, bool),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (0..150_u32).prop_map(Change::Add),
+            (1..150_u32).prop_map(Change::Activate),
+            Just(Change::Rollback),
+            (1..150_u32, any::<bool>()).prop_map(|(number, force)| Change::Remove(number, force)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_changes_leave_a_module_that_makes_sense(changes in prop::collection::vec(change(), 0..400)) {
+            let mut module = module(0);
+            let mut newest = 0;
+            for change in changes {
+                let before = module.clone();
+                let refused = match change {
+                    Change::Add(content) => {
+                        let number = add(&mut module, content);
+                        prop_assert!(module.version(number).is_some());
+                        newest = newest.max(number);
+                        false
+                    }
+                    Change::Activate(number) => module.activate(number).is_err(),
+                    Change::Rollback => {
+                        let to = before.previous.last().copied();
+                        prop_assert!(to.is_none() || to != before.active);
+                        let refused = module.rollback().is_err();
+                        prop_assert!(refused || module.active == to);
+                        refused
+                    }
+                    Change::Remove(number, force) => module.remove(number, force).is_err(),
+                };
+                prop_assert!(!refused || module == before);
+                prop_assert!(module.next > newest);
+                prop_assert!(module.versions.len() <= VERSIONS_KEPT && module.previous.len() <= VERSIONS_KEPT);
+                prop_assert!(module.versions.is_sorted_by(|a, b| a.number < b.number));
+                for number in module.active.iter().chain(&module.previous) {
+                    prop_assert!(module.version(*number).is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Settles the deliveries of one channel.
+//!
+//! Acks that wait while earlier ones are written go out together: one frame with `multiple` for the
+//! contiguous run of finished deliveries, one frame each for those beyond it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::Unsettled;
+use crate::delivery::{Answer, Settlement, Verdict};
+
+/// Settlements that are written at once.
+const BATCH: usize = 1024;
+/// How long a delivery that was dropped unsettled is kept from its queue.
+const DROPPED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Which delivery tags of a channel are settled. Tags count up from 1, without gaps (AMQP 0-9-1
+/// section 1.8.3.13).
+#[derive(Debug)]
+struct Ledger {
+    /// The lowest tag that is not settled.
+    floor: u64,
+    /// Settled ones above it; no more than the prefetch.
+    beyond: BTreeSet<u64>,
+}
+
+impl Ledger {
+    fn new() -> Self {
+        Self {
+            floor: 1,
+            beyond: BTreeSet::new(),
+        }
+    }
+
+    fn settled(&mut self, tag: u64) {
+        self.beyond.insert(tag);
+        while self.beyond.remove(&self.floor) {
+            self.floor += 1;
+        }
+    }
+
+    /// The acks for finished deliveries, as (tag, multiple). Rejects must be noted, and written, before:
+    /// an ack with `multiple` covers every tag up to its own that the broker still counts as unacked.
+    fn acks(&mut self, tags: &[u64]) -> Vec<(u64, bool)> {
+        for tag in tags {
+            self.settled(*tag);
+        }
+        let (within, beyond): (Vec<u64>, Vec<u64>) =
+            tags.iter().partition(|tag| **tag < self.floor);
+        let run = within.iter().max().map(|last| (*last, within.len() > 1));
+        run.into_iter()
+            .chain(beyond.into_iter().map(|tag| (tag, false)))
+            .collect()
+    }
+}
+
+/// What is to be written, as it came.
+#[derive(Default)]
+struct Batch {
+    rejects: Vec<(u64, bool)>,
+    acks: Vec<u64>,
+    answers: Vec<Answer>,
+}
+
+/// Settles until nobody can ask for it any more, or the channel is gone; then `gone` is cancelled.
+pub(super) async fn settle(
+    channel: Channel,
+    mut inbox: mpsc::UnboundedReceiver<Settlement>,
+    gone: CancellationToken,
+) {
+    let mut ledger = Ledger::new();
+    let mut dropped = VecDeque::new();
+    let mut reader = true;
+    let mut received = Vec::with_capacity(BATCH);
+    loop {
+        let mut batch = Batch::default();
+        tokio::select! {
+            count = inbox.recv_many(&mut received, BATCH) => {
+                if count == 0 {
+                    break;
+                }
+                for settlement in received.drain(..) {
+                    match settlement {
+                        Settlement::Verdict(tag, verdict, answer) => {
+                            match verdict {
+                                Verdict::Ack => batch.acks.push(tag),
+                                Verdict::Requeue => batch.rejects.push((tag, true)),
+                                Verdict::Reject => batch.rejects.push((tag, false)),
+                            }
+                            batch.answers.push(answer);
+                        }
+                        Settlement::Dropped(tag) => dropped.push_back((Instant::now() + DROPPED_PAUSE, tag)),
+                        Settlement::ReaderGone => reader = false,
+                    }
+                }
+            }
+            () = until_due(&dropped) => {}
+            () = gone.cancelled() => break,
+        }
+        let now = Instant::now();
+        while let Some((_, tag)) = dropped.pop_front_if(|(due, _)| !reader || *due <= now) {
+            batch.rejects.push((tag, true));
+        }
+        if let Err(error) = write(&channel, &mut ledger, batch).await {
+            debug!(%error, "deliveries can't be settled: the channel is gone");
+            break;
+        }
+    }
+    gone.cancel();
+    super::declare::close(&channel).await;
+}
+
+async fn until_due(dropped: &VecDeque<(Instant, u64)>) {
+    match dropped.front() {
+        Some((due, _)) => sleep_until(*due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write(channel: &Channel, ledger: &mut Ledger, batch: Batch) -> lapin::Result<()> {
+    let written = write_frames(channel, ledger, &batch).await;
+    for answer in batch.answers {
+        // One who no longer waits does not need to know.
+        let _ = answer.send(written.as_ref().copied().map_err(|error| Unsettled {
+            reason: error.to_string(),
+        }));
+    }
+    written
+}
+
+async fn write_frames(channel: &Channel, ledger: &mut Ledger, batch: &Batch) -> lapin::Result<()> {
+    let reject =
+        |(tag, requeue): (u64, bool)| channel.basic_reject(tag, BasicRejectOptions { requeue });
+    try_join_all(batch.rejects.iter().copied().map(reject)).await?;
+    for (tag, _) in &batch.rejects {
+        ledger.settled(*tag);
+    }
+    let ack = |(tag, multiple): (u64, bool)| channel.basic_ack(tag, BasicAckOptions { multiple });
+    try_join_all(ledger.acks(&batch.acks).into_iter().map(ack)).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn multiple_covers_only_the_finished_run() {
+        let mut ledger = Ledger::new();
+        assert_eq!(ledger.acks(&[1]), [(1, false)]);
+        assert_eq!(ledger.acks(&[4, 3]), [(4, false), (3, false)]);
+        assert_eq!(ledger.acks(&[2, 5, 7]), [(5, true), (7, false)]);
+        ledger.settled(6);
+        assert_eq!(ledger.acks(&[8]), [(8, false)]);
+        assert_eq!(ledger.floor, 9);
+        assert!(ledger.beyond.is_empty());
+    }
+
+    proptest! {
+        /// Against what the broker would do: no tag is ever acked that was not in a batch, and each is.
+        #[test]
+        fn exactly_the_finished_are_acked(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), sizes in prop::collection::vec(1..9_usize, 60)) {
+            let mut ledger = Ledger::new();
+            let mut unacked: BTreeSet<u64> = (1..=60).collect();
+            let mut rest = order.as_slice();
+            for size in sizes {
+                let (batch, later) = rest.split_at(size.min(rest.len()));
+                rest = later;
+                let (rejects, acks): (Vec<u64>, Vec<u64>) = batch.iter().partition(|tag| *tag % 7 == 0);
+                for tag in rejects {
+                    ledger.settled(tag);
+                    unacked.remove(&tag);
+                }
+                for (tag, multiple) in ledger.acks(&acks) {
+                    let covered: Vec<u64> =
+                        if multiple { unacked.range(..=tag).copied().collect() } else { vec![tag] };
+                    for tag in covered {
+                        prop_assert!(unacked.remove(&tag), "{tag} acked twice");
+                    }
+                }
+                let open: BTreeSet<u64> = rest.iter().copied().collect();
+                prop_assert_eq!(&unacked, &open);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Consumes one queue, over as many connections as it takes.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::supervise::{Link, Live, Pauses};
+use super::{ack, convert, declare};
+use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::{BrokerError, Delivery};
+
+/// A consumer on a channel of its own, so that the prefetch and the delivery tags are its own too.
+pub(super) struct Subscription {
+    channel: Channel,
+    consumer: Consumer,
+    /// Cancelled when its deliveries can't be settled any more.
+    gone: CancellationToken,
+}
+
+/// Subscribes to a queue that exists.
+pub(super) async fn subscribe(
+    live: &Live,
+    queue: &str,
+    prefetch: u16,
+) -> Result<Subscription, BrokerError> {
+    let name = declare::queue_name(queue)?;
+    let channel = live.channel().await?;
+    let refused = |error: lapin::Error| declare::refused(queue, &error);
+    // Not global: in RabbitMQ that is a limit for each consumer, the only kind quorum queues know.
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await
+        .map_err(refused)?;
+    let consumer = channel
+        .basic_consume(
+            name,
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(refused)?;
+    Ok(Subscription {
+        channel,
+        consumer,
+        gone: live.gone.child_token(),
+    })
+}
+
+/// Forwards deliveries until nobody reads them any more or the broker is closed.
+pub(super) async fn feed(
+    link: Link,
+    queue: String,
+    prefetch: u16,
+    first: Subscription,
+    out: mpsc::Sender<Delivery>,
+) {
+    let mut subscription = first;
+    while let Ended::Lost = forward(subscription, &queue, &out).await {
+        let again = tokio::select! {
+            again = resubscribe(&link, &queue, prefetch) => again,
+            () = out.closed() => return,
+        };
+        match again {
+            Some(again) => subscription = again,
+            None => return,
+        }
+        info!(queue, "consuming again");
+    }
+}
+
+enum Ended {
+    Lost,
+    Unread,
+}
+
+async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Delivery>) -> Ended {
+    let Subscription {
+        channel,
+        mut consumer,
+        gone,
+    } = subscription;
+    let (settlements, inbox) = mpsc::unbounded_channel();
+    tokio::spawn(ack::settle(channel.clone(), inbox, gone.clone()));
+    loop {
+        let delivery = tokio::select! {
+            delivery = consumer.next() => delivery,
+            () = out.closed() => {
+                unsubscribe(&channel, consumer, queue, &settlements, &gone).await;
+                return Ended::Unread;
+            }
+            () = gone.cancelled() => return Ended::Lost,
+        };
+        match delivery {
+            Some(Ok(delivery)) => {
+                let delivery = ticketed(delivery, queue, &settlements, &gone);
+                // Its reader gone, the delivery is dropped here, and goes back to the queue.
+                let _ = out.send(delivery).await;
+            }
+            Some(Err(error)) => {
+                warn!(queue, %error, "the consumer failed");
+                gone.cancel();
+                return Ended::Lost;
+            }
+            None => {
+                warn!(queue, "the broker ended the consumer");
+                gone.cancel();
+                return Ended::Lost;
+            }
+        }
+    }
+}
+
+/// Ends the consumer, then gives back what it had fetched: in this order, or it would come again.
+async fn unsubscribe(
+    channel: &Channel,
+    mut consumer: Consumer,
+    queue: &str,
+    settlements: &Settlements,
+    gone: &CancellationToken,
+) {
+    if channel
+        .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+        .await
+        .is_err()
+    {
+        gone.cancel();
+    }
+    while let Some(Ok(delivery)) = consumer.next().await {
+        drop(ticketed(delivery, queue, settlements, gone));
+    }
+    // Fails where the channel is gone, which gives everything back.
+    let _ = settlements.send(Settlement::ReaderGone);
+}
+
+fn ticketed(
+    delivery: lapin::message::Delivery,
+    queue: &str,
+    settlements: &Settlements,
+    gone: &CancellationToken,
+) -> Delivery {
+    let ticket = Ticket::new(delivery.delivery_tag, settlements.clone(), gone.clone());
+    let redelivered = delivery.redelivered;
+    let (message, exchange, routing_key) = convert::incoming(delivery);
+    Delivery {
+        message,
+        exchange,
+        routing_key,
+        queue: queue.to_owned(),
+        redelivered,
+        ticket,
+    }
+}
+
+/// Subscribes again, on this connection or the next; none once the broker is closed.
+async fn resubscribe(link: &Link, queue: &str, prefetch: u16) -> Option<Subscription> {
+    let mut pauses = Pauses::default();
+    loop {
+        sleep(pauses.next()).await;
+        let live: Arc<Live> = link.live().await?;
+        match redeclare_and_subscribe(&live, queue, prefetch).await {
+            Ok(subscription) => return Some(subscription),
+            Err(error) => warn!(queue, %error, "can't consume"),
+        }
+    }
+}
+
+async fn redeclare_and_subscribe(
+    live: &Live,
+    queue: &str,
+    prefetch: u16,
+) -> Result<Subscription, BrokerError> {
+    if declare::length(live, queue).await?.is_none() {
+        warn!(queue, "the queue was deleted: declaring it again");
+        declare::queue(live, queue).await?;
+    }
+    subscribe(live, queue, prefetch).await
+}

@@ -1,0 +1,227 @@
+//! A [`Message`] and AMQP's own form of it, both ways.
+
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+use petiole_celery::{Message, Properties};
+use serde_json::{Map, Value};
+
+use super::delay;
+use super::table;
+use crate::PublishError;
+use crate::rules::{check_body, sent_on};
+
+/// AMQP's `delivery-mode` for what is kept on disk.
+const PERSISTENT: u8 = 2;
+const TRANSIENT: u8 = 1;
+
+/// A message in AMQP's form.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outgoing {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+    pub(super) mandatory: bool,
+    pub(super) properties: BasicProperties,
+    /// Also among the properties.
+    pub(super) message_id: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// The AMQP form of a message. `fallback_id` identifies a message that has no id of its own.
+pub(super) fn outgoing(
+    message: Message,
+    exchange: &str,
+    routing_key: &str,
+    mandatory: bool,
+    fallback_id: impl FnOnce() -> String,
+) -> Result<Outgoing, PublishError> {
+    check_body(&message.body)?;
+    let message_id = message
+        .properties
+        .message_id
+        .clone()
+        .unwrap_or_else(fallback_id);
+    Ok(Outgoing {
+        exchange: short("exchange", exchange)?,
+        routing_key: short("routing key", routing_key)?,
+        mandatory,
+        properties: properties(message.properties, &message_id, message.headers)?,
+        message_id,
+        body: message.body,
+    })
+}
+
+/// `ShortString::from` panics over 255 bytes; this does not.
+pub(super) fn short(what: &str, text: &str) -> Result<ShortString, PublishError> {
+    ShortString::try_new(text).map_err(|_| PublishError::Invalid {
+        reason: format!("the {what} has {} bytes, over the limit of 255", text.len()),
+    })
+}
+
+fn properties(
+    from: Properties,
+    message_id: &str,
+    headers: Map<String, Value>,
+) -> Result<BasicProperties, PublishError> {
+    let table = table::from_json(&sent_on(headers)).map_err(|error| PublishError::Invalid {
+        reason: error.to_string(),
+    })?;
+    let mut to = BasicProperties::default()
+        .with_headers(table)
+        .with_delivery_mode(if from.persistent {
+            PERSISTENT
+        } else {
+            TRANSIENT
+        })
+        .with_message_id(short("message id", message_id)?);
+    if let Some(value) = from.content_type {
+        to = to.with_content_type(short("content type", &value)?);
+    }
+    if let Some(value) = from.content_encoding {
+        to = to.with_content_encoding(short("content encoding", &value)?);
+    }
+    if let Some(value) = from.priority {
+        to = to.with_priority(value);
+    }
+    if let Some(value) = from.correlation_id {
+        to = to.with_correlation_id(short("correlation id", &value)?);
+    }
+    if let Some(value) = from.reply_to {
+        to = to.with_reply_to(short("reply-to", &value)?);
+    }
+    if let Some(value) = from.expiration {
+        to = to.with_expiration(expiration(&value)?);
+    }
+    Ok(to)
+}
+
+/// RabbitMQ closes the channel over an expiration that is no number of milliseconds.
+fn expiration(value: &str) -> Result<ShortString, PublishError> {
+    match value.parse::<u32>() {
+        Ok(_) => short("expiration", value),
+        Err(_) => Err(PublishError::Invalid {
+            reason: format!(
+                "the expiration {value:.40?} is not a number of milliseconds below 2^32"
+            ),
+        }),
+    }
+}
+
+/// The message of a delivery, and the exchange and routing key it was published with.
+pub(super) fn incoming(delivery: lapin::message::Delivery) -> (Message, String, String) {
+    let lapin::message::Delivery {
+        exchange,
+        routing_key,
+        properties,
+        data,
+        ..
+    } = delivery;
+    let text = |value: &Option<ShortString>| value.as_ref().map(|value| value.as_str().to_owned());
+    let message = Message {
+        properties: Properties {
+            content_type: text(properties.content_type()),
+            content_encoding: text(properties.content_encoding()),
+            persistent: *properties.delivery_mode() == Some(PERSISTENT),
+            priority: *properties.priority(),
+            correlation_id: text(properties.correlation_id()),
+            reply_to: text(properties.reply_to()),
+            expiration: text(properties.expiration()),
+            message_id: text(properties.message_id()),
+        },
+        headers: properties
+            .headers()
+            .as_ref()
+            .map(table::to_json)
+            .unwrap_or_default(),
+        body: data,
+    };
+    let (exchange, routing_key) = delay::as_published(exchange.as_str(), routing_key.as_str());
+    (message, exchange.to_owned(), routing_key.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::BODY_LIMIT;
+
+    fn go(message: Message) -> Result<Outgoing, PublishError> {
+        outgoing(message, "", "q", true, || "fallback".to_owned())
+    }
+
+    #[test]
+    fn a_message_id_is_made_where_there_is_none() {
+        assert_eq!(go(Message::default()).unwrap().message_id, "fallback");
+        let own = Properties {
+            message_id: Some("own".to_owned()),
+            ..Properties::default()
+        };
+        let sent = go(Message {
+            properties: own,
+            ..Message::default()
+        })
+        .unwrap();
+        assert_eq!(
+            sent.properties
+                .message_id()
+                .as_ref()
+                .map(ShortString::as_str),
+            Some("own")
+        );
+    }
+
+    #[test]
+    fn what_would_close_the_channel_is_refused() {
+        let with = |properties| {
+            go(Message {
+                properties,
+                ..Message::default()
+            })
+            .unwrap_err()
+        };
+        let long = || Some("x".repeat(256));
+        for error in [
+            with(Properties {
+                correlation_id: long(),
+                ..Properties::default()
+            }),
+            with(Properties {
+                reply_to: long(),
+                ..Properties::default()
+            }),
+            with(Properties {
+                content_type: long(),
+                ..Properties::default()
+            }),
+            with(Properties {
+                message_id: long(),
+                ..Properties::default()
+            }),
+            with(Properties {
+                expiration: Some("-1".to_owned()),
+                ..Properties::default()
+            }),
+            with(Properties {
+                expiration: Some("soon".to_owned()),
+                ..Properties::default()
+            }),
+        ] {
+            assert!(matches!(error, PublishError::Invalid { .. }), "{error}");
+        }
+        let large = go(Message {
+            body: vec![0; BODY_LIMIT + 1],
+            ..Message::default()
+        });
+        assert_eq!(
+            large.unwrap_err(),
+            PublishError::TooLarge {
+                size: BODY_LIMIT + 1,
+                limit: BODY_LIMIT
+            }
+        );
+        assert!(matches!(
+            short("exchange", &"x".repeat(256)),
+            Err(PublishError::Invalid { .. })
+        ));
+    }
+}

@@ -1,0 +1,203 @@
+//! Queues and exchanges, declared as Celery does, each try on a channel of its own: a refusal closes it.
+
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, ErrorKind, ExchangeKind};
+use tracing::debug;
+
+use super::supervise::Live;
+use crate::BrokerError;
+
+/// AMQP's reply code for success.
+const REPLY_SUCCESS: u16 = 200;
+
+/// A queue as Celery declares it: durable, without arguments, bound to the durable direct exchange of its
+/// name. One that exists stays as it is, and an exchange or binding that can't be made breaks nothing:
+/// Petiole itself publishes to queues by the default exchange.
+pub(super) async fn queue(live: &Live, queue: &str) -> Result<(), BrokerError> {
+    ensure(live, queue, &[FieldTable::default()]).await?;
+    if let Err(error) = bind_own_exchange(live, queue).await {
+        debug!(queue, %error, "the queue is not bound to a direct exchange of its name");
+        if live.gone.is_cancelled() {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Declares a durable queue unless it exists, with the first of the arguments that the broker takes.
+pub(super) async fn ensure(
+    live: &Live,
+    queue: &str,
+    arguments: &[FieldTable],
+) -> Result<(), BrokerError> {
+    if length(live, queue).await?.is_some() {
+        return Ok(());
+    }
+    let name = queue_name(queue)?;
+    let mut refusal = None;
+    for arguments in arguments {
+        let channel = live.channel().await?;
+        match channel
+            .queue_declare(
+                name.clone(),
+                QueueDeclareOptions::durable(),
+                arguments.clone(),
+            )
+            .await
+        {
+            Ok(_) => {
+                close(&channel).await;
+                return Ok(());
+            }
+            Err(error) if soft(&error).is_some() => refusal = Some(refused(queue, &error)),
+            Err(error) => return Err(refused(queue, &error)),
+        }
+    }
+    // Someone may have declared it meanwhile, with other arguments.
+    match (length(live, queue).await?, refusal) {
+        (None, Some(refusal)) => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+async fn bind_own_exchange(live: &Live, queue: &str) -> Result<(), BrokerError> {
+    let name = queue_name(queue)?;
+    let channel = live.channel().await?;
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            name.clone(),
+            ExchangeKind::Direct,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| refused(queue, &error))?;
+    channel
+        .queue_bind(
+            name.clone(),
+            name.clone(),
+            name,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| refused(queue, &error))?;
+    close(&channel).await;
+    Ok(())
+}
+
+/// The number of ready messages; none where there is no such queue.
+pub(super) async fn length(live: &Live, queue: &str) -> Result<Option<u64>, BrokerError> {
+    let name = queue_name(queue)?;
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let channel = live.channel().await?;
+    match channel
+        .queue_declare(name, passive, FieldTable::default())
+        .await
+    {
+        Ok(queue) => {
+            close(&channel).await;
+            Ok(Some(u64::from(queue.message_count())))
+        }
+        Err(error) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) => Ok(None),
+        Err(error) => Err(refused(queue, &error)),
+    }
+}
+
+/// Removes the ready messages, and says how many there were.
+pub(super) async fn purge(live: &Live, queue: &str) -> Result<u64, BrokerError> {
+    let channel = live.channel().await?;
+    let removed = channel
+        .queue_purge(queue_name(queue)?, QueuePurgeOptions::default())
+        .await
+        .map_err(|error| refused(queue, &error))?;
+    close(&channel).await;
+    Ok(u64::from(removed))
+}
+
+/// Whether there is an exchange of this name.
+pub(super) async fn exchange_exists(
+    live: &Live,
+    exchange: ShortString,
+) -> Result<bool, BrokerError> {
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let channel = live.channel().await?;
+    match channel
+        .exchange_declare(
+            exchange,
+            ExchangeKind::Direct,
+            passive,
+            FieldTable::default(),
+        )
+        .await
+    {
+        Ok(()) => {
+            close(&channel).await;
+            Ok(true)
+        }
+        Err(error) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) => Ok(false),
+        Err(error) => Err(BrokerError::Lost {
+            reason: error.to_string(),
+        }),
+    }
+}
+
+pub(super) fn queue_name(queue: &str) -> Result<ShortString, BrokerError> {
+    let refuse = |reason: String| BrokerError::Queue {
+        queue: queue.to_owned(),
+        reason,
+    };
+    if queue.is_empty() {
+        return Err(refuse("a queue's name can't be empty".to_owned()));
+    }
+    ShortString::try_new(queue).map_err(|_| {
+        refuse(format!(
+            "its name has {} bytes, over the limit of 255",
+            queue.len()
+        ))
+    })
+}
+
+/// A channel error: it closes the channel, and the connection lives on.
+pub(super) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft),
+            AMQPErrorKind::Hard(_) => None,
+        },
+        _ => None,
+    }
+}
+
+pub(super) fn refused(queue: &str, error: &lapin::Error) -> BrokerError {
+    match error.kind() {
+        ErrorKind::ProtocolError(protocol) if soft(error).is_some() => BrokerError::Queue {
+            queue: queue.to_owned(),
+            reason: protocol.get_message().to_string(),
+        },
+        _ => BrokerError::Lost {
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// Closes a channel that was used once; one that fails in it is closed already.
+pub(super) async fn close(channel: &Channel) {
+    if let Err(error) = channel.close(REPLY_SUCCESS, "done".into()).await {
+        debug!(%error, "closing a channel");
+    }
+}

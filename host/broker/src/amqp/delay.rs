@@ -1,0 +1,194 @@
+//! Celery's native delayed delivery (>= 5.5): messages with a time wait in the broker.
+//!
+//! Level n, from 27 down to 0, is a topic exchange and a queue `celery_delayed_n`. The routing key begins
+//! with the delay's seconds as 28 binary digits, one word each. Where the digit of a level is 1 its
+//! exchange routes to its queue, in which the message spends 2^n s before it is dead-lettered to the next
+//! level; where it is 0 straight to the next level's exchange. Level 0 leads to the exchange
+//! `celery_delayed_delivery`, to which target queues are bound. Names and arguments are those of
+//! `kombu/transport/native_delayed_delivery.py`, so that Celery and Petiole can share them.
+
+use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+use super::convert::short;
+use super::declare;
+use super::supervise::Live;
+use crate::BrokerError;
+
+const LEVELS: u8 = 28;
+/// Where delayed messages are published.
+pub(super) const ENTRY: &str = "celery_delayed_27";
+/// Where they come out.
+const EXIT: &str = "celery_delayed_delivery";
+
+/// The routing key under which a message for a queue waits.
+pub(super) fn routing_key(seconds: u64, queue: &str) -> String {
+    let mut key = String::with_capacity(2 * usize::from(LEVELS) + queue.len());
+    for level in (0..LEVELS).rev() {
+        key.push_str(if seconds >> level & 1 == 1 {
+            "1."
+        } else {
+            "0."
+        });
+    }
+    key + queue
+}
+
+/// What a message was published with, if it went through the levels, which change both.
+pub(super) fn as_published<'a>(exchange: &'a str, routing_key: &'a str) -> (&'a str, &'a str) {
+    let prefix = 2 * usize::from(LEVELS);
+    if exchange != EXIT {
+        return (exchange, routing_key);
+    }
+    match routing_key.split_at_checked(prefix) {
+        Some((digits, queue))
+            if digits
+                .as_bytes()
+                .chunks(2)
+                .all(|pair| matches!(pair, b"0." | b"1.")) =>
+        {
+            ("", queue)
+        }
+        _ => (exchange, routing_key),
+    }
+}
+
+/// Binds a queue to the exit. Celery binds `#.<queue>`, with which a message for `a.b` reaches queue `b`
+/// as well; as many `*` as there are digits match the same messages and no others.
+pub(super) async fn bind(live: &Live, queue: &str) -> Result<(), BrokerError> {
+    if queue.split('.').any(|word| matches!(word, "*" | "#")) {
+        return Err(BrokerError::Queue {
+            queue: queue.to_owned(),
+            reason: "a name with a word * or # can't be bound for delays".to_owned(),
+        });
+    }
+    let key = "*.".repeat(usize::from(LEVELS)) + queue;
+    let short_key = short("delayed routing key", &key).map_err(|error| BrokerError::Queue {
+        queue: queue.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let name = declare::queue_name(queue)?;
+    let channel = live.channel().await?;
+    channel
+        .queue_bind(
+            name,
+            EXIT.into(),
+            short_key,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| declare::refused(queue, &error))?;
+    declare::close(&channel).await;
+    Ok(())
+}
+
+/// Declares the levels and the exit. Queues that exist are taken as they are (`queue_type` is Celery's
+/// to configure); new ones are quorum queues as Celery's default has it, classic where the broker has
+/// no quorum queues with at-least-once dead-lettering.
+pub(super) async fn declare(live: &Live) -> Result<(), BrokerError> {
+    let channel = live.channel().await?;
+    declare_exchange(&channel, EXIT).await?;
+    for level in (0..LEVELS).rev() {
+        declare_exchange(&channel, &name(level)).await?;
+    }
+    for level in (0..LEVELS).rev() {
+        let queue = name(level);
+        declare::ensure(
+            live,
+            &queue,
+            &[arguments(level, true), arguments(level, false)],
+        )
+        .await?;
+        wire(&channel, level)
+            .await
+            .map_err(|error| declare::refused(&queue, &error))?;
+    }
+    declare::close(&channel).await;
+    Ok(())
+}
+
+async fn declare_exchange(channel: &Channel, name: &str) -> Result<(), BrokerError> {
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            name.into(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| declare::refused(name, &error))
+}
+
+/// The bindings of one level: digit 1 to its queue, digit 0 to the next level.
+async fn wire(channel: &Channel, level: u8) -> lapin::Result<()> {
+    let here: ShortString = name(level).into();
+    let next: ShortString = next(level).into();
+    let skipped = "*.".repeat(usize::from(LEVELS - 1 - level));
+    let none = FieldTable::default();
+    channel
+        .queue_bind(
+            here.clone(),
+            here.clone(),
+            format!("{skipped}1.#").into(),
+            QueueBindOptions::default(),
+            none.clone(),
+        )
+        .await?;
+    channel
+        .exchange_bind(
+            next,
+            here,
+            format!("{skipped}0.#").into(),
+            ExchangeBindOptions::default(),
+            none,
+        )
+        .await
+}
+
+fn name(level: u8) -> String {
+    format!("celery_delayed_{level}")
+}
+
+fn next(level: u8) -> String {
+    level.checked_sub(1).map_or_else(|| EXIT.to_owned(), name)
+}
+
+fn arguments(level: u8, quorum: bool) -> FieldTable {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut table = FieldTable::default();
+    table.insert(
+        "x-queue-type".into(),
+        text(if quorum { "quorum" } else { "classic" }),
+    );
+    table.insert("x-overflow".into(), text("reject-publish"));
+    table.insert(
+        "x-message-ttl".into(),
+        AMQPValue::LongLongInt((1_i64 << level) * 1000),
+    );
+    table.insert("x-dead-letter-exchange".into(), text(&next(level)));
+    if quorum {
+        table.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_routing_key_is_celerys() {
+        // From kombu: calculate_routing_key(10, "destination").
+        let key = "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.0.destination";
+        assert_eq!(routing_key(10, "destination"), key);
+        assert_eq!(as_published(EXIT, key), ("", "destination"));
+        assert_eq!(as_published("other", key), ("other", key));
+        assert_eq!(as_published(EXIT, "1.0.short"), (EXIT, "1.0.short"));
+    }
+}

@@ -1,0 +1,401 @@
+//! RabbitMQ, by lapin: one connection that consumes, one that publishes, so that a broker which takes no
+//! messages (an alarm) still gets its acks; both on threads of their own, so that running tasks never
+//! starve a heartbeat.
+
+mod ack;
+mod confirms;
+mod consume;
+mod convert;
+mod declare;
+mod delay;
+mod publish;
+mod supervise;
+mod table;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use petiole_celery::{Destination, Message, Publication};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::rules::delay_seconds;
+use crate::url::Target;
+use crate::{Broker, BrokerError, Deliveries, PublishError};
+use convert::Outgoing;
+use publish::Publisher;
+use supervise::{Link, Live};
+
+/// How long a declaration or question may take, a reconnect included.
+const OPERATION_LIMIT: Duration = Duration::from_secs(30);
+/// Threads for sockets, heartbeats, confirms and acks.
+const THREADS: usize = 2;
+/// What the environment variable `RUST_MIN_STACK` of a process that consumes from RabbitMQ must be at
+/// least, in bytes (reserved, not used, as long as nobody nests headers). Lapin 4.12 parses headers by
+/// recursion, on a thread that it starts itself: with Rust's 2 MiB a 5 KB message, nested 1,000 deep,
+/// ends the process, and then the next one that gets it. What one frame can hold takes less than 64 MiB.
+pub const IO_STACK: usize = 128 * 1024 * 1024;
+/// Names of exchanges and delayed queues known to exist; more are forgotten, and asked for again.
+const KNOWN_LIMIT: usize = 4096;
+
+/// A RabbitMQ broker.
+pub(crate) struct Amqp {
+    /// Taken when dropped.
+    runtime: Option<Runtime>,
+    consuming: Link,
+    publishing: Link,
+    publisher: Publisher,
+    closing: CancellationToken,
+    supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+    known: Mutex<Known>,
+    /// Held while the delay's exchanges and queues are declared.
+    delays: tokio::sync::Mutex<()>,
+}
+
+/// What was declared or seen in this generation of the consuming connection.
+#[derive(Default)]
+struct Known {
+    generation: u64,
+    names: HashSet<Name>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Name {
+    Exchange(String),
+    /// The levels of the delayed delivery.
+    Levels,
+    /// A queue bound to the delayed delivery.
+    Delayed(String),
+}
+
+impl Amqp {
+    pub(crate) async fn connect(targets: Vec<Target>) -> Result<Self, BrokerError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("petiole-amqp")
+            .thread_stack_size(IO_STACK)
+            .enable_all()
+            .build()
+            .map_err(|error| BrokerError::Lost {
+                reason: format!("no threads for the connection: {error}"),
+            })?;
+        warn_of_small_stacks();
+        let closing = CancellationToken::new();
+        let name = connection_name();
+        let connected = runtime.spawn(connect_both(targets.into(), name, closing.clone()));
+        match connected.await {
+            Ok(Ok((consuming, publishing, publisher, supervisors))) => Ok(Self {
+                runtime: Some(runtime),
+                consuming,
+                publishing,
+                publisher,
+                closing,
+                supervisors: tokio::sync::Mutex::new(supervisors),
+                known: Mutex::default(),
+                delays: tokio::sync::Mutex::default(),
+            }),
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(BrokerError::Lost {
+                    reason: error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Carries an operation out on the consuming connection: an alarm does not stop it.
+    async fn operate<T, F>(&self, operation: impl FnOnce(Arc<Live>) -> F) -> Result<T, BrokerError>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        let carried_out = async {
+            let live = self.consuming.live().await.ok_or(BrokerError::Closed)?;
+            operation(live).await
+        };
+        timeout(OPERATION_LIMIT, carried_out)
+            .await
+            .unwrap_or_else(|_| {
+                Err(BrokerError::Lost {
+                    reason: format!("nothing came within {} s", OPERATION_LIMIT.as_secs()),
+                })
+            })
+    }
+
+    async fn consume_each(
+        &self,
+        queues: &[String],
+        prefetch: u16,
+    ) -> Result<Deliveries, BrokerError> {
+        let Some(runtime) = &self.runtime else {
+            return Err(BrokerError::Closed);
+        };
+        let prefetch = prefetch.max(1);
+        let mut receivers = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let first = self
+                .operate(|live| async move { consume::subscribe(&live, queue, prefetch).await })
+                .await?;
+            let (out, receiver) = mpsc::channel(usize::from(prefetch));
+            runtime.spawn(consume::feed(
+                self.consuming.clone(),
+                queue.clone(),
+                prefetch,
+                first,
+                out,
+            ));
+            receivers.push(receiver);
+        }
+        Ok(Deliveries::new(receivers))
+    }
+
+    async fn publish_one(&self, publication: Publication) -> Result<(), PublishError> {
+        let Publication {
+            destination,
+            message,
+            mandatory,
+            not_before,
+        } = publication;
+        let delay = match not_before {
+            Some(until) => delay_seconds(until, Timestamp::now())?,
+            None => None,
+        };
+        match delay {
+            Some(seconds) => self.publish_delayed(seconds, destination, message).await,
+            None => self.publish_now(destination, message, mandatory).await,
+        }
+    }
+
+    async fn publish_now(
+        &self,
+        to: Destination,
+        message: Message,
+        mandatory: bool,
+    ) -> Result<(), PublishError> {
+        let outgoing = Arc::new(outgoing(message, &to.exchange, &to.routing_key, mandatory)?);
+        if !to.exchange.is_empty() && !self.exchange_exists(&to.exchange).await? {
+            // Published, it would close the channel, and leave all that is in flight unconfirmed.
+            return if mandatory {
+                Err(PublishError::Unroutable {
+                    exchange: to.exchange,
+                    routing_key: to.routing_key,
+                })
+            } else {
+                Ok(())
+            };
+        }
+        match self.publisher.publish(Arc::clone(&outgoing)).await {
+            Err(PublishError::Unroutable {
+                exchange,
+                routing_key,
+            }) if exchange.is_empty() => {
+                self.operate(|live| async move { declare::queue(&live, &routing_key).await })
+                    .await?;
+                self.publisher.publish(outgoing).await
+            }
+            other => other,
+        }
+    }
+
+    async fn publish_delayed(
+        &self,
+        seconds: u64,
+        to: Destination,
+        message: Message,
+    ) -> Result<(), PublishError> {
+        if !to.exchange.is_empty() {
+            return Err(PublishError::Undelayable {
+                exchange: to.exchange,
+            });
+        }
+        let queue = to.routing_key;
+        let outgoing = outgoing(
+            message,
+            delay::ENTRY,
+            &delay::routing_key(seconds, &queue),
+            true,
+        )?;
+        self.prepare_delay(&queue).await?;
+        self.publisher.publish(Arc::new(outgoing)).await
+    }
+
+    /// Declares what a delayed message for a queue needs, once for each connection.
+    async fn prepare_delay(&self, queue: &str) -> Result<(), BrokerError> {
+        self.operate(|live| async move {
+            let live = &*live;
+            let _declaring = self.delays.lock().await;
+            if !self.knows(live, &Name::Levels) {
+                delay::declare(live).await?;
+                self.learn(live, Name::Levels);
+            }
+            let bound = Name::Delayed(queue.to_owned());
+            if !self.knows(live, &bound) {
+                declare::queue(live, queue).await?;
+                delay::bind(live, queue).await?;
+                self.learn(live, bound);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn exchange_exists(&self, exchange: &str) -> Result<bool, PublishError> {
+        let name = convert::short("exchange", exchange)?;
+        let known = Name::Exchange(exchange.to_owned());
+        let exists = self
+            .operate(|live| async move {
+                let live = &*live;
+                if self.knows(live, &known) {
+                    return Ok(true);
+                }
+                let exists = declare::exchange_exists(live, name).await?;
+                if exists {
+                    self.learn(live, known);
+                }
+                Ok(exists)
+            })
+            .await?;
+        Ok(exists)
+    }
+
+    fn knows(&self, live: &Live, name: &Name) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.generation == live.generation && known.names.contains(name)
+    }
+
+    fn learn(&self, live: &Live, name: Name) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.generation != live.generation || known.names.len() >= KNOWN_LIMIT {
+            *known = Known {
+                generation: live.generation,
+                names: HashSet::new(),
+            };
+        }
+        known.names.insert(name);
+    }
+
+    async fn close_connections(&self) {
+        self.closing.cancel();
+        for supervisor in self.supervisors.lock().await.drain(..) {
+            // A supervisor that panicked has closed nothing, and there is nothing left to do about it.
+            let _ = supervisor.await;
+        }
+    }
+}
+
+fn outgoing(
+    message: Message,
+    exchange: &str,
+    routing_key: &str,
+    mandatory: bool,
+) -> Result<Outgoing, PublishError> {
+    convert::outgoing(message, exchange, routing_key, mandatory, || {
+        Uuid::new_v4().to_string()
+    })
+}
+
+fn warn_of_small_stacks() {
+    let stack = std::env::var("RUST_MIN_STACK")
+        .ok()
+        .and_then(|stack| stack.parse::<usize>().ok());
+    if stack.is_none_or(|stack| stack < IO_STACK) {
+        warn!(
+            "a message with deeply nested headers can end this process: start it with RUST_MIN_STACK={IO_STACK}"
+        );
+    }
+}
+
+/// `petiole@HOST:PID`, as RabbitMQ's management shows it.
+fn connection_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "localhost"
+    } else {
+        host.trim()
+    };
+    format!("petiole@{host}:{}", std::process::id())
+}
+
+type Connected = (Link, Link, Publisher, Vec<JoinHandle<()>>);
+
+async fn connect_both(
+    targets: Arc<[Target]>,
+    name: String,
+    closing: CancellationToken,
+) -> Result<Connected, BrokerError> {
+    let (consuming, first) = supervise::establish(
+        Arc::clone(&targets),
+        format!("{name} consume"),
+        closing.clone(),
+    )
+    .await?;
+    match supervise::establish(targets, format!("{name} publish"), closing.clone()).await {
+        Ok((publishing, second)) => {
+            let publisher = Publisher::start(publishing.clone());
+            Ok((consuming, publishing, publisher, vec![first, second]))
+        }
+        Err(error) => {
+            closing.cancel();
+            Err(error)
+        }
+    }
+}
+
+impl Broker for Amqp {
+    fn declare<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.operate(move |live| async move { declare::queue(&live, queue).await })
+            .boxed()
+    }
+
+    fn consume<'a>(
+        &'a self,
+        queues: &'a [String],
+        prefetch: u16,
+    ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
+        self.consume_each(queues, prefetch).boxed()
+    }
+
+    fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {
+        self.publish_one(publication).boxed()
+    }
+
+    fn length<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<u64>, BrokerError>> {
+        self.operate(move |live| async move { declare::length(&live, queue).await })
+            .boxed()
+    }
+
+    fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>> {
+        self.operate(move |live| async move { declare::purge(&live, queue).await })
+            .boxed()
+    }
+
+    fn connected(&self) -> bool {
+        self.consuming.connected() && self.publishing.connected()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.close_connections().boxed()
+    }
+}
+
+impl Drop for Amqp {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            // Dropped inside another runtime, it would panic.
+            runtime.shutdown_background();
+        }
+    }
+}

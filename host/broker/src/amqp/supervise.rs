@@ -1,0 +1,304 @@
+//! A supervised connection: when it is lost a new one is made, to the next URL, as a new generation.
+//! Lapin's own recovery stays off: it hides the loss, and hands out deliveries that are none any more.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::url::Target;
+use crate::{BrokerError, Unanswered};
+
+/// How long the first connection may take, over all URLs.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long one URL may take to answer.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+/// Seconds; a peer that is silent for two of them is taken for dead. A URL's `heartbeat` overrides it.
+const HEARTBEAT: u16 = 10;
+/// Bytes; RabbitMQ's default. It bounds headers, and with them how deep lapin's parser can recurse.
+const FRAME_MAX: u32 = 131_072;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often a connection's state is looked at, should lapin not report its end.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a closing handshake may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+const REPLY_SUCCESS: u16 = 200;
+
+/// One generation of a connection.
+pub(super) struct Live {
+    connection: Connection,
+    /// Distinguishes it from every other of this process.
+    pub(super) generation: u64,
+    /// Cancelled when it is lost or closed.
+    pub(super) gone: CancellationToken,
+}
+
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+
+impl Live {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+            gone: CancellationToken::new(),
+        }
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
+        self.connection
+            .create_channel()
+            .await
+            .map_err(|error| BrokerError::Lost {
+                reason: error.to_string(),
+            })
+    }
+}
+
+/// Where the current generation is had.
+#[derive(Clone)]
+pub(super) struct Link(watch::Receiver<Option<Arc<Live>>>);
+
+impl Link {
+    pub(super) fn connected(&self) -> bool {
+        self.0
+            .borrow()
+            .as_ref()
+            .is_some_and(|live| !live.gone.is_cancelled())
+    }
+
+    /// The current generation, as soon as there is one; none once it is closed for good.
+    pub(super) async fn live(&self) -> Option<Arc<Live>> {
+        let mut state = self.0.clone();
+        let live = state
+            .wait_for(|live| live.as_ref().is_some_and(|live| !live.gone.is_cancelled()))
+            .await
+            .ok()?;
+        live.clone()
+    }
+}
+
+/// Connects for the first time, and keeps the connection from then on, until `closing`. To be called on
+/// the runtime that lapin is to use.
+pub(super) async fn establish(
+    targets: Arc<[Target]>,
+    name: String,
+    closing: CancellationToken,
+) -> Result<(Link, tokio::task::JoinHandle<()>), BrokerError> {
+    let (connection, index) = first(&targets, &name).await?;
+    let (state, link) = watch::channel(None);
+    let task = tokio::spawn(keep(connection, index, targets, name, state, closing));
+    Ok((Link(link), task))
+}
+
+async fn first(targets: &[Target], name: &str) -> Result<(Connection, usize), BrokerError> {
+    let started = Instant::now();
+    let mut pauses = Pauses::default();
+    loop {
+        let mut failures = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            match attempt(target, name).await {
+                Ok(connection) => return Ok((connection, index)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let pause = pauses.next();
+        // A broker that answered and refused will refuse again.
+        if failures.iter().all(|failure| failure.refused)
+            || started.elapsed() + pause > CONNECT_LIMIT
+        {
+            return Err(BrokerError::Unreachable {
+                failures: failures.into_iter().map(|failure| failure.shown).collect(),
+            });
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn keep(
+    mut connection: Connection,
+    mut index: usize,
+    targets: Arc<[Target]>,
+    name: String,
+    state: watch::Sender<Option<Arc<Live>>>,
+    closing: CancellationToken,
+) {
+    loop {
+        let live = Arc::new(Live::new(connection));
+        state.send_replace(Some(Arc::clone(&live)));
+        let reason = tokio::select! {
+            reason = lost(&live.connection) => Some(reason),
+            () = closing.cancelled() => None,
+        };
+        live.gone.cancel();
+        state.send_replace(None);
+        let Some(reason) = reason else {
+            return close(&live.connection).await;
+        };
+        warn!(connection = name, reason, "the broker connection is lost");
+        drop(live);
+        let again = tokio::select! {
+            again = reconnect(&targets, &name, index + 1) => again,
+            () = closing.cancelled() => return,
+        };
+        (connection, index) = again;
+        info!(connection = name, "the broker connection is back");
+    }
+}
+
+/// Ends when the connection does, with the reason.
+async fn lost(connection: &Connection) -> String {
+    let mut events = pin!(connection.events_listener());
+    let mut look = interval(LOOK);
+    let mut reason = "closed".to_owned();
+    loop {
+        tokio::select! {
+            Some(event) = events.next() => match event {
+                Event::Error(error) => reason = error.to_string(),
+                Event::ConnectionBlocked(why) => warn!(why, "the broker takes no messages for now"),
+                Event::ConnectionUnblocked => info!("the broker takes messages again"),
+                _ => {}
+            },
+            _ = look.tick() => {}
+        }
+        if !connection.status().connected() {
+            return reason;
+        }
+    }
+}
+
+async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection, usize) {
+    let mut pauses = Pauses::default();
+    let count = targets.len();
+    loop {
+        for offset in 0..count {
+            let index = (start + offset) % count;
+            let Some(target) = targets.get(index) else {
+                continue;
+            };
+            // Before the attempt, so that a broker which accepts and drops connections is not hammered.
+            sleep(pauses.next()).await;
+            match attempt(target, name).await {
+                Ok(connection) => return (connection, index),
+                Err(failure) => {
+                    warn!(connection = name, failure = %failure.shown, "the broker does not answer")
+                }
+            }
+        }
+    }
+}
+
+async fn close(connection: &Connection) {
+    // Closing is a courtesy: a broker that does not answer sees the socket end.
+    let _ = timeout(CLOSE_LIMIT, connection.close(REPLY_SUCCESS, "bye".into())).await;
+}
+
+struct Failure {
+    shown: Unanswered,
+    /// The broker was there, and said no.
+    refused: bool,
+}
+
+async fn attempt(target: &Target, name: &str) -> Result<Connection, Failure> {
+    let mut uri = target.uri.clone();
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.frame_max = Some(
+        uri.query
+            .frame_max
+            .map_or(FRAME_MAX, |asked| asked.min(FRAME_MAX)),
+    );
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let (reason, advice, refused) =
+        match timeout(ATTEMPT_LIMIT, Connection::connect_uri(uri, properties)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => {
+                let (advice, refused) = advise(&error);
+                (error.to_string(), advice, refused)
+            }
+            Err(_) => {
+                let reason = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
+                (
+                    reason,
+                    "is the host reachable, or does a firewall drop packets?",
+                    false,
+                )
+            }
+        };
+    Err(Failure {
+        shown: Unanswered {
+            url: target.shown.clone(),
+            reason,
+            advice,
+        },
+        refused,
+    })
+}
+
+/// What to look at, and whether trying again is in vain.
+fn advise(error: &lapin::Error) -> (&'static str, bool) {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+                ("check the user name and the password", true)
+            }
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+                ("check the virtual host, and that the user may use it", true)
+            }
+            AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => {
+                ("the broker's log may say more", false)
+            }
+        },
+        ErrorKind::IOError(_) => (
+            "is a RabbitMQ listening there, and for amqps is its certificate trusted?",
+            false,
+        ),
+        _ => ("the broker's log may say more", false),
+    }
+}
+
+/// Growing, bounded pauses, with jitter so that a fleet does not come back all at once.
+#[derive(Default)]
+pub(super) struct Pauses {
+    count: u32,
+}
+
+impl Pauses {
+    pub(super) fn next(&mut self) -> Duration {
+        let whole = SHORTEST_PAUSE
+            .saturating_mul(1 << self.count.min(10))
+            .min(LONGEST_PAUSE);
+        self.count += 1;
+        whole.mul_f64(0.5 + 0.5 * fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let mut pauses = Pauses::default();
+        let taken: Vec<Duration> = (0..100).map(|_| pauses.next()).collect();
+        assert!(
+            taken
+                .iter()
+                .all(|pause| *pause >= SHORTEST_PAUSE / 2 && *pause <= LONGEST_PAUSE)
+        );
+        assert!(taken.first().is_some_and(|pause| *pause <= SHORTEST_PAUSE));
+        assert!(
+            taken
+                .last()
+                .is_some_and(|pause| *pause >= LONGEST_PAUSE / 2)
+        );
+    }
+}

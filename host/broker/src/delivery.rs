@@ -1,0 +1,192 @@
+use std::future::poll_fn;
+use std::task::Poll;
+
+use petiole_celery::Message;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// A message that was delivered and has to be settled: once, last, by consuming it.
+///
+/// One that is dropped unsettled goes back to its queue a second later, so that a fault of the host
+/// that repeats itself is no hot loop; at once where its `Deliveries` are gone, or the connection is.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What came.
+    pub message: Message,
+    /// The exchange it was published to.
+    pub exchange: String,
+    /// The routing key it was published with.
+    pub routing_key: String,
+    /// The queue it was consumed from.
+    pub queue: String,
+    /// Delivered before, perhaps: a hint.
+    pub redelivered: bool,
+    pub(crate) ticket: Ticket,
+}
+
+/// The delivery's connection is gone: the broker has given the message back to its queue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the delivery could not be settled: {reason}")]
+pub struct Unsettled {
+    /// Why.
+    pub reason: String,
+}
+
+impl Unsettled {
+    pub(crate) fn gone() -> Self {
+        Self {
+            reason: "its connection is gone".to_owned(),
+        }
+    }
+}
+
+impl Delivery {
+    /// Whether its connection still stands, so that it is worth running.
+    pub fn usable(&self) -> bool {
+        !self.ticket.gone.is_cancelled()
+    }
+
+    /// The message is done with. AMQP does not answer an ack: ok means written to a live connection.
+    ///
+    /// # Errors
+    /// When the broker can't have got it.
+    pub async fn ack(self) -> Result<(), Unsettled> {
+        self.ticket.settle(Verdict::Ack).await
+    }
+
+    /// Back to its queue, at once.
+    ///
+    /// # Errors
+    /// When the broker can't have got it.
+    pub async fn requeue(self) -> Result<(), Unsettled> {
+        self.ticket.settle(Verdict::Requeue).await
+    }
+
+    /// Dead-lettered, or dropped where the queue has no dead-letter exchange.
+    ///
+    /// # Errors
+    /// When the broker can't have got it.
+    pub async fn reject(self) -> Result<(), Unsettled> {
+        self.ticket.settle(Verdict::Reject).await
+    }
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ack,
+    Requeue,
+    Reject,
+}
+
+/// Where a settlement's result is awaited.
+pub(crate) type Answer = oneshot::Sender<Result<(), Unsettled>>;
+
+/// What the task that settles a consumer's deliveries is told.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    /// A verdict; answered once it is carried out.
+    Verdict(u64, Verdict, Answer),
+    /// Dropped without a verdict.
+    Dropped(u64),
+    /// Nobody reads the consumer any more: what is dropped from now on goes back at once.
+    ReaderGone,
+}
+
+/// Unbounded in type only: each delivery is settled once, so it never holds more than the prefetch.
+pub(crate) type Settlements = mpsc::UnboundedSender<Settlement>;
+
+/// The right to settle one delivery.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    tag: u64,
+    settlements: Option<Settlements>,
+    gone: CancellationToken,
+}
+
+impl Ticket {
+    pub(crate) fn new(tag: u64, settlements: Settlements, gone: CancellationToken) -> Self {
+        Self {
+            tag,
+            settlements: Some(settlements),
+            gone,
+        }
+    }
+
+    async fn settle(mut self, verdict: Verdict) -> Result<(), Unsettled> {
+        let Some(settlements) = self.settlements.take() else {
+            return Err(Unsettled::gone());
+        };
+        if self.gone.is_cancelled() {
+            return Err(Unsettled::gone());
+        }
+        let (answer, settled) = oneshot::channel();
+        settlements
+            .send(Settlement::Verdict(self.tag, verdict, answer))
+            .map_err(|_| Unsettled::gone())?;
+        settled.await.unwrap_or_else(|_| Err(Unsettled::gone()))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(settlements) = self.settlements.take() {
+            // Without a receiver the connection is gone, and the broker has the message back.
+            let _ = settlements.send(Settlement::Dropped(self.tag));
+        }
+    }
+}
+
+/// Deliveries of one or more queues, in fair order.
+///
+/// Dropping it ends the consumers, and gives back what was prefetched; deliveries that were handed
+/// out can still be settled.
+#[derive(Debug)]
+pub struct Deliveries {
+    queues: Vec<mpsc::Receiver<Delivery>>,
+    turn: usize,
+}
+
+impl Deliveries {
+    pub(crate) fn new(queues: Vec<mpsc::Receiver<Delivery>>) -> Self {
+        Self { queues, turn: 0 }
+    }
+
+    /// The next one; none after the broker was closed. One whose connection is gone is passed over.
+    /// May be cancelled without loss.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let delivery = self.next_of_any().await?;
+            if delivery.usable() {
+                return Some(delivery);
+            }
+        }
+    }
+
+    async fn next_of_any(&mut self) -> Option<Delivery> {
+        poll_fn(|context| {
+            let count = self.queues.len();
+            let mut ended = 0;
+            for offset in 0..count {
+                let index = (self.turn + offset) % count;
+                let Some(queue) = self.queues.get_mut(index) else {
+                    continue;
+                };
+                match queue.poll_recv(context) {
+                    Poll::Ready(Some(delivery)) => {
+                        self.turn = index + 1;
+                        return Poll::Ready(Some(delivery));
+                    }
+                    Poll::Ready(None) => ended += 1,
+                    Poll::Pending => {}
+                }
+            }
+            if ended == count {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,261 @@
+//! Consumes one queue of the file. Settling and fetching share a transaction.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::database::Database;
+use super::messages::{self, End, Taken};
+use crate::delivery::{Answer, Settlement, Settlements, Ticket, Verdict};
+use crate::{BrokerError, Delivery, Unsettled};
+
+/// How often the lease is renewed; the others take a consumer for dead after several times that.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// How often the file is looked at for messages of other processes, and for those whose time has come.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a delivery that was dropped unsettled is kept from its queue, in milliseconds.
+const DROPPED_PAUSE: i64 = 1000;
+/// Settlements in one transaction.
+const BATCH: usize = 1024;
+
+/// A consumer of one queue, under an id of its own; a new one when it has lost its lease.
+pub(super) struct Consumer {
+    database: Database,
+    queue: String,
+    prefetch: usize,
+    out: mpsc::Sender<Delivery>,
+    /// Rises with each message published in this process.
+    published: watch::Receiver<u64>,
+    closing: CancellationToken,
+    id: String,
+    gone: CancellationToken,
+    unsettled: usize,
+}
+
+impl Consumer {
+    pub(super) async fn start(
+        database: Database,
+        queue: String,
+        prefetch: u16,
+        out: mpsc::Sender<Delivery>,
+        published: watch::Receiver<u64>,
+        closing: CancellationToken,
+    ) -> Result<Self, BrokerError> {
+        let id = new_lease(&database).await?;
+        let gone = closing.child_token();
+        Ok(Self {
+            database,
+            queue,
+            prefetch: usize::from(prefetch),
+            out,
+            published,
+            closing,
+            id,
+            gone,
+            unsettled: 0,
+        })
+    }
+
+    /// Runs until nobody reads and all is settled, or the broker is closed.
+    pub(super) async fn run(mut self) {
+        loop {
+            let lost = self.run_lease().await;
+            self.gone.cancel();
+            if !lost || self.out.is_closed() {
+                break;
+            }
+            warn!(
+                queue = self.queue,
+                "the consumer lost its lease: its messages went back"
+            );
+            while let Err(error) = self.begin_lease().await {
+                warn!(queue = self.queue, %error, "can't consume");
+                tokio::select! {
+                    () = tokio::time::sleep(RENEWAL) => {}
+                    () = self.closing.cancelled() => return,
+                }
+            }
+        }
+        let id = self.id;
+        if let Err(error) = self
+            .database
+            .write(move |connection| messages::release(connection, &id))
+            .await
+        {
+            warn!(queue = self.queue, %error, "the messages go back when the lease ends");
+        }
+    }
+
+    async fn begin_lease(&mut self) -> Result<(), BrokerError> {
+        self.id = new_lease(&self.database).await?;
+        self.gone = self.closing.child_token();
+        self.unsettled = 0;
+        Ok(())
+    }
+
+    /// Runs until the lease is lost (true), or there is nothing left to do.
+    async fn run_lease(&mut self) -> bool {
+        let (settlements, mut inbox) = mpsc::unbounded_channel();
+        // Given up once nobody reads: then the inbox ends with the last delivery.
+        let mut settlements = Some(settlements);
+        let mut received = Vec::with_capacity(BATCH);
+        let mut renewal = interval(RENEWAL);
+        let mut look = interval(LOOK);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let room = settlements.is_some() && self.unsettled < self.prefetch;
+            let turn = tokio::select! {
+                count = inbox.recv_many(&mut received, BATCH) => {
+                    if count == 0 {
+                        return false;
+                    }
+                    self.turn(std::mem::take(&mut received), settlements.as_ref()).await
+                }
+                Ok(()) = self.published.changed(), if room => self.turn(Vec::new(), settlements.as_ref()).await,
+                _ = look.tick(), if room => self.look(settlements.as_ref()).await,
+                _ = renewal.tick() => match self.renew().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return true,
+                    Err(error) => Err(error),
+                },
+                () = self.out.closed(), if settlements.is_some() => {
+                    settlements = None;
+                    Ok(())
+                }
+                () = self.closing.cancelled() => return false,
+            };
+            if let Err(error) = turn {
+                // What was to be settled is unsettled still: the lease goes, and all of it comes again.
+                warn!(queue = self.queue, %error, "the broker's file fails");
+                return true;
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<bool, BrokerError> {
+        let id = self.id.clone();
+        self.database
+            .write(move |connection| messages::renew(connection, &id))
+            .await
+    }
+
+    async fn look(&mut self, settlements: Option<&Settlements>) -> Result<(), BrokerError> {
+        let queue = self.queue.clone();
+        if self
+            .database
+            .read(move |connection| messages::any_ready(connection, &queue))
+            .await?
+        {
+            self.turn(Vec::new(), settlements).await?;
+        }
+        Ok(())
+    }
+
+    /// Settles, and fetches as many messages as there is room for then.
+    async fn turn(
+        &mut self,
+        settled: Vec<Settlement>,
+        settlements: Option<&Settlements>,
+    ) -> Result<(), BrokerError> {
+        let (ends, answers) = ends(settled, settlements.is_some());
+        self.unsettled = self.unsettled.saturating_sub(ends.len());
+        let room = if settlements.is_some() {
+            self.prefetch.saturating_sub(self.unsettled)
+        } else {
+            0
+        };
+        let (id, queue) = (self.id.clone(), self.queue.clone());
+        let written = self
+            .database
+            .write(move |connection| {
+                let mut held = Vec::with_capacity(ends.len());
+                for (message, end) in ends {
+                    held.push(messages::end(connection, &id, message, end)?);
+                }
+                let taken = if room > 0 {
+                    messages::take(connection, &queue, &id, room)?
+                } else {
+                    Vec::new()
+                };
+                Ok((held, taken))
+            })
+            .await;
+        let (held, taken) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                for answer in answers.into_iter().flatten() {
+                    let _ = answer.send(Err(Unsettled {
+                        reason: error.to_string(),
+                    }));
+                }
+                return Err(error);
+            }
+        };
+        for (answer, held) in answers.into_iter().zip(held) {
+            if let Some(answer) = answer {
+                // One who no longer waits does not need to know.
+                let _ = answer.send(if held { Ok(()) } else { Err(Unsettled::gone()) });
+            }
+        }
+        if let Some(settlements) = settlements {
+            self.hand_out(taken, settlements);
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self, taken: Vec<Taken>, settlements: &Settlements) {
+        self.unsettled += taken.len();
+        for taken in taken {
+            let ticket = Ticket::new(
+                taken.id.cast_unsigned(),
+                settlements.clone(),
+                self.gone.clone(),
+            );
+            let delivery = Delivery {
+                message: taken.message,
+                exchange: taken.destination.exchange,
+                routing_key: taken.destination.routing_key,
+                queue: self.queue.clone(),
+                redelivered: taken.redelivered,
+                ticket,
+            };
+            // There is room for the prefetch. Where nobody reads, the delivery is dropped here, and goes back.
+            let _ = self.out.try_send(delivery);
+        }
+    }
+}
+
+async fn new_lease(database: &Database) -> Result<String, BrokerError> {
+    let id = Uuid::new_v4().to_string();
+    let leased = id.clone();
+    database
+        .write(move |connection| messages::lease(connection, &leased))
+        .await?;
+    Ok(id)
+}
+
+/// What is to be done with each message, and who waits to hear of it. A delivery that was dropped is
+/// held back only while it would come to the same reader again.
+fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<Answer>>) {
+    let pause = if read { DROPPED_PAUSE } else { 0 };
+    settled
+        .into_iter()
+        .filter_map(|settlement| match settlement {
+            // A queue of the file has no dead-letter exchange.
+            Settlement::Verdict(id, Verdict::Ack | Verdict::Reject, answer) => {
+                Some((id, End::Removed, Some(answer)))
+            }
+            Settlement::Verdict(id, Verdict::Requeue, answer) => {
+                Some((id, End::Back { pause: 0 }, Some(answer)))
+            }
+            Settlement::Dropped(id) => Some((id, End::Back { pause }, None)),
+            Settlement::ReaderGone => None,
+        })
+        .map(|(id, end, answer)| ((id.cast_signed(), end), answer))
+        .unzip()
+}

@@ -1,0 +1,272 @@
+//! Messages in the file. Every function is one step of a transaction.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use petiole_celery::{Destination, Message, Properties};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::{Map, Value};
+
+/// A consumer that has not renewed its lease for so long is taken for dead.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// A message that a consumer has taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) id: i64,
+    priority: u8,
+    pub(super) redelivered: bool,
+    pub(super) destination: Destination,
+    pub(super) message: Message,
+}
+
+/// How a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Removed,
+    Back {
+        /// Milliseconds for which it is held back.
+        pause: i64,
+    },
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn lease_until() -> i64 {
+    now().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn declare(connection: &Connection, queue: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO queues (name) VALUES (?1)")?
+        .execute([queue])?;
+    Ok(())
+}
+
+fn exists(connection: &Connection, queue: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM queues WHERE name = ?1")?
+        .exists([queue])
+}
+
+/// The queue that a destination leads to. A queue has the default exchange and the direct exchange of its
+/// name, and there are no others. `declares` says whether a missing queue of the default exchange is made.
+pub(super) fn route(
+    connection: &Connection,
+    to: &Destination,
+    declares: bool,
+) -> rusqlite::Result<Option<String>> {
+    let queue = to.routing_key.as_str();
+    if to.exchange.is_empty() && declares && !queue.is_empty() {
+        declare(connection, queue)?;
+    }
+    let bound = to.exchange.is_empty() || to.exchange == to.routing_key;
+    Ok(if bound && exists(connection, queue)? {
+        Some(queue.to_owned())
+    } else {
+        None
+    })
+}
+
+pub(super) fn insert(
+    connection: &Connection,
+    queue: &str,
+    available_at: Option<i64>,
+    to: &Destination,
+    message: &Message,
+) -> rusqlite::Result<()> {
+    let Message {
+        properties,
+        headers,
+        body,
+    } = message;
+    let headers = serde_json::to_string(headers)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO messages (queue, available_at, exchange, routing_key, content_type, content_encoding, \
+             persistent, priority, correlation_id, reply_to, expiration, message_id, headers, body) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            queue,
+            available_at,
+            to.exchange,
+            to.routing_key,
+            properties.content_type,
+            properties.content_encoding,
+            properties.persistent,
+            properties.priority,
+            properties.correlation_id,
+            properties.reply_to,
+            properties.expiration,
+            properties.message_id,
+            headers,
+            body,
+        ])?;
+    Ok(())
+}
+
+/// Whether a consumer of the queue would find something.
+pub(super) fn any_ready(connection: &Connection, queue: &str) -> rusqlite::Result<bool> {
+    let ready = connection
+        .prepare_cached("SELECT 1 FROM messages WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL LIMIT 1")?
+        .exists([queue])?;
+    Ok(ready
+        || connection
+            .prepare_cached("SELECT 1 FROM messages WHERE available_at <= ?1 LIMIT 1")?
+            .exists([now()])?)
+}
+
+/// The number of messages ready in a queue; none where there is no such queue.
+pub(super) fn length(connection: &Connection, queue: &str) -> rusqlite::Result<Option<i64>> {
+    if !exists(connection, queue)? {
+        return Ok(None);
+    }
+    connection
+        .prepare_cached(
+            "SELECT count(*) FROM messages WHERE queue = ?1 AND consumer IS NULL \
+             AND (available_at IS NULL OR available_at <= ?2)",
+        )?
+        .query_row(params![queue, now()], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn purge(connection: &Connection, queue: &str) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM messages WHERE queue = ?1 AND consumer IS NULL \
+             AND (available_at IS NULL OR available_at <= ?2)",
+        )?
+        .execute(params![queue, now()])
+}
+
+/// Begins or prolongs a consumer's lease.
+pub(super) fn lease(connection: &Connection, consumer: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO consumers (id, lease_until) VALUES (?1, ?2)")?
+        .execute(params![consumer, lease_until()])?;
+    Ok(())
+}
+
+/// Prolongs a consumer's lease, and gives back what the dead have: whether the consumer still had it.
+pub(super) fn renew(connection: &Connection, consumer: &str) -> rusqlite::Result<bool> {
+    let alive = connection
+        .prepare_cached("UPDATE consumers SET lease_until = ?2 WHERE id = ?1")?
+        .execute(params![consumer, lease_until()])?;
+    let dead: Vec<String> = connection
+        .prepare_cached("SELECT id FROM consumers WHERE lease_until < ?1")?
+        .query_map([now()], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for consumer in dead {
+        release(connection, &consumer)?;
+    }
+    Ok(alive == 1)
+}
+
+/// Ends a consumer: all that it has goes back.
+pub(super) fn release(connection: &Connection, consumer: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE messages SET consumer = NULL, redelivered = 1 WHERE consumer = ?1")?
+        .execute([consumer])?;
+    connection
+        .prepare_cached("DELETE FROM consumers WHERE id = ?1")?
+        .execute([consumer])?;
+    Ok(())
+}
+
+/// Gives a consumer at most `limit` messages, by priority, then in the order of their arrival; none
+/// to one that has lost its lease.
+pub(super) fn take(
+    connection: &Connection,
+    queue: &str,
+    consumer: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Taken>> {
+    if !connection
+        .prepare_cached("SELECT 1 FROM consumers WHERE id = ?1")?
+        .exists([consumer])?
+    {
+        return Ok(Vec::new());
+    }
+    connection
+        .prepare_cached("UPDATE messages SET available_at = NULL WHERE available_at <= ?1")?
+        .execute([now()])?;
+    let mut taken: Vec<Taken> = connection
+        .prepare_cached(
+            "UPDATE messages SET consumer = ?2 WHERE id IN (\
+                 SELECT id FROM messages WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
+                 ORDER BY ifnull(priority, 0) DESC, id LIMIT ?3) \
+             RETURNING id, redelivered, exchange, routing_key, content_type, content_encoding, persistent, priority, \
+             correlation_id, reply_to, expiration, message_id, headers, body",
+        )?
+        .query_map(params![queue, consumer, i64::try_from(limit).unwrap_or(i64::MAX)], read)?
+        .collect::<Result<_, _>>()?;
+    // RETURNING has no order.
+    taken.sort_by_key(|taken| (std::cmp::Reverse(taken.priority), taken.id));
+    Ok(taken)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
+    let headers: String = row.get("headers")?;
+    let headers: Map<String, Value> = serde_json::from_str(&headers)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(12, Type::Text, error.into()))?;
+    let priority: Option<u8> = row.get("priority")?;
+    Ok(Taken {
+        id: row.get("id")?,
+        priority: priority.unwrap_or(0),
+        redelivered: row.get("redelivered")?,
+        destination: Destination {
+            exchange: row.get("exchange")?,
+            routing_key: row.get("routing_key")?,
+        },
+        message: Message {
+            properties: Properties {
+                content_type: row.get("content_type")?,
+                content_encoding: row.get("content_encoding")?,
+                persistent: row.get("persistent")?,
+                priority,
+                correlation_id: row.get("correlation_id")?,
+                reply_to: row.get("reply_to")?,
+                expiration: row.get("expiration")?,
+                message_id: row.get("message_id")?,
+            },
+            headers,
+            body: row.get("body")?,
+        },
+    })
+}
+
+/// Ends a consumer's hold of a message: whether it still had it.
+pub(super) fn end(
+    connection: &Connection,
+    consumer: &str,
+    id: i64,
+    end: End,
+) -> rusqlite::Result<bool> {
+    let changed = match end {
+        End::Removed => connection
+            .prepare_cached("DELETE FROM messages WHERE id = ?1 AND consumer = ?2")?
+            .execute(params![id, consumer])?,
+        End::Back { pause } => {
+            let available_at = if pause > 0 {
+                Some(now().saturating_add(pause))
+            } else {
+                None
+            };
+            connection
+                .prepare_cached(
+                    "UPDATE messages SET consumer = NULL, redelivered = 1, available_at = ?3 \
+                     WHERE id = ?1 AND consumer = ?2",
+                )?
+                .execute(params![id, consumer, available_at])?
+        }
+    };
+    Ok(changed == 1)
+}

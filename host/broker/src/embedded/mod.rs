@@ -1,0 +1,251 @@
+//! The embedded broker: queues in an SQLite file, which several processes may open at once.
+//!
+//! A message is confirmed when it is on the disk (`synchronous=full`), whatever its delivery mode. A
+//! consumer leases what it takes; one that dies loses its lease, and its messages go back.
+
+mod consume;
+mod database;
+mod messages;
+
+use std::path::PathBuf;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use petiole_celery::Publication;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::rules::{check_body, delay_seconds, sent_on};
+use crate::{Broker, BrokerError, Deliveries, PublishError};
+use consume::Consumer;
+use database::Database;
+
+/// The broker of one file.
+pub(crate) struct Embedded {
+    database: Database,
+    /// For the consumers, so that running tasks do not keep them from renewing their leases. Taken when
+    /// dropped.
+    runtime: Option<Runtime>,
+    published: watch::Sender<u64>,
+    closing: CancellationToken,
+    consumers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Embedded {
+    pub(crate) async fn open(path: PathBuf) -> Result<Self, BrokerError> {
+        let shown = path.display().to_string();
+        let failed = |reason: String| BrokerError::Database {
+            path: shown.clone(),
+            reason,
+        };
+        let database = spawn_blocking(move || Database::open(&path))
+            .await
+            .map_err(|error| failed(error.to_string()))??;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("petiole-broker")
+            .enable_all()
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            database,
+            runtime: Some(runtime),
+            published: watch::Sender::new(0),
+            closing: CancellationToken::new(),
+            consumers: Mutex::default(),
+        })
+    }
+
+    fn open_still(&self) -> Result<(), BrokerError> {
+        if self.closing.is_cancelled() {
+            Err(BrokerError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn consume_each(
+        &self,
+        queues: &[String],
+        prefetch: u16,
+    ) -> Result<Deliveries, BrokerError> {
+        self.open_still()?;
+        let Some(runtime) = &self.runtime else {
+            return Err(BrokerError::Closed);
+        };
+        let prefetch = prefetch.max(1);
+        let mut receivers = Vec::with_capacity(queues.len());
+        for queue in queues {
+            if self.length(queue).await?.is_none() {
+                let reason = "there is no such queue".to_owned();
+                return Err(BrokerError::Queue {
+                    queue: queue.clone(),
+                    reason,
+                });
+            }
+            let (out, receiver) = mpsc::channel(usize::from(prefetch));
+            let consumer = Consumer::start(
+                self.database.clone(),
+                queue.clone(),
+                prefetch,
+                out,
+                self.published.subscribe(),
+                self.closing.clone(),
+            )
+            .await?;
+            let mut consumers = self.consumers.lock().await;
+            consumers.retain(|consumer| !consumer.is_finished());
+            consumers.push(runtime.spawn(consumer.run()));
+            receivers.push(receiver);
+        }
+        Ok(Deliveries::new(receivers))
+    }
+
+    async fn publish_one(&self, publication: Publication) -> Result<(), PublishError> {
+        self.open_still()?;
+        let Publication {
+            destination,
+            mut message,
+            mandatory,
+            not_before,
+        } = publication;
+        check_body(&message.body)?;
+        message.headers = sent_on(message.headers);
+        message
+            .properties
+            .message_id
+            .get_or_insert_with(|| Uuid::new_v4().to_string());
+        let available_at = match not_before {
+            Some(until) => delay_seconds(until, Timestamp::now())?.map(|_| ceil_millisecond(until)),
+            None => None,
+        };
+        if available_at.is_some() && !destination.exchange.is_empty() {
+            return Err(PublishError::Undelayable {
+                exchange: destination.exchange,
+            });
+        }
+        let to = destination.clone();
+        let routed = self
+            .database
+            .write(move |connection| {
+                let Some(queue) =
+                    messages::route(connection, &to, mandatory || available_at.is_some())?
+                else {
+                    return Ok(false);
+                };
+                messages::insert(connection, &queue, available_at, &to, &message)?;
+                Ok(true)
+            })
+            .await?;
+        if routed {
+            self.published
+                .send_modify(|count| *count = count.wrapping_add(1));
+        } else if mandatory {
+            let petiole_celery::Destination {
+                exchange,
+                routing_key,
+            } = destination;
+            return Err(PublishError::Unroutable {
+                exchange,
+                routing_key,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn ceil_millisecond(time: Timestamp) -> i64 {
+    let milliseconds = time.as_millisecond();
+    if time.as_nanosecond() > i128::from(milliseconds) * 1_000_000 {
+        milliseconds + 1
+    } else {
+        milliseconds
+    }
+}
+
+impl Broker for Embedded {
+    fn declare<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
+        async move {
+            self.open_still()?;
+            if queue.is_empty() {
+                let reason = "a queue's name can't be empty".to_owned();
+                return Err(BrokerError::Queue {
+                    queue: queue.to_owned(),
+                    reason,
+                });
+            }
+            let queue = queue.to_owned();
+            self.database
+                .write(move |connection| messages::declare(connection, &queue))
+                .await
+        }
+        .boxed()
+    }
+
+    fn consume<'a>(
+        &'a self,
+        queues: &'a [String],
+        prefetch: u16,
+    ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
+        self.consume_each(queues, prefetch).boxed()
+    }
+
+    fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {
+        self.publish_one(publication).boxed()
+    }
+
+    fn length<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<u64>, BrokerError>> {
+        let queue = queue.to_owned();
+        async move {
+            self.open_still()?;
+            let length = self
+                .database
+                .read(move |connection| messages::length(connection, &queue))
+                .await?;
+            Ok(length.map(i64::unsigned_abs))
+        }
+        .boxed()
+    }
+
+    fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>> {
+        let queue = queue.to_owned();
+        async move {
+            self.open_still()?;
+            let removed = self
+                .database
+                .write(move |connection| messages::purge(connection, &queue))
+                .await?;
+            Ok(u64::try_from(removed).unwrap_or(u64::MAX))
+        }
+        .boxed()
+    }
+
+    fn connected(&self) -> bool {
+        !self.closing.is_cancelled()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            self.closing.cancel();
+            for consumer in self.consumers.lock().await.drain(..) {
+                // One that panicked has released nothing: its lease ends by itself.
+                let _ = consumer.await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            // Dropped inside another runtime, it would panic.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Brokers: RabbitMQ by lapin, and an embedded one on SQLite, behind one trait.
+
+mod amqp;
+mod delivery;
+mod embedded;
+mod error;
+mod rules;
+mod url;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use petiole_celery::Publication;
+
+pub use amqp::IO_STACK;
+pub use delivery::{Deliveries, Delivery, Unsettled};
+pub use error::{BrokerError, PublishError, Unanswered};
+pub use rules::{BODY_LIMIT, DELAY_LIMIT};
+pub use url::redact;
+
+/// A message broker. Connections are supervised inside: a lost one is made anew, to the next of the
+/// URLs, and consumers go on; what was delivered before and is not settled can't be settled any more.
+pub trait Broker: Send + Sync {
+    /// Declares a queue as Celery does (durable, classic, bound to the direct exchange of its name);
+    /// one that exists is taken as it is, whatever its type and arguments.
+    fn declare<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>>;
+
+    /// Consumes from queues that exist, at most `prefetch` unsettled deliveries for each of them
+    /// (0 counts as 1). A queue that is deleted later is declared again.
+    fn consume<'a>(
+        &'a self,
+        queues: &'a [String],
+        prefetch: u16,
+    ) -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
+
+    /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker,
+    /// to the second. A mandatory message for a queue (by the default exchange) that does not exist
+    /// declares it. What the broker added to headers on an earlier journey (`x-death` and the like)
+    /// is not sent on, nor are `CC` and `BCC`, which were obeyed when the message was first published.
+    fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>>;
+
+    /// The number of messages ready in a queue; none where there is no such queue.
+    fn length<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<u64>, BrokerError>>;
+
+    /// Removes the messages that are ready in a queue, and says how many there were.
+    fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
+
+    /// Whether the connections are up: readiness follows it.
+    fn connected(&self) -> bool;
+
+    /// Closes the connections; what is unsettled goes back to its queue.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`.
+///
+/// # Errors
+/// When the URL can't be read, or no broker of it answers.
+pub async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+    match url::parse(url)? {
+        url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets).await?)),
+        url::BrokerUrl::Sqlite(path) => Ok(Arc::new(embedded::Embedded::open(path).await?)),
+    }
+}

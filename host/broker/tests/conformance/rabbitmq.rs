@@ -1,0 +1,122 @@
+//! The RabbitMQ of these tests: the one of `PETIOLE_TEST_AMQP_URL`, or a private node that ends with this
+//! process.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use lapin::{Connection, ConnectionProperties};
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// The node's URL; started at the first call.
+pub(crate) async fn url() -> &'static str {
+    static URL: OnceLock<String> = OnceLock::new();
+    if let Some(url) = URL.get() {
+        return url;
+    }
+    tokio::task::spawn_blocking(|| {
+        URL.get_or_init(|| std::env::var("PETIOLE_TEST_AMQP_URL").unwrap_or_else(|_| start_node()))
+            .as_str()
+    })
+    .await
+    .unwrap()
+}
+
+/// A plain lapin connection to it, for what the broker under test does not do.
+pub(crate) async fn raw() -> Connection {
+    Connection::connect(url().await, ConnectionProperties::default())
+        .await
+        .unwrap()
+}
+
+/// Keeps the node's standard input open: it ends when this process does, however it does.
+static NODE: OnceLock<Child> = OnceLock::new();
+
+fn start_node() -> String {
+    let server = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("no rabbitmq-server: install the system's package rabbitmq-server, or set PETIOLE_TEST_AMQP_URL");
+    let folder = tempfile::Builder::new()
+        .prefix("petiole-rabbitmq-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
+    fs::write(
+        folder.join("rabbitmq.conf"),
+        "loopback_users = none\nlog.console = false\n",
+    )
+    .unwrap();
+    fs::write(folder.join("enabled_plugins"), "[].").unwrap();
+    // The node runs until the input ends; then it is stopped, with its port mapper and its files.
+    let script = r#"
+        "$0" >"$HOME/out" 2>&1 & server=$!
+        cat >/dev/null
+        kill $server; wait $server
+        epmd -port "$ERL_EPMD_PORT" -kill >/dev/null 2>&1
+        rm -rf "$HOME"
+    "#;
+    let child = Command::new("/bin/sh")
+        .args(["-c", script, server])
+        .env("HOME", &folder)
+        .env(
+            "RABBITMQ_NODENAME",
+            format!("petiole-test-{port}@localhost"),
+        )
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", port.to_string())
+        .env("RABBITMQ_DIST_PORT", dist_port.to_string())
+        .env("ERL_EPMD_PORT", epmd_port.to_string())
+        .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
+        .env("RABBITMQ_LOG_BASE", folder.join("log"))
+        .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
+        .env(
+            "RABBITMQ_ENABLED_PLUGINS_FILE",
+            folder.join("enabled_plugins"),
+        )
+        .env("RABBITMQ_PID_FILE", folder.join("pid"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    NODE.set(child).unwrap();
+    let started = Instant::now();
+    while !answers(port) {
+        assert!(
+            started.elapsed() < START_LIMIT,
+            "rabbitmq-server does not answer: {}",
+            fs::read_to_string(folder.join("out")).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
+}
+
+/// Whether a broker greets there (AMQP 0-9-1 section 4.2.2: the server answers the protocol header).
+fn answers(port: u16) -> bool {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut frame = [0; 1];
+    stream.write_all(b"AMQP\0\0\x09\x01").is_ok()
+        && stream.read_exact(&mut frame).is_ok()
+        && frame == [1]
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}

@@ -1,0 +1,11 @@
+//! Generated from `wit/task.wit`; no code of our own.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction
+)]
+
+wasmtime::component::bindgen!({ path: "../../wit", world: "petiole:task/task" });

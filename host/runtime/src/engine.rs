@@ -1,0 +1,150 @@
+//! The wasmtime engine, set up for one short-lived sandbox per task.
+
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, Engine, EngineWeak, OptLevel, PoolingAllocationConfig};
+
+/// What one component may be made of. Componentized Python has at least 14 core instances; each
+/// memory slot takes 4 GiB of address space.
+const CORE_INSTANCES: u32 = 32;
+const MEMORIES: u32 = 4;
+const TABLES: u32 = 8;
+/// The elements of one table. An interpreter has some ten thousand.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// What stays mapped between two tasks in a slot; above it, pages go back to the kernel.
+const MEMORY_KEEP_RESIDENT: usize = 128 * 1024;
+const TABLE_KEEP_RESIDENT: usize = 64 * 1024;
+
+/// The guest's stack; wasmtime's default of 512 KiB is little for interpreters.
+const WASM_STACK: usize = 1024 * 1024;
+/// The fiber's stack: the guest's, and at least as much again for the host functions it calls.
+const ASYNC_STACK: usize = 2 * WASM_STACK;
+
+/// How long a guest that spins runs before it lets others run.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Memory mappings that a busy slot may need, and those of the rest of the process.
+const MAPPINGS_PER_SLOT: u32 = 8;
+const MAPPINGS_OF_PROCESS: u32 = 8_192;
+
+/// How large the sandbox pool is. One number sizes pool and slots, so that an exhausted pool is a bug.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSize {
+    /// How many tasks run at once, at most.
+    pub slots: u32,
+    /// The largest memory any task may be given, in bytes; 4 GiB at most.
+    pub max_memory: usize,
+}
+
+/// The sandbox pool can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The kernel allows fewer memory mappings than that many sandboxes need; past them the process
+    /// hangs.
+    #[error(
+        "{slots} slots need up to {need} memory mappings, the kernel allows {have}: \
+         lower the concurrency, or run `sysctl -w vm.max_map_count={need}`"
+    )]
+    Mappings {
+        /// As configured.
+        slots: u32,
+        /// What they need.
+        need: u32,
+        /// `vm.max_map_count`.
+        have: u32,
+    },
+    /// wasmtime refuses the configuration, or there is no address space for the pool.
+    #[error("can't set up {slots} sandboxes: {reason}")]
+    Engine {
+        /// As configured.
+        slots: u32,
+        /// wasmtime's words.
+        reason: String,
+    },
+    /// The operating system does not start the thread that ticks.
+    #[error("can't start the epoch thread: {0}")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// An engine that runs tasks, ticked until it is dropped.
+pub(crate) fn pooled(size: PoolSize) -> Result<Engine, RuntimeError> {
+    check_mappings(size.slots)?;
+    let mut config = config();
+    config.allocation_strategy(pool(size));
+    let engine = Engine::new(&config).map_err(|error| RuntimeError::Engine {
+        slots: size.slots,
+        reason: format!("{error:#}"),
+    })?;
+    tick(engine.weak()).map_err(RuntimeError::Ticker)?;
+    Ok(engine)
+}
+
+/// An engine that compiles what a [`pooled`] one runs, without its pool.
+pub(crate) fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
+}
+
+/// What compiled code depends on.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .cranelift_opt_level(OptLevel::Speed)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .memory_init_cow(true)
+        .concurrency_support(false)
+        .wasm_gc(false)
+        .wasm_exceptions(false)
+        .wasm_threads(false)
+        .wasm_memory64(false);
+    config
+}
+
+fn pool(size: PoolSize) -> PoolingAllocationConfig {
+    let slots = size.slots;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES))
+        .total_memories(slots.saturating_mul(MEMORIES))
+        .total_tables(slots.saturating_mul(TABLES))
+        .total_stacks(slots)
+        .total_gc_heaps(slots)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(size.max_memory)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+fn check_mappings(slots: u32) -> Result<(), RuntimeError> {
+    let need = slots
+        .saturating_mul(MAPPINGS_PER_SLOT)
+        .saturating_add(MAPPINGS_OF_PROCESS);
+    let have = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    match have.ok().and_then(|text| text.trim().parse().ok()) {
+        Some(have) if have < need => Err(RuntimeError::Mappings { slots, need, have }),
+        // other kernels have no such limit
+        _ => Ok(()),
+    }
+}
+
+/// A thread of its own: a runtime whose workers are all busy would not tick.
+fn tick(engine: EngineWeak) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name("petiole-epoch".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
+    Ok(())
+}

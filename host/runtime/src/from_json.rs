@@ -1,0 +1,302 @@
+//! JSON to WIT values.
+
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde_json::{Map, Value};
+use wasmtime::component::Val;
+
+use crate::mismatch::Mismatch;
+use crate::wit_type::{Case, Field, JSON_FIELD, Name, WitType};
+
+/// RFC 4648 section 4, with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The value of this type that `value` stands for.
+pub(crate) fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
+    let expected = || Mismatch::expected(ty, value);
+    match ty {
+        WitType::Bool => value.as_bool().map(Val::Bool).ok_or_else(expected),
+        WitType::S8 => integer(value).map(Val::S8).ok_or_else(expected),
+        WitType::U8 => integer(value).map(Val::U8).ok_or_else(expected),
+        WitType::S16 => integer(value).map(Val::S16).ok_or_else(expected),
+        WitType::U16 => integer(value).map(Val::U16).ok_or_else(expected),
+        WitType::S32 => integer(value).map(Val::S32).ok_or_else(expected),
+        WitType::U32 => integer(value).map(Val::U32).ok_or_else(expected),
+        WitType::S64 => integer(value)
+            .or_else(|| decimal(value))
+            .map(Val::S64)
+            .ok_or_else(expected),
+        WitType::U64 => integer(value)
+            .or_else(|| decimal(value))
+            .map(Val::U64)
+            .ok_or_else(expected),
+        WitType::F32 => float(value)
+            .and_then(to_f32)
+            .map(Val::Float32)
+            .ok_or_else(expected),
+        WitType::F64 => float(value).map(Val::Float64).ok_or_else(expected),
+        WitType::Char => character(value).map(Val::Char).ok_or_else(expected),
+        WitType::String => text(value).map(Val::String).ok_or_else(expected),
+        WitType::Bytes => bytes(value)
+            .map(|bytes| Val::List(bytes.into_iter().map(Val::U8).collect()))
+            .ok_or_else(expected),
+        WitType::Json => Ok(json_record(value)),
+        WitType::List(element) => {
+            elements(element, value.as_array().ok_or_else(expected)?).map(Val::List)
+        }
+        WitType::FixedList(element, len) => {
+            let items = value
+                .as_array()
+                .filter(|items| u32::try_from(items.len()) == Ok(*len));
+            elements(element, items.ok_or_else(expected)?).map(Val::FixedLengthList)
+        }
+        WitType::Option(inner) => option(inner, value).ok_or_else(expected)?.map(Val::Option),
+        WitType::Tuple(types) => {
+            let items = value
+                .as_array()
+                .filter(|items| items.len() == types.len())
+                .ok_or_else(expected)?;
+            let vals = types.iter().zip(items).enumerate();
+            let vals =
+                vals.map(|(index, (ty, item))| from_json(ty, item).map_err(|e| e.at_index(index)));
+            vals.collect::<Result<_, _>>().map(Val::Tuple)
+        }
+        WitType::Record(fields) => record(fields, value.as_object().ok_or_else(expected)?),
+        WitType::Variant(cases) => variant(cases, value).ok_or_else(expected)?,
+        WitType::Enum(names) => {
+            let name = value
+                .as_str()
+                .and_then(|given| find(names, given))
+                .ok_or_else(expected)?;
+            Ok(Val::Enum(name.kebab.clone()))
+        }
+        WitType::Flags(names) => flags(names, value).map(Val::Flags).ok_or_else(expected),
+        WitType::Result(ok, err) => result(ok.as_deref(), err.as_deref(), value)
+            .ok_or_else(expected)?
+            .map(Val::Result),
+    }
+}
+
+/// Any JSON value as a record that holds its text.
+pub(crate) fn json_record(value: &Value) -> Val {
+    Val::Record(vec![(
+        JSON_FIELD.to_owned(),
+        Val::String(value.to_string()),
+    )])
+}
+
+fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: &Value) -> Option<T> {
+    match value.as_i64() {
+        Some(number) => T::try_from(number).ok(),
+        None => T::try_from(value.as_u64()?).ok(),
+    }
+}
+
+/// JavaScript and others can't write large integers as JSON numbers.
+fn decimal<T: FromStr>(value: &Value) -> Option<T> {
+    value.as_str()?.parse().ok()
+}
+
+/// JSON has no literals for what is not finite.
+fn float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(name) => match name.as_str() {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The nearest f32; none where only infinity is.
+fn to_f32(wide: f64) -> Option<f32> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounding is meant, overflow is checked below"
+    )]
+    let narrow = wide as f32;
+    (narrow.is_finite() || !wide.is_finite()).then_some(narrow)
+}
+
+fn character(value: &Value) -> Option<char> {
+    let mut chars = value.as_str()?.chars();
+    let first = chars.next()?;
+    chars.next().is_none().then_some(first)
+}
+
+/// A string, or what kombu >= 5.3 makes of Python's dates, decimals and UUIDs
+/// (`kombu.utils.json`, `register_type`).
+fn text(value: &Value) -> Option<String> {
+    match extended(value) {
+        None => value.as_str().map(str::to_owned),
+        Some(("uuid", Value::Object(parts))) => hyphenated(parts.get("hex")?.as_str()?),
+        Some(("datetime" | "date" | "time" | "decimal" | "uuid", Value::String(text))) => {
+            Some(text.clone())
+        }
+        Some(_) => None,
+    }
+}
+
+/// The usual form of a UUID's 32 hexadecimal digits.
+fn hyphenated(hex: &str) -> Option<String> {
+    if hex.len() != 32 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let parts =
+        [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
+    Some(parts.join("-"))
+}
+
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    match (extended(value), value) {
+        (Some(("bytes", Value::String(text))), _) => Some(text.clone().into_bytes()),
+        (Some(("base64", Value::String(text))), _) | (None, Value::String(text)) => {
+            BASE64.decode(text).ok()
+        }
+        (None, Value::Array(items)) => items.iter().map(integer).collect(),
+        _ => None,
+    }
+}
+
+/// kombu's `{"__type__": ..., "__value__": ...}`.
+fn extended(value: &Value) -> Option<(&str, &Value)> {
+    let object = value.as_object().filter(|object| object.len() == 2)?;
+    Some((object.get("__type__")?.as_str()?, object.get("__value__")?))
+}
+
+fn elements(ty: &WitType, items: &[Value]) -> Result<Vec<Val>, Mismatch> {
+    let items = items.iter().enumerate();
+    items
+        .map(|(index, item)| from_json(ty, item).map_err(|e| e.at_index(index)))
+        .collect()
+}
+
+/// `null` is none. An option inside of an option is `{"some": ...}`, so that none and some(none)
+/// differ.
+fn option(inner: &WitType, value: &Value) -> Option<Result<Option<Box<Val>>, Mismatch>> {
+    let value = match (inner, value) {
+        (_, Value::Null) => return Some(Ok(None)),
+        (WitType::Option(_), _) => match single(value)? {
+            ("some", inner) => inner,
+            _ => return None,
+        },
+        _ => value,
+    };
+    Some(from_json(inner, value).map(|val| Some(Box::new(val))))
+}
+
+fn record(fields: &[Field], object: &Map<String, Value>) -> Result<Val, Mismatch> {
+    if let Some(name) = object
+        .keys()
+        .find(|key| !fields.iter().any(|field| field.name.is(key)))
+    {
+        return Err(Mismatch::unknown(
+            name,
+            fields.iter().map(|field| &field.name),
+        ));
+    }
+    let vals = fields.iter().map(|Field { name, ty }| {
+        let val = match (given(name, object)?, ty) {
+            (Some(value), _) => from_json(ty, value).map_err(|e| e.in_field(name))?,
+            (None, WitType::Option(_)) => Val::Option(None),
+            (None, _) => return Err(Mismatch::missing(name, ty)),
+        };
+        Ok((name.kebab.clone(), val))
+    });
+    vals.collect::<Result<_, _>>().map(Val::Record)
+}
+
+/// The field's value, under either spelling of its name.
+fn given<'a>(name: &Name, object: &'a Map<String, Value>) -> Result<Option<&'a Value>, Mismatch> {
+    let snake = object.get(&name.snake);
+    let kebab = if name.kebab == name.snake {
+        None
+    } else {
+        object.get(&name.kebab)
+    };
+    match (snake, kebab) {
+        (Some(_), Some(_)) => Err(Mismatch::twice(name)),
+        (snake, kebab) => Ok(snake.or(kebab)),
+    }
+}
+
+/// `"name"` for a case without a payload, else `{"name": payload}`.
+fn variant(cases: &[Case], value: &Value) -> Option<Result<Val, Mismatch>> {
+    let (given, payload) = match value {
+        Value::String(name) => (name.as_str(), None),
+        _ => single(value).map(|(name, payload)| (name, Some(payload)))?,
+    };
+    let Case { name, ty } = cases.iter().find(|case| case.name.is(given))?;
+    Some(match (ty, payload) {
+        (None, None | Some(Value::Null)) => Ok(Val::Variant(name.kebab.clone(), None)),
+        (None, Some(_)) | (Some(_), None) => return None,
+        (Some(ty), Some(payload)) => from_json(ty, payload)
+            .map(|val| Val::Variant(name.kebab.clone(), Some(Box::new(val))))
+            .map_err(|e| e.in_field(name)),
+    })
+}
+
+/// In the order of the type, each once.
+fn flags(names: &[Name], value: &Value) -> Option<Vec<String>> {
+    let given: Vec<&str> = value
+        .as_array()?
+        .iter()
+        .map(Value::as_str)
+        .collect::<Option<_>>()?;
+    if !given.iter().all(|flag| find(names, flag).is_some()) {
+        return None;
+    }
+    let set = names
+        .iter()
+        .filter(|name| given.iter().any(|flag| name.is(flag)));
+    Some(set.map(|name| name.kebab.clone()).collect())
+}
+
+type ResultVal = Result<Option<Box<Val>>, Option<Box<Val>>>;
+
+/// `{"ok": ...}` or `{"err": ...}`, with `null` for what has no payload.
+fn result(
+    ok: Option<&WitType>,
+    err: Option<&WitType>,
+    value: &Value,
+) -> Option<Result<ResultVal, Mismatch>> {
+    let (side, value) = single(value)?;
+    let ty = match side {
+        "ok" => ok,
+        "err" => err,
+        _ => return None,
+    };
+    let payload = match (ty, value) {
+        (None, Value::Null) => Ok(None),
+        (None, _) => return None,
+        (Some(ty), value) => from_json(ty, value).map(|val| Some(Box::new(val))),
+    };
+    let payload = payload.map_err(|e| e.in_field(&Name::new(side)));
+    Some(payload.map(|payload| {
+        if side == "ok" {
+            Ok(payload)
+        } else {
+            Err(payload)
+        }
+    }))
+}
+
+/// The one member of an object.
+fn single(value: &Value) -> Option<(&str, &Value)> {
+    let mut members = value.as_object()?.iter();
+    let (name, value) = members.next()?;
+    members.next().is_none().then_some((name.as_str(), value))
+}
+
+fn find<'a>(names: &'a [Name], given: &str) -> Option<&'a Name> {
+    names.iter().find(|name| name.is(given))
+}

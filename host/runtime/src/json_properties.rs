@@ -1,0 +1,218 @@
+//! JSON <-> WIT values, on random types and values.
+#![allow(clippy::unwrap_used)]
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+use wasmtime::component::Val;
+
+use crate::from_json::{from_json, json_record};
+use crate::to_json::to_json;
+use crate::wit_type::{Case, Field, Name, WitType};
+
+/// Different names, in kebab-case.
+fn name(index: usize) -> Name {
+    Name::new(&format!("name-{index}"))
+}
+
+fn names(count: usize) -> Vec<Name> {
+    (0..count).map(name).collect()
+}
+
+fn wit_type() -> impl Strategy<Value = WitType> {
+    let leaf = prop_oneof![
+        Just(WitType::Bool),
+        Just(WitType::S8),
+        Just(WitType::U8),
+        Just(WitType::S16),
+        Just(WitType::U16),
+        Just(WitType::S32),
+        Just(WitType::U32),
+        Just(WitType::S64),
+        Just(WitType::U64),
+        Just(WitType::F32),
+        Just(WitType::F64),
+        Just(WitType::Char),
+        Just(WitType::String),
+        Just(WitType::Bytes),
+        Just(WitType::Json),
+        (1..5_usize).prop_map(|count| WitType::Enum(names(count))),
+        (1..5_usize).prop_map(|count| WitType::Flags(names(count))),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        let boxed = inner.clone().prop_map(Box::new);
+        prop_oneof![
+            boxed
+                .clone()
+                .prop_filter("list<u8> is Bytes", |ty| **ty != WitType::U8)
+                .prop_map(WitType::List),
+            (boxed.clone(), 1..4_u32).prop_map(|(ty, len)| WitType::FixedList(ty, len)),
+            boxed.clone().prop_map(WitType::Option),
+            vec(inner.clone(), 1..4).prop_map(WitType::Tuple),
+            vec(inner.clone(), 1..4).prop_map(|types| {
+                let fields = types.into_iter().enumerate();
+                WitType::Record(
+                    fields
+                        .map(|(index, ty)| Field {
+                            name: name(index),
+                            ty,
+                        })
+                        .collect(),
+                )
+            }),
+            vec(proptest::option::of(inner), 1..4).prop_map(|types| {
+                let cases = types.into_iter().enumerate();
+                WitType::Variant(
+                    cases
+                        .map(|(index, ty)| Case {
+                            name: name(index),
+                            ty,
+                        })
+                        .collect(),
+                )
+            }),
+            (
+                proptest::option::of(boxed.clone()),
+                proptest::option::of(boxed)
+            )
+                .prop_map(|(ok, err)| WitType::Result(ok, err)),
+        ]
+    })
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+        "[a-z0-9+/=]{0,8}".prop_map(Value::from),
+        (0..4_usize).prop_map(|index| Value::from(name(index).snake)),
+    ];
+    let key = prop_oneof![
+        (0..4_usize).prop_map(|index| name(index).snake),
+        (0..4_usize).prop_map(|index| name(index).kebab),
+        proptest::sample::select(vec![
+            "ok",
+            "err",
+            "some",
+            "__type__",
+            "__value__",
+            "petiole-json"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(4, 32, 4, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((key.clone(), inner), 0..4)
+                .prop_map(|members| Value::Object(Map::from_iter(members))),
+        ]
+    })
+}
+
+/// Any value of this type.
+fn val(ty: &WitType) -> BoxedStrategy<Val> {
+    let boxed = |ty: &WitType| val(ty).prop_map(|val| Some(Box::new(val)));
+    let side = |ty: &Option<Box<WitType>>| match ty {
+        Some(ty) => val(ty).prop_map(|val| Some(Box::new(val))).boxed(),
+        None => Just(None).boxed(),
+    };
+    match ty {
+        WitType::Bool => any::<bool>().prop_map(Val::Bool).boxed(),
+        WitType::S8 => any::<i8>().prop_map(Val::S8).boxed(),
+        WitType::U8 => any::<u8>().prop_map(Val::U8).boxed(),
+        WitType::S16 => any::<i16>().prop_map(Val::S16).boxed(),
+        WitType::U16 => any::<u16>().prop_map(Val::U16).boxed(),
+        WitType::S32 => any::<i32>().prop_map(Val::S32).boxed(),
+        WitType::U32 => any::<u32>().prop_map(Val::U32).boxed(),
+        WitType::S64 => any::<i64>().prop_map(Val::S64).boxed(),
+        WitType::U64 => any::<u64>().prop_map(Val::U64).boxed(),
+        WitType::F32 => proptest::num::f32::ANY.prop_map(Val::Float32).boxed(),
+        WitType::F64 => proptest::num::f64::ANY.prop_map(Val::Float64).boxed(),
+        WitType::Char => any::<char>().prop_map(Val::Char).boxed(),
+        WitType::String => any::<String>().prop_map(Val::String).boxed(),
+        WitType::Bytes => vec(any::<u8>().prop_map(Val::U8), 0..20)
+            .prop_map(Val::List)
+            .boxed(),
+        WitType::Json => json().prop_map(|value| json_record(&value)).boxed(),
+        WitType::List(ty) => vec(val(ty), 0..4).prop_map(Val::List).boxed(),
+        WitType::FixedList(ty, len) => vec(val(ty), usize::try_from(*len).unwrap())
+            .prop_map(Val::FixedLengthList)
+            .boxed(),
+        WitType::Option(ty) => {
+            // some(null) of option<json> is none: documented
+            let is_null =
+                |val: &Option<Box<Val>>| val.as_deref() == Some(&json_record(&Value::Null));
+            let some = boxed(ty).prop_filter("some(null)", move |val| !is_null(val));
+            prop_oneof![Just(None), some].prop_map(Val::Option).boxed()
+        }
+        WitType::Tuple(types) => types
+            .iter()
+            .map(val)
+            .collect::<Vec<_>>()
+            .prop_map(Val::Tuple)
+            .boxed(),
+        WitType::Record(fields) => {
+            let names: Vec<_> = fields
+                .iter()
+                .map(|field| field.name.kebab.clone())
+                .collect();
+            let vals: Vec<_> = fields.iter().map(|field| val(&field.ty)).collect();
+            vals.prop_map(move |vals| Val::Record(names.iter().cloned().zip(vals).collect()))
+                .boxed()
+        }
+        WitType::Variant(cases) => {
+            let cases = cases.iter().map(|case| {
+                let name = case.name.kebab.clone();
+                let payload = case
+                    .ty
+                    .as_ref()
+                    .map_or_else(|| Just(None).boxed(), |ty| boxed(ty).boxed());
+                payload
+                    .prop_map(move |val| Val::Variant(name.clone(), val))
+                    .boxed()
+            });
+            proptest::strategy::Union::new(cases).boxed()
+        }
+        WitType::Enum(names) => proptest::sample::select(names.clone())
+            .prop_map(|name| Val::Enum(name.kebab))
+            .boxed(),
+        WitType::Flags(names) => proptest::sample::subsequence(names.clone(), 0..=names.len())
+            .prop_map(|names| Val::Flags(names.into_iter().map(|name| name.kebab).collect()))
+            .boxed(),
+        WitType::Result(ok, err) => prop_oneof![side(ok).prop_map(Ok), side(err).prop_map(Err)]
+            .prop_map(Val::Result)
+            .boxed(),
+    }
+}
+
+fn type_and_val() -> impl Strategy<Value = (WitType, Val)> {
+    wit_type().prop_flat_map(|ty| {
+        let vals = val(&ty);
+        (Just(ty), vals)
+    })
+}
+
+proptest! {
+    /// Through JSON text, as messages and results are.
+    #[test]
+    fn a_value_survives_json((ty, val) in type_and_val()) {
+        let json = to_json(&ty, val.clone()).unwrap();
+        let json: Value = serde_json::from_str(&json.to_string()).unwrap();
+        prop_assert_eq!(from_json(&ty, &json), Ok(val), "{} as {}", ty, json);
+    }
+
+    #[test]
+    fn any_json_is_taken_or_refused(ty in wit_type(), value in json()) {
+        match from_json(&ty, &value) {
+            Ok(val) => {
+                let json = to_json(&ty, val.clone()).unwrap();
+                prop_assert_eq!(from_json(&ty, &json), Ok(val));
+            }
+            Err(mismatch) => prop_assert!(mismatch.to_string().chars().count() < 1_000),
+        }
+    }
+}

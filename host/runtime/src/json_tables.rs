@@ -1,0 +1,520 @@
+//! JSON <-> WIT values, binding and failures, case by case.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use petiole_celery::{Exception, Outcome, RetryAt};
+use serde_json::{Map, Value, json};
+use wasmtime::component::Val;
+
+use crate::bind::bind;
+use crate::from_json::from_json;
+use crate::outcome::returned;
+use crate::signature::Shape;
+use crate::to_json::to_json;
+use crate::wit_type::{Case, Field, Name, WitType};
+
+fn option(ty: WitType) -> WitType {
+    WitType::Option(Box::new(ty))
+}
+
+fn list(ty: WitType) -> WitType {
+    WitType::List(Box::new(ty))
+}
+
+fn record(fields: &[(&str, WitType)]) -> WitType {
+    WitType::record(
+        fields
+            .iter()
+            .map(|(name, ty)| Field {
+                name: Name::new(name),
+                ty: ty.clone(),
+            })
+            .collect(),
+    )
+}
+
+fn variant(cases: &[(&str, Option<WitType>)]) -> WitType {
+    WitType::Variant(
+        cases
+            .iter()
+            .map(|(name, ty)| Case {
+                name: Name::new(name),
+                ty: ty.clone(),
+            })
+            .collect(),
+    )
+}
+
+fn names(names: &[&str]) -> Vec<Name> {
+    names.iter().map(|name| Name::new(name)).collect()
+}
+
+fn point() -> WitType {
+    record(&[("x-pos", WitType::S32), ("label", option(WitType::String))])
+}
+
+/// Read as the same value that is written back in the one form on the right.
+#[test]
+fn each_form_is_read_and_one_is_written() {
+    let ext = |kind: &str, value: Value| json!({"__type__": kind, "__value__": value});
+    let shape = variant(&[("round-one", Some(WitType::F64)), ("none", None)]);
+    for (ty, read, written) in [
+        (WitType::U64, json!(u64::MAX), json!(u64::MAX)),
+        (WitType::U64, json!("18446744073709551615"), json!(u64::MAX)),
+        (WitType::S64, json!("-9223372036854775808"), json!(i64::MIN)),
+        (WitType::F64, json!(3), json!(3.0)),
+        (WitType::F64, json!("NaN"), json!("NaN")),
+        (WitType::F32, json!("-Infinity"), json!("-Infinity")),
+        (WitType::F32, json!(0.5), json!(0.5)),
+        (WitType::Char, json!("ß"), json!("ß")),
+        (WitType::Bytes, json!("aGk"), json!("aGk=")),
+        (WitType::Bytes, json!([]), json!("")),
+        (WitType::Bytes, ext("base64", json!("aGk=")), json!("aGk=")),
+        (
+            WitType::String,
+            ext("datetime", json!("2026-01-02T03:04:05")),
+            json!("2026-01-02T03:04:05"),
+        ),
+        (
+            WitType::String,
+            ext("decimal", json!("1.10")),
+            json!("1.10"),
+        ),
+        (
+            WitType::String,
+            ext("uuid", json!({"hex": "00112233445566778899aabbccddeeff"})),
+            json!("00112233-4455-6677-8899-aabbccddeeff"),
+        ),
+        (option(option(WitType::U8)), json!(null), json!(null)),
+        (
+            option(option(WitType::U8)),
+            json!({"some": null}),
+            json!({"some": null}),
+        ),
+        (
+            option(option(WitType::U8)),
+            json!({"some": 1}),
+            json!({"some": 1}),
+        ),
+        (
+            point(),
+            json!({"x-pos": 1}),
+            json!({"x_pos": 1, "label": null}),
+        ),
+        (
+            point(),
+            json!({"label": "a", "x_pos": 1}),
+            json!({"x_pos": 1, "label": "a"}),
+        ),
+        (
+            WitType::Enum(names(&["too-big"])),
+            json!("too-big"),
+            json!("too_big"),
+        ),
+        (
+            WitType::Flags(names(&["a", "b-c", "d"])),
+            json!(["d", "b_c", "d"]),
+            json!(["b_c", "d"]),
+        ),
+        (shape.clone(), json!("none"), json!("none")),
+        (shape.clone(), json!({"none": null}), json!("none")),
+        (shape, json!({"round_one": 2}), json!({"round_one": 2.0})),
+        (
+            WitType::Result(None, Some(Box::new(WitType::U8))),
+            json!({"ok": null}),
+            json!({"ok": null}),
+        ),
+        (
+            WitType::Result(None, Some(Box::new(WitType::U8))),
+            json!({"err": 7}),
+            json!({"err": 7}),
+        ),
+        (
+            WitType::Json,
+            json!({"any": [1, null]}),
+            json!({"any": [1, null]}),
+        ),
+        (
+            WitType::Tuple(vec![WitType::Bool, WitType::U8]),
+            json!([true, 1]),
+            json!([true, 1]),
+        ),
+    ] {
+        let val = from_json(&ty, &read).unwrap_or_else(|error| panic!("{ty}: {error}"));
+        assert_eq!(to_json(&ty, val).unwrap(), written, "{ty} from {read}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_says_where() {
+    for (ty, value, message) in [
+        (WitType::U8, json!(300), ": expected u8, got 300"),
+        (WitType::U64, json!(-1), ": expected u64, got -1"),
+        (WitType::S64, json!("two"), r#": expected s64, got "two""#),
+        (WitType::S32, json!("2"), r#": expected s32, got "2""#),
+        (WitType::S64, json!(2.0), ": expected s64, got 2.0"),
+        (
+            WitType::S64,
+            json!(u64::MAX),
+            ": expected s64, got 18446744073709551615",
+        ),
+        (WitType::F32, json!(1e300), ": expected f32, got 1e+300"),
+        (WitType::Bool, json!(1), ": expected bool, got 1"),
+        (WitType::Char, json!("ab"), r#": expected char, got "ab""#),
+        (WitType::Char, json!(""), r#": expected char, got """#),
+        (
+            WitType::Bytes,
+            json!("*"),
+            r#": expected list<u8>, got "*""#,
+        ),
+        (
+            WitType::Bytes,
+            json!([256]),
+            ": expected list<u8>, got [256]",
+        ),
+        (
+            WitType::Tuple(vec![WitType::U8]),
+            json!([1, 2]),
+            ": expected tuple<u8>, got [1,2]",
+        ),
+        (
+            list(point()),
+            json!([{"x_pos": 1}, {}]),
+            "[1]: missing field x_pos: s32",
+        ),
+        (
+            list(point()),
+            json!([{"x_pos": null}]),
+            "[0].x_pos: expected s32, got null",
+        ),
+        (
+            point(),
+            json!({"x_pos": 1, "y": 2}),
+            r#": unknown field "y"; it has x_pos, label"#,
+        ),
+        (
+            point(),
+            json!({"x_pos": 1, "x-pos": 2}),
+            ": field x_pos is given twice",
+        ),
+        (
+            WitType::Enum(names(&["a"])),
+            json!("b"),
+            r#": expected enum { a }, got "b""#,
+        ),
+        (
+            WitType::Flags(names(&["a"])),
+            json!(["b"]),
+            r#": expected flags { a }, got ["b"]"#,
+        ),
+        (
+            variant(&[("a", Some(WitType::U8))]),
+            json!({"a": "x"}),
+            r#".a: expected u8, got "x""#,
+        ),
+        (
+            variant(&[("a", Some(WitType::U8))]),
+            json!("a"),
+            r#": expected variant { a(u8) }, got "a""#,
+        ),
+        (
+            option(option(WitType::U8)),
+            json!(1),
+            ": expected option<option<u8>>, got 1",
+        ),
+        (
+            WitType::Result(None, None),
+            json!({"ok": 1}),
+            r#": expected result, got {"ok":1}"#,
+        ),
+    ] {
+        assert_eq!(from_json(&ty, &value).unwrap_err().to_string(), message);
+    }
+    let long = from_json(&WitType::U8, &json!("x".repeat(1_000_000)))
+        .unwrap_err()
+        .to_string();
+    assert!(long.len() < 200 && long.ends_with("..."), "{long}");
+}
+
+fn shape(params: &[(&str, WitType)]) -> Shape {
+    let params = params
+        .iter()
+        .map(|(name, ty)| (Name::new(name), ty.clone()))
+        .collect();
+    Shape {
+        params,
+        result: None,
+    }
+}
+
+fn kwargs(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+#[test]
+fn arguments_bind_as_in_python() {
+    let ty = shape(&[
+        ("x", WitType::S64),
+        ("in-between", option(WitType::U8)),
+        ("y", WitType::S64),
+        ("last-one", option(WitType::U8)),
+    ]);
+    let some = Val::Option(Some(Box::new(Val::U8(3))));
+    for (args, kw, vals) in [
+        (
+            json!([1, null, 2]),
+            json!({}),
+            [
+                Val::S64(1),
+                Val::Option(None),
+                Val::S64(2),
+                Val::Option(None),
+            ],
+        ),
+        (
+            json!([1, 3, 2, 3]),
+            json!({}),
+            [Val::S64(1), some.clone(), Val::S64(2), some.clone()],
+        ),
+        (
+            json!([1]),
+            json!({"y": 2, "in_between": 3, "last-one": 3}),
+            [Val::S64(1), some.clone(), Val::S64(2), some],
+        ),
+    ] {
+        let bound = bind("m.f", &ty, args.as_array().unwrap(), &kwargs(kw)).unwrap();
+        assert_eq!(bound.0, vals);
+    }
+    for (args, kw, message) in [
+        (
+            json!(["two"]),
+            json!({}),
+            r#"m.f: argument x: expected s64, got "two""#,
+        ),
+        (json!([1, null]), json!({}), "m.f: missing argument y: s64"),
+        (
+            json!([1]),
+            json!({"y": 1}),
+            "m.f: missing argument in_between: option<u8>",
+        ),
+        (
+            json!([1, 2, 3, 4, 5]),
+            json!({}),
+            "m.f: takes at most 4 arguments, got 5",
+        ),
+        (
+            json!([1]),
+            json!({"x": 1}),
+            "m.f: argument x is given twice",
+        ),
+        (
+            json!([]),
+            json!({"last-one": 1, "last_one": 1, "x": 1}),
+            "m.f: missing argument in_between: option<u8>",
+        ),
+        (
+            json!([]),
+            json!({"z": 1}),
+            r#"m.f: unknown argument "z"; it takes x, in_between, y, last_one"#,
+        ),
+    ] {
+        let error = bind("m.f", &ty, args.as_array().unwrap(), &kwargs(kw)).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    let none = bind("m.f", &shape(&[]), &[], &kwargs(json!({"z": 1}))).unwrap_err();
+    assert_eq!(
+        none.to_string(),
+        r#"m.f: unknown argument "z"; it takes none"#
+    );
+}
+
+#[test]
+fn args_and_kwargs_take_anything() {
+    let pair = WitType::Tuple(vec![WitType::String, WitType::Json]);
+    let ty = shape(&[
+        ("args", list(WitType::Json)),
+        ("kwargs", list(pair.clone())),
+    ]);
+    assert!(ty.takes_anything());
+    let bound = bind(
+        "m.f",
+        &ty,
+        &[json!(1), json!("x")],
+        &kwargs(json!({"k": [null]})),
+    )
+    .unwrap()
+    .0;
+    let [args, kwargs] = bound.as_slice() else {
+        panic!("{bound:?}")
+    };
+    assert_eq!(
+        to_json(&list(WitType::Json), args.clone()).unwrap(),
+        json!([1, "x"])
+    );
+    assert_eq!(
+        to_json(&list(pair.clone()), kwargs.clone()).unwrap(),
+        json!([["k", [null]]])
+    );
+    assert!(!shape(&[("args", list(WitType::Json)), ("more", list(pair))]).takes_anything());
+}
+
+/// `task-error`, as a guest defines it.
+fn task_error() -> WitType {
+    let failure = record(&[
+        ("exc-type", WitType::String),
+        (
+            "exc-message",
+            list(record(&[("petiole-json", WitType::String)])),
+        ),
+        ("exc-module", option(WitType::String)),
+    ]);
+    let at = variant(&[
+        ("default", None),
+        ("countdown-ms", Some(WitType::U64)),
+        ("eta-ms", Some(WitType::U64)),
+    ]);
+    let retry = record(&[
+        ("reason", failure.clone()),
+        ("at", at),
+        ("max-retries", option(WitType::U32)),
+    ]);
+    let reject = record(&[("reason", WitType::String), ("requeue", WitType::Bool)]);
+    variant(&[
+        ("fail", Some(failure)),
+        ("retry", Some(retry)),
+        ("reject", Some(reject)),
+        ("ignore", None),
+    ])
+}
+
+fn outcome_of_err(err: WitType, value: Value) -> Outcome {
+    let val = from_json(&err, &value).unwrap_or_else(|error| panic!("{error}"));
+    let ty = WitType::Result(None, Some(Box::new(err)));
+    returned(
+        Some(&ty),
+        Some(Val::Result(Err(Some(Box::new(val))))),
+        1_000,
+    )
+}
+
+fn exception(exc_type: &str, args: Value, exc_module: &str) -> Exception {
+    Exception {
+        exc_type: exc_type.to_owned(),
+        exc_message: args.as_array().unwrap().clone(),
+        exc_module: exc_module.to_owned(),
+    }
+}
+
+#[test]
+fn a_task_error_is_celerys_four_ways_out() {
+    let reason =
+        json!({"exc_type": "ValueError", "exc_message": ["bad", 1], "exc_module": "builtins"});
+    let plain = json!({"exc_type": "Busy", "exc_message": []});
+    let value_error = exception("ValueError", json!(["bad", 1]), "builtins");
+    let busy = exception("Busy", json!([]), "petiole.exceptions");
+    let retry = |at, max_retries| Outcome::Retry {
+        exception: busy.clone(),
+        at,
+        max_retries,
+    };
+    let eta = Timestamp::from_millisecond(1_700_000_000_000).unwrap();
+    for (value, outcome) in [
+        (
+            json!({"fail": reason}),
+            Outcome::Failure {
+                exception: value_error,
+                traceback: None,
+            },
+        ),
+        (
+            json!({"retry": {"reason": plain, "at": "default"}}),
+            retry(RetryAt::Default, None),
+        ),
+        (
+            json!({"retry": {"reason": plain, "at": {"countdown_ms": 1500}, "max_retries": 9}}),
+            retry(RetryAt::Countdown(Duration::from_millis(1500)), Some(9)),
+        ),
+        (
+            json!({"retry": {"reason": plain, "at": {"eta_ms": 1_700_000_000_000_u64}}}),
+            retry(RetryAt::Eta(eta), None),
+        ),
+        (
+            json!({"reject": {"reason": "poison", "requeue": true}}),
+            Outcome::Reject {
+                requeue: true,
+                reason: "poison".to_owned(),
+            },
+        ),
+        (json!("ignore"), Outcome::Ignore),
+    ] {
+        assert_eq!(outcome_of_err(task_error(), value), outcome);
+    }
+    let far = json!({"retry": {"reason": plain, "at": {"eta_ms": u64::MAX}}});
+    let Outcome::Failure { exception, .. } = outcome_of_err(task_error(), far) else {
+        panic!("not a failure")
+    };
+    assert_eq!(exception.exc_type, "InvalidRetry");
+}
+
+#[test]
+fn other_errs_are_failures() {
+    let shop = variant(&[("not-found", None), ("over-limit", Some(WitType::U32))]);
+    let report = record(&[("line", WitType::U32)]);
+    for (ty, value, exc_type, args) in [
+        (WitType::String, json!("no"), "TaskError", json!(["no"])),
+        (
+            WitType::Enum(names(&["not-found"])),
+            json!("not_found"),
+            "NotFound",
+            json!([]),
+        ),
+        (shop.clone(), json!("not-found"), "NotFound", json!([])),
+        (shop, json!({"over_limit": 5}), "OverLimit", json!([5])),
+        (
+            report,
+            json!({"line": 3}),
+            "TaskError",
+            json!([{"line": 3}]),
+        ),
+        (
+            WitType::Json,
+            json!({"any": 1}),
+            "TaskError",
+            json!([{"any": 1}]),
+        ),
+    ] {
+        let exception = exception(exc_type, args, "petiole.exceptions");
+        assert_eq!(
+            outcome_of_err(ty, value),
+            Outcome::Failure {
+                exception,
+                traceback: None
+            }
+        );
+    }
+    let ty = WitType::Result(None, None);
+    let exception = exception("TaskError", json!([]), "petiole.exceptions");
+    let outcome = returned(Some(&ty), Some(Val::Result(Err(None))), 1_000);
+    assert_eq!(
+        outcome,
+        Outcome::Failure {
+            exception,
+            traceback: None
+        }
+    );
+}
+
+#[test]
+fn a_json_record_must_hold_json() {
+    let bad = Val::Record(vec![(
+        "petiole-json".to_owned(),
+        Val::String("{".to_owned()),
+    )]);
+    let Outcome::Failure { exception, .. } = returned(Some(&WitType::Json), Some(bad), 1_000)
+    else {
+        panic!("not a failure")
+    };
+    assert_eq!(exception.exc_type, "InvalidResult");
+}

@@ -1,0 +1,60 @@
+//! Runs components: reflects their exports into typed task signatures, maps JSON to WIT values both
+//! ways, and calls an export in a fresh sandbox with limits. The one crate that names wasmtime.
+//!
+//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a signature, checks
+//! arguments ([`Task::bind`]) and is called ([`Task::call`]). What a guest does is a
+//! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
+//! could not do is a [`HostFault`].
+//!
+//! How JSON stands for WIT values (both spellings of every name are read, snake_case is written):
+//!
+//! | WIT | JSON |
+//! | --- | --- |
+//! | `bool`, integers | the same; out of range is an error; `s64` and `u64` also as decimal strings |
+//! | `f32`, `f64` | numbers; `"NaN"`, `"Infinity"`, `"-Infinity"` |
+//! | `char`, `string` | strings; kombu's `datetime`, `date`, `time`, `decimal` and `uuid` for `string` |
+//! | `list<u8>` | base64 (RFC 4648 section 4); also read: arrays, kombu's `bytes` and `base64` |
+//! | `list<T>`, `tuple<..>` | arrays |
+//! | `option<T>` | `null` or the value; `{"some": ..}` where `T` is an option itself |
+//! | records | objects; a missing field is none |
+//! | enums, flags | strings, arrays of strings |
+//! | variants | `"name"`, or `{"name": payload}` |
+//! | `result<T, E>` inside of a value | `{"ok": ..}`, `{"err": ..}` |
+//! | `json` of `petiole:task/types` | the value that its text stands for; `option<json>` has no `some(null)` |
+
+mod bind;
+mod bindings;
+mod cache;
+mod call;
+mod compile;
+mod docs;
+mod engine;
+mod from_json;
+mod host;
+mod imports;
+#[cfg(test)]
+mod json_properties;
+#[cfg(test)]
+mod json_tables;
+mod limiter;
+mod mismatch;
+mod module;
+mod outcome;
+mod reflect;
+mod signature;
+mod task_error;
+mod task_log;
+mod to_json;
+mod wasi;
+mod wit_type;
+
+pub use bind::{ArgumentError, Arguments};
+pub use cache::{Cache, CacheError};
+pub use call::{Context, HostFault, Limits, Progress, Run, Usage};
+pub use compile::{
+    COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
+};
+pub use engine::{PoolSize, RuntimeError};
+pub use module::{LoadError, Module, Runtime, Task};
+pub use reflect::RefusedExport;
+pub use signature::{Param, TaskSignature};

@@ -1,0 +1,233 @@
+//! A loaded component and its tasks.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::cache::{Cache, CacheError};
+use crate::call::Function;
+use crate::compile::{CompileError, Compiler};
+use crate::engine::{PoolSize, RuntimeError, pooled};
+use crate::host::{Sandbox, linker};
+use crate::reflect::{RefusedExport, exports};
+use crate::{docs, imports};
+
+/// Loads components and runs their tasks. A clone is the same runtime.
+#[derive(Clone)]
+pub struct Runtime {
+    engine: Engine,
+    linker: Arc<Linker<Sandbox>>,
+}
+
+/// A component whose exports can be called. A clone is the same module.
+#[derive(Debug, Clone)]
+pub struct Module {
+    name: Arc<str>,
+    /// In the order of their names.
+    tasks: Arc<[Task]>,
+    refused: Arc<[RefusedExport]>,
+}
+
+/// An exported function. It keeps its module loaded, so that a running task ends on the version it
+/// began with.
+#[derive(Debug, Clone)]
+pub struct Task {
+    loaded: Arc<Loaded>,
+    function: Arc<Function>,
+}
+
+/// A component, ready to be instantiated.
+pub(crate) struct Loaded {
+    pub(crate) instance_pre: InstancePre<Sandbox>,
+}
+
+/// A component can't be loaded. The text is for the one who uploads it.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The cache of compiled code fails: no fault of the component.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// It imports what it is not granted.
+    #[error("the component imports what is not granted to it:{}", list(imports))]
+    Imports {
+        /// All of them.
+        imports: Vec<String>,
+    },
+    /// It does not fit this worker: an import of another shape, or more memory than any task may have.
+    #[error("the component can't run here: {reason}")]
+    Incompatible {
+        /// wasmtime's words.
+        reason: String,
+    },
+    /// It exports nothing that can be called.
+    #[error(
+        "the component has no task: it must export at least one function that can be called{}",
+        list(refused)
+    )]
+    NoTasks {
+        /// The functions it exports, and why they are no tasks.
+        refused: Vec<RefusedExport>,
+    },
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().fold(String::new(), |mut text, item| {
+        // writing to a string does not fail
+        let _ = write!(text, "\n  {item}");
+        text
+    })
+}
+
+impl Runtime {
+    /// Sets the sandboxes up, and starts the thread that lets them take turns; it ends with the
+    /// runtime's last clone.
+    ///
+    /// # Errors
+    /// When the machine can't hold so many.
+    pub fn new(size: PoolSize) -> Result<Self, RuntimeError> {
+        let engine = pooled(size)?;
+        let linker = linker(&engine).map_err(|error| RuntimeError::Engine {
+            slots: size.slots,
+            reason: format!("{error:#}"),
+        })?;
+        Ok(Self {
+            engine,
+            linker: Arc::new(linker),
+        })
+    }
+
+    /// Loads the component `wasm` as the module `name`. Its compiled code comes from `cache`; what is
+    /// not there is compiled by `compiler` first, which takes seconds for large components.
+    ///
+    /// # Errors
+    /// When it is not a component, does not compile, imports what is not granted, or has no task.
+    pub async fn load(
+        &self,
+        name: &str,
+        wasm: &[u8],
+        cache: &Cache,
+        compiler: &Compiler,
+    ) -> Result<Module, LoadError> {
+        let entry = cache.entry(wasm);
+        let code = match entry.verified().await? {
+            Some(code) => code,
+            None => {
+                entry
+                    .store(compiler.compile(wasm, cache.dir()).await?)
+                    .await?
+            }
+        };
+        self.module(name, wasm, &code)
+    }
+
+    fn module(&self, name: &str, wasm: &[u8], code: &Path) -> Result<Module, LoadError> {
+        let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
+            reason: format!("{error:#}"),
+        };
+        let component = deserialize(&self.engine, code).map_err(incompatible)?;
+        let imports = imports::refused(&component);
+        if !imports.is_empty() {
+            return Err(LoadError::Imports { imports });
+        }
+        let exports = exports(&component);
+        if exports.tasks.is_empty() {
+            return Err(LoadError::NoTasks {
+                refused: exports.refused,
+            });
+        }
+        let instance_pre = self
+            .linker
+            .instantiate_pre(&component)
+            .map_err(incompatible)?;
+        let loaded = Arc::new(Loaded { instance_pre });
+        let mut docs = docs::docs(wasm);
+        let tasks = exports.tasks.into_iter().map(|(function, export)| {
+            let docs = docs.remove(&function).unwrap_or_default();
+            let signature = export.shape.signature(name, &function, docs);
+            let function = Function {
+                export: export.index,
+                shape: export.shape,
+                signature,
+            };
+            Task {
+                loaded: Arc::clone(&loaded),
+                function: Arc::new(function),
+            }
+        });
+        Ok(Module {
+            name: name.into(),
+            tasks: tasks.collect(),
+            refused: exports.refused.into(),
+        })
+    }
+}
+
+/// Maps compiled code that [`Entry::verified`](crate::cache::Entry::verified) or
+/// [`Entry::store`](crate::cache::Entry::store) gave the path of.
+#[expect(unsafe_code, reason = "the only way to load compiled code")]
+fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is
+    // mapped. `path` comes from the cache alone, which has just checked the file's MAC: only our own
+    // compiler's output has one. Between check and mapping nobody else can replace the file: its folder
+    // is open to this user only, and the cache never writes to an entry it has made.
+    unsafe { Component::deserialize_file(engine, code) }
+}
+
+impl Module {
+    /// The prefix of its tasks' names.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its tasks, in the order of their names.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter()
+    }
+
+    /// The task of the exported function `function`, in snake_case.
+    pub fn task(&self, function: &str) -> Option<&Task> {
+        let index = self
+            .tasks
+            .binary_search_by(|task| task.signature().function.as_str().cmp(function));
+        self.tasks.get(index.ok()?)
+    }
+
+    /// The exported functions that are no tasks.
+    pub fn refused(&self) -> &[RefusedExport] {
+        &self.refused
+    }
+}
+
+impl Task {
+    pub(crate) fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    pub(crate) fn function(&self) -> &Function {
+        &self.function
+    }
+}
+
+impl Loaded {
+    pub(crate) fn engine(&self) -> &Engine {
+        self.instance_pre.engine()
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}

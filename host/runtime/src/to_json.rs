@@ -1,0 +1,122 @@
+//! WIT values to JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+use wasmtime::component::Val;
+
+use crate::wit_type::WitType;
+
+/// Why a value has no JSON form.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ToJsonError {
+    #[error("the task returned a json record that does not hold a JSON text: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// Can't be: wasmtime checks what it lifts.
+    #[error("a value is not of its type, {ty}")]
+    OtherType { ty: String },
+}
+
+/// The JSON form of a value of this type.
+pub(crate) fn to_json(ty: &WitType, val: Val) -> Result<Value, ToJsonError> {
+    Ok(match (ty, val) {
+        (WitType::Bool, Val::Bool(b)) => b.into(),
+        (WitType::S8, Val::S8(n)) => n.into(),
+        (WitType::U8, Val::U8(n)) => n.into(),
+        (WitType::S16, Val::S16(n)) => n.into(),
+        (WitType::U16, Val::U16(n)) => n.into(),
+        (WitType::S32, Val::S32(n)) => n.into(),
+        (WitType::U32, Val::U32(n)) => n.into(),
+        (WitType::S64, Val::S64(n)) => n.into(),
+        (WitType::U64, Val::U64(n)) => n.into(),
+        (WitType::F32, Val::Float32(x)) => float(x.into()),
+        (WitType::F64, Val::Float64(x)) => float(x),
+        (WitType::Char, Val::Char(c)) => c.to_string().into(),
+        (WitType::String, Val::String(text)) => text.into(),
+        (WitType::Bytes, Val::List(bytes)) => {
+            let bytes = bytes.into_iter().map(|byte| match byte {
+                Val::U8(byte) => Ok(byte),
+                _ => Err(other_type(ty)),
+            });
+            STANDARD
+                .encode(bytes.collect::<Result<Vec<u8>, _>>()?)
+                .into()
+        }
+        (WitType::Json, Val::Record(fields)) => match fields.into_iter().next() {
+            Some((_, Val::String(text))) => serde_json::from_str(&text)?,
+            _ => return Err(other_type(ty)),
+        },
+        (WitType::List(element), Val::List(items))
+        | (WitType::FixedList(element, _), Val::FixedLengthList(items)) => items
+            .into_iter()
+            .map(|item| to_json(element, item))
+            .collect::<Result<_, _>>()?,
+        (WitType::Option(_), Val::Option(None)) => Value::Null,
+        (WitType::Option(inner), Val::Option(Some(val))) => match **inner {
+            WitType::Option(_) => single("some", to_json(inner, *val)?),
+            _ => to_json(inner, *val)?,
+        },
+        (WitType::Tuple(types), Val::Tuple(items)) => types
+            .iter()
+            .zip(items)
+            .map(|(ty, item)| to_json(ty, item))
+            .collect::<Result<_, _>>()?,
+        (WitType::Record(fields), Val::Record(vals)) => {
+            let members = fields.iter().zip(vals);
+            let members = members
+                .map(|(field, (_, val))| Ok((field.name.snake.clone(), to_json(&field.ty, val)?)))
+                .collect::<Result<Map<_, _>, ToJsonError>>()?;
+            Value::Object(members)
+        }
+        (WitType::Variant(cases), Val::Variant(name, payload)) => {
+            let case = cases
+                .iter()
+                .find(|case| case.name.kebab == name)
+                .ok_or_else(|| other_type(ty))?;
+            match (&case.ty, payload) {
+                (None, None) => case.name.snake.clone().into(),
+                (Some(ty), Some(val)) => single(&case.name.snake, to_json(ty, *val)?),
+                _ => return Err(other_type(ty)),
+            }
+        }
+        (WitType::Enum(_), Val::Enum(name)) => snake(&name),
+        (WitType::Flags(_), Val::Flags(names)) => names.iter().map(|name| snake(name)).collect(),
+        (WitType::Result(ok, _), Val::Result(Ok(val))) => {
+            single("ok", payload(ok.as_deref(), val)?)
+        }
+        (WitType::Result(_, err), Val::Result(Err(val))) => {
+            single("err", payload(err.as_deref(), val)?)
+        }
+        _ => return Err(other_type(ty)),
+    })
+}
+
+/// What a side of a result carries; null for nothing.
+pub(crate) fn payload(ty: Option<&WitType>, val: Option<Box<Val>>) -> Result<Value, ToJsonError> {
+    match (ty, val) {
+        (Some(ty), Some(val)) => to_json(ty, *val),
+        _ => Ok(Value::Null),
+    }
+}
+
+/// JSON has no numbers for what is not finite.
+fn float(x: f64) -> Value {
+    match serde_json::Number::from_f64(x) {
+        Some(number) => Value::Number(number),
+        None if x.is_nan() => "NaN".into(),
+        None if x > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    }
+}
+
+fn snake(kebab: &str) -> Value {
+    kebab.replace('-', "_").into()
+}
+
+fn single(name: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+}
+
+fn other_type(ty: &WitType) -> ToJsonError {
+    ToJsonError::OtherType { ty: ty.to_string() }
+}

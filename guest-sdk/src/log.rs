@@ -1,0 +1,48 @@
+//! The worker's log, which marks each line with the task's id.
+//!
+//! What a task prints reaches the log as well; these functions give lines a level. Lines past the task's
+//! limit are dropped and counted.
+//!
+//! ```
+//! # let rows = 3;
+//! petiole::log::info(format!("read {rows} rows"));
+//! ```
+
+use crate::host;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Every step.
+    Trace,
+    /// For whoever looks for a fault.
+    Debug,
+    /// What happened.
+    Info,
+    /// What may need a look.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+macro_rules! at_level {
+    ($($(#[$doc:meta])* $function:ident: $level:ident;)*) => { $(
+        $(#[$doc])*
+        pub fn $function(message: impl AsRef<str>) {
+            host::log(Level::$level, message.as_ref());
+        }
+    )* };
+}
+
+at_level! {
+    /// Writes a line of level trace.
+    trace: Trace;
+    /// Writes a line of level debug.
+    debug: Debug;
+    /// Writes a line of level info.
+    info: Info;
+    /// Writes a line of level warn.
+    warn: Warn;
+    /// Writes a line of level error.
+    error: Error;
+}

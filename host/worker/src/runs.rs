@@ -1,0 +1,190 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use petiole_celery::Request;
+use petiole_celery::plan::Settle;
+use tokio::sync::OwnedMutexGuard;
+
+/// How many runs are remembered whose ack may not have reached the broker. They come again as soon as
+/// the connection is back, so what counts is one prefetch of messages.
+const REMEMBERED: usize = 16 * 1024;
+
+/// The runs that are under way in this process, or were carried out but not acked. After a lost
+/// connection the broker delivers a message again while its first delivery still runs here; the second
+/// one waits for the first, and is settled as it was, without another run.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    open: Mutex<HashMap<RunKey, Weak<Run>>>,
+    unacked: Mutex<VecDeque<(RunKey, Arc<Run>)>>,
+}
+
+type Run = tokio::sync::Mutex<Option<Settle>>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct RunKey {
+    id: String,
+    retries: u32,
+    replaced: u32,
+}
+
+/// The right to run a request: one delivery at a time has it.
+pub(crate) struct Turn<'a> {
+    runs: &'a Runs,
+    key: RunKey,
+    run: Arc<Run>,
+    /// Some until dropped: it must be gone before the run is looked at for other holders.
+    settled: Option<OwnedMutexGuard<Option<Settle>>>,
+}
+
+impl Runs {
+    /// Waits until no other delivery of the request is under way.
+    pub(crate) async fn turn(&self, request: &Request) -> Turn<'_> {
+        let key = RunKey {
+            id: request.id.clone(),
+            retries: request.retries,
+            replaced: request.replaced_task_nesting,
+        };
+        let run = self.open(&key);
+        let settled = Some(Arc::clone(&run).lock_owned().await);
+        Turn {
+            runs: self,
+            key,
+            run,
+            settled,
+        }
+    }
+
+    fn open(&self, key: &RunKey) -> Arc<Run> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = open.get(key).and_then(Weak::upgrade) {
+            return run;
+        }
+        let run = Arc::default();
+        open.insert(key.clone(), Arc::downgrade(&run));
+        run
+    }
+
+    fn remember(&self, key: RunKey, run: Arc<Run>) {
+        let mut unacked = self.unacked.lock().unwrap_or_else(PoisonError::into_inner);
+        unacked.push_back((key, run));
+        if unacked.len() > REMEMBERED
+            && let Some((key, run)) = unacked.pop_front()
+        {
+            self.close(&key, &run);
+        }
+    }
+
+    /// Forgets a run that nobody else holds.
+    fn close(&self, key: &RunKey, run: &Arc<Run>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(run) == 1 {
+            open.remove(key);
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// How the request was settled, where another delivery of it was carried out before.
+    pub(crate) fn settled(&self) -> Option<Settle> {
+        self.settled.as_deref().copied().flatten()
+    }
+
+    /// Everything is out and settled: a delivery of the same request that waits is settled likewise.
+    pub(crate) fn done(mut self, settle: Settle) {
+        self.set(settle);
+    }
+
+    /// Everything is out, but the delivery could not be settled: the next one of this request will be,
+    /// without a run.
+    pub(crate) fn unacked(mut self, settle: Settle) {
+        self.set(settle);
+        if settle == Settle::Ack {
+            self.runs.remember(self.key.clone(), Arc::clone(&self.run));
+        }
+    }
+
+    fn set(&mut self, settle: Settle) {
+        if let Some(settled) = self.settled.as_deref_mut() {
+            *settled = Some(settle);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.settled = None;
+        self.runs.close(&self.key, &self.run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use petiole_celery::Message;
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(id: &str) -> Request {
+        let headers = json!({"task": "my_app.tasks.run_task", "id": id});
+        let properties = petiole_celery::Properties {
+            content_type: Some("application/json".into()),
+            content_encoding: Some("utf-8".into()),
+            ..Default::default()
+        };
+        let body = br#"[[], {}, {}]"#.to_vec();
+        let message = Message {
+            properties,
+            headers: headers.as_object().unwrap().clone(),
+            body,
+        };
+        Request::decode(message).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_second_delivery_waits_for_the_first_and_is_settled_like_it() {
+        let runs = Runs::default();
+        let request = request("a");
+        let first = runs.turn(&request).await;
+        assert_eq!(first.settled(), None);
+        let mut second = std::pin::pin!(runs.turn(&request));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        first.done(Settle::Ack);
+        assert_eq!(second.await.settled(), Some(Settle::Ack));
+    }
+
+    #[tokio::test]
+    async fn a_run_that_failed_is_left_to_the_next_delivery() {
+        let runs = Runs::default();
+        let request = request("a");
+        let first = runs.turn(&request).await;
+        let mut second = std::pin::pin!(runs.turn(&request));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        drop(first);
+        assert_eq!(second.await.settled(), None);
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_ack_was_lost_is_not_repeated() {
+        let runs = Runs::default();
+        let request = request("a");
+        runs.turn(&request).await.unacked(Settle::Ack);
+        assert_eq!(runs.turn(&request).await.settled(), Some(Settle::Ack));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_runs_that_were_settled() {
+        let runs = Runs::default();
+        for n in 0..100 {
+            runs.turn(&request(&n.to_string())).await.done(Settle::Ack);
+        }
+        assert_eq!(runs.open.lock().unwrap().len(), 0);
+        for n in 0..REMEMBERED + 10 {
+            runs.turn(&request(&n.to_string()))
+                .await
+                .unacked(Settle::Ack);
+        }
+        assert_eq!(runs.open.lock().unwrap().len(), REMEMBERED);
+    }
+}

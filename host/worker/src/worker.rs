@@ -1,0 +1,143 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_broker::{Broker, BrokerError, Deliveries};
+use petiole_results::Results;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::config::WorkerConfig;
+use crate::pipeline::Pipeline;
+use crate::registry::Registry;
+use crate::shutdown::{Shutdown, Stage};
+use crate::status::Status;
+
+/// How often the worker looks for versions that others have activated in a shared store.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// How long closing the broker's connections may take at the end.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Consumes tasks and runs them, until it is shut down.
+pub struct Worker {
+    config: WorkerConfig,
+    pipeline: Arc<Pipeline>,
+}
+
+/// A worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The broker refused a queue or a consumer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl Worker {
+    /// A worker that is ready to run.
+    pub fn new(
+        config: WorkerConfig,
+        broker: Arc<dyn Broker>,
+        results: Results,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let status = Arc::new(Status::new(Arc::clone(&broker)));
+        let pipeline = Arc::new(Pipeline {
+            broker,
+            results,
+            registry,
+            policy: config.policy.clone(),
+            status,
+            runs: crate::runs::Runs::default(),
+            shutdown: Shutdown::new(),
+        });
+        Self { config, pipeline }
+    }
+
+    /// What it does and has done.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.pipeline.status)
+    }
+
+    /// Tells it to stop.
+    pub fn shutdown(&self) -> Shutdown {
+        self.pipeline.shutdown.clone()
+    }
+
+    /// Declares the queues, consumes, and returns when the shutdown is complete: warm, with every task that
+    /// ran settled; cold, or after [`WorkerConfig::drain`], with the rest given back to their queues.
+    ///
+    /// # Errors
+    /// When the broker refuses a queue or a consumer at the start. Later the connection is supervised.
+    pub async fn run(self) -> Result<(), WorkerError> {
+        let Self { config, pipeline } = self;
+        for queue in config.queues.iter().chain([&config.policy.quarantine]) {
+            pipeline.broker.declare(queue).await?;
+        }
+        let deliveries = pipeline
+            .broker
+            .consume(&config.queues, config.prefetch())
+            .await?;
+        pipeline.status.set_consuming(true);
+        let journeys = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(usize::from(config.concurrency.get())));
+        tokio::join!(
+            consume(&pipeline, deliveries, &slots, &journeys),
+            refresh(&pipeline)
+        );
+        pipeline.status.set_consuming(false);
+        drain(&pipeline, &journeys, config.drain).await;
+        let _ = tokio::time::timeout(CLOSING, pipeline.broker.close()).await;
+        Ok(())
+    }
+}
+
+/// Starts a journey for each delivery, and takes one only when a slot is free, so that nothing is held here
+/// that another worker could run. What was prefetched goes back when the deliveries are dropped.
+async fn consume(
+    pipeline: &Arc<Pipeline>,
+    mut deliveries: Deliveries,
+    slots: &Arc<Semaphore>,
+    journeys: &TaskTracker,
+) {
+    let next = async || {
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        Some((deliveries.next().await?, slot))
+    };
+    let mut next = next;
+    loop {
+        let (delivery, slot) = tokio::select! {
+            biased;
+            () = pipeline.shutdown.reached(Stage::Warm) => return,
+            next = next() => match next {
+                Some(next) => next,
+                None => return,
+            },
+        };
+        let pipeline = Arc::clone(pipeline);
+        journeys.spawn(async move { pipeline.journey(delivery, slot).await });
+    }
+}
+
+async fn refresh(pipeline: &Pipeline) {
+    let mut ticks = tokio::time::interval(REFRESH);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = pipeline.shutdown.reached(Stage::Warm) => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = pipeline.registry.refresh().await {
+            tracing::error!(target: "petiole", "modules not refreshed: {error}");
+        }
+    }
+}
+
+async fn drain(pipeline: &Pipeline, journeys: &TaskTracker, limit: Duration) {
+    journeys.close();
+    if tokio::time::timeout(limit, journeys.wait()).await.is_err() {
+        tracing::warn!(target: "petiole", "{} tasks still run after {limit:?}: cold shutdown", journeys.len());
+        pipeline.shutdown.cold();
+        // Cold, a journey ends at its next await.
+        let _ = tokio::time::timeout(CLOSING, journeys.wait()).await;
+    }
+}

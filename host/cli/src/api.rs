@@ -1,0 +1,272 @@
+//! The documents of a worker's HTTP API, and its client.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use petiole_modules::Module;
+use petiole_worker::{Installed, RegisteredTask};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::exit::{Failure, Result};
+
+/// Header of an upload: the manifest's TOML as base64.
+pub(crate) const MANIFEST_HEADER: &str = "x-petiole-manifest";
+
+/// A task that can be called.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TaskDocument {
+    pub name: String,
+    pub module: String,
+    pub version: u32,
+    /// As a person reads it: `my_app.tasks.add(x: s64, y: s64) -> s64`.
+    pub signature: String,
+    pub params: Vec<ParamDocument>,
+    pub result: Option<String>,
+    pub error: Option<String>,
+    pub docs: String,
+}
+
+/// A task's parameter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ParamDocument {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub ty: String,
+    pub optional: bool,
+}
+
+/// What an upload came to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InstalledDocument {
+    pub module: String,
+    pub version: u32,
+    pub digest: String,
+    pub tasks: Vec<TaskDocument>,
+    /// Exports that are no tasks, and why.
+    pub refused: Vec<RefusedDocument>,
+}
+
+/// An export that is no task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RefusedDocument {
+    pub name: String,
+    pub reason: String,
+}
+
+/// Names a version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct VersionDocument {
+    pub version: u32,
+}
+
+impl From<&RegisteredTask> for TaskDocument {
+    fn from(task: &RegisteredTask) -> Self {
+        let signature = task.task.signature();
+        let text = signature.to_string();
+        // A manifest may have renamed it.
+        let signature_text = match text.strip_prefix(signature.name.as_str()) {
+            Some(rest) => format!("{}{rest}", task.name),
+            None => text,
+        };
+        Self {
+            name: task.name.clone(),
+            module: task.module.to_string(),
+            version: task.version,
+            signature: signature_text,
+            params: signature.params.iter().map(ParamDocument::from).collect(),
+            result: signature.result.clone(),
+            error: signature.error.clone(),
+            docs: signature.docs.clone(),
+        }
+    }
+}
+
+impl From<&petiole_runtime::Param> for ParamDocument {
+    fn from(param: &petiole_runtime::Param) -> Self {
+        Self {
+            name: param.name.clone(),
+            ty: param.ty.clone(),
+            optional: param.optional,
+        }
+    }
+}
+
+impl From<&Installed> for InstalledDocument {
+    fn from(installed: &Installed) -> Self {
+        let refused = installed.refused.iter();
+        Self {
+            module: installed.module.to_string(),
+            version: installed.version,
+            digest: installed.digest.to_string(),
+            tasks: installed
+                .tasks
+                .iter()
+                .map(|task| TaskDocument::from(&**task))
+                .collect(),
+            refused: refused
+                .map(|export| RefusedDocument {
+                    name: export.name.clone(),
+                    reason: export.reason.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// How long an answer may take: compiling a large component takes its time.
+const ANSWER: Duration = Duration::from_secs(300);
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: 64 MiB.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// A worker's HTTP API.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client for the API at `url`.
+    pub(crate) fn new(url: &str, token: Option<String>) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(ANSWER))
+            // A redirect could carry the token elsewhere.
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            url: url.trim_end_matches('/').to_owned(),
+            token,
+        }
+    }
+
+    /// Uploads a component and activates it.
+    pub(crate) fn push(
+        &self,
+        name: &str,
+        component: &[u8],
+        manifest: Option<&str>,
+    ) -> Result<InstalledDocument> {
+        let mut request = self
+            .agent
+            .post(self.at(&["modules", name]))
+            .content_type("application/wasm");
+        if let Some(manifest) = manifest {
+            request = request.header(MANIFEST_HEADER, BASE64_STANDARD.encode(manifest));
+        }
+        self.answer(self.authorized(request).send(component))
+    }
+
+    /// All modules.
+    pub(crate) fn modules(&self) -> Result<Vec<Module>> {
+        self.get(&["modules"])
+    }
+
+    /// One module.
+    pub(crate) fn module(&self, name: &str) -> Result<Module> {
+        self.get(&["modules", name])
+    }
+
+    /// Makes a version the active one.
+    pub(crate) fn activate(&self, name: &str, version: u32) -> Result<VersionDocument> {
+        let request = self.agent.post(self.at(&["modules", name, "activate"]));
+        self.answer(
+            self.authorized(request)
+                .send_json(json!({ "version": version })),
+        )
+    }
+
+    /// Back to the version before.
+    pub(crate) fn rollback(&self, name: &str) -> Result<VersionDocument> {
+        let request = self.agent.post(self.at(&["modules", name, "rollback"]));
+        self.answer(self.authorized(request).send_empty())
+    }
+
+    /// Removes a module, or one version of it.
+    pub(crate) fn remove(&self, name: &str, version: Option<u32>, force: bool) -> Result<Value> {
+        let mut request = self
+            .agent
+            .delete(self.at(&["modules", name]))
+            .query("force", force.to_string());
+        if let Some(version) = version {
+            request = request.query("version", version.to_string());
+        }
+        self.answer(self.authorized(request).call())
+    }
+
+    /// The tasks that can be called.
+    pub(crate) fn tasks(&self) -> Result<Vec<TaskDocument>> {
+        self.get(&["tasks"])
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T> {
+        self.answer(self.authorized(self.agent.get(self.at(path))).call())
+    }
+
+    fn at(&self, path: &[&str]) -> String {
+        let mut url = format!("{}/v1", self.url);
+        for part in path {
+            url.push('/');
+            url.extend(url::form_urlencoded::byte_serialize(part.as_bytes()));
+        }
+        url
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        answer: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T> {
+        let mut answer = answer
+            .with_context(|| {
+                format!(
+                    "can't reach a worker's HTTP API at {} (is it running, with --http?)",
+                    self.url
+                )
+            })
+            .map_err(Failure::unreachable)?;
+        let status = answer.status();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_vec();
+        let body = body
+            .with_context(|| format!("the answer of {} broke off", self.url))
+            .map_err(Failure::unreachable)?;
+        if status.is_success() {
+            let read = serde_json::from_slice(&body);
+            return Ok(read.with_context(|| {
+                format!("{} does not answer as a petiole worker does", self.url)
+            })?);
+        }
+        let said = serde_json::from_slice::<Value>(&body).ok();
+        let said = said
+            .as_ref()
+            .and_then(|said| said.get("error"))
+            .and_then(Value::as_str);
+        let said = said.map_or_else(|| format!("{} answered {status}", self.url), str::to_owned);
+        Err(match status.as_u16() {
+            400 | 404 | 409 | 413 | 422 => Failure::usage(anyhow!(said)),
+            _ => Failure::failed(anyhow!(said)),
+        })
+    }
+}

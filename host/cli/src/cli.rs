@@ -1,0 +1,347 @@
+//! The command line as it is written. `config` resolves it against the environment and the file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Bytes, LogFormat, LogLevel, Seconds};
+
+const AFTER_HELP: &str = "\
+Configuration: defaults, then petiole.toml, then the environment (PETIOLE_BROKER_URL, PETIOLE_RESULT_BACKEND,
+PETIOLE_STORE, PETIOLE_HTTP, PETIOLE_TOKEN, ...; CELERY_BROKER_URL and CELERY_RESULT_BACKEND too), then flags.
+`petiole config check` prints what came of it, and from where.
+
+Exit codes:
+  0  done; for a worker: shut down as asked
+  1  the command failed, or the task it ran did
+  2  the command line, the configuration or an input is wrong
+  3  the broker, the result backend or a worker's HTTP API can't be reached
+  4  the task has no final state yet";
+
+/// Runs Celery tasks as sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "petiole", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Configuration file [default: ./petiole.toml, where there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Consume tasks from a broker and run them
+    Worker(WorkerArgs),
+    /// Upload a component as a module, and activate it
+    Push(PushArgs),
+    /// List, show, activate, roll back or remove modules
+    Modules(ModulesArgs),
+    /// The tasks that can be called: names, typed signatures, docs
+    Tasks(TasksArgs),
+    /// Send a task
+    Send(SendArgs),
+    /// Run a function of a component once, here, without a broker
+    Run(RunArgs),
+    /// A task's state and result
+    Result(ResultArgs),
+    /// A worker on an embedded broker and store, all in one process
+    Dev(DevArgs),
+    /// Work on the configuration
+    Config(ConfigArgs),
+    /// Compiles in a child process with limits of its own
+    #[command(hide = true)]
+    CompileComponent {
+        input: PathBuf,
+        output: PathBuf,
+        cpu_seconds: u64,
+        memory: u64,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct BrokerArgs {
+    /// amqp://, amqps:// (several separated by `;`), or sqlite://PATH
+    #[arg(short, long, value_name = "URL")]
+    pub broker: Option<String>,
+    /// Where a task of this name is sent: GLOB=QUEUE, for example 'shop.*=python'; the first that matches
+    #[arg(long = "route", value_name = "GLOB=QUEUE")]
+    pub routes: Vec<String>,
+    /// Where a task goes that no route names [default: celery]
+    #[arg(long, value_name = "QUEUE")]
+    pub default_queue: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ResultsArgs {
+    /// redis://, rediss://, rpc://, sqlite://PATH or disabled:// [default: disabled://]
+    #[arg(long, value_name = "URL")]
+    pub results: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorkerArgs {
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    #[command(flatten)]
+    pub results: ResultsArgs,
+    /// Where modules are kept: file://DIR [default: file://.petiole/modules]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// What a worker and `petiole dev` have in common.
+#[derive(Debug, Default, Args)]
+pub(crate) struct NodeArgs {
+    /// Queues to consume from, separated by commas [default: celery]
+    #[arg(short = 'Q', long, value_name = "QUEUES", value_delimiter = ',')]
+    pub queues: Option<Vec<String>>,
+    /// Tasks that run at once [default: 16 for each core]
+    #[arg(short, long, value_name = "N")]
+    pub concurrency: Option<std::num::NonZeroU16>,
+    /// Messages reserved for each task that may run at once [default: 4]
+    #[arg(long, value_name = "N")]
+    pub prefetch_multiplier: Option<std::num::NonZeroU16>,
+    /// Serve the HTTP API here, for example 127.0.0.1:8000
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<std::net::SocketAddr>,
+    /// Node name; %h is the host's name, %n its first part, %d the rest [default: celery@%h]
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// debug, info, warning, error or critical [default: info]
+    #[arg(short, long, value_name = "LEVEL")]
+    pub loglevel: Option<LogLevel>,
+    /// plain (Celery's lines, local time) or json [default: plain]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Wall time after which a task is ended, in seconds [default: 300]
+    #[arg(long, value_name = "S")]
+    pub time_limit: Option<Seconds>,
+    /// Wall time after which a task is told to end, in seconds [default: none]
+    #[arg(long, value_name = "S")]
+    pub soft_time_limit: Option<Seconds>,
+    /// Memory of a task, for example 256MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Bytes>,
+    /// How long results are kept, in seconds [default: 86400]
+    #[arg(long, value_name = "S")]
+    pub result_expires: Option<Seconds>,
+    /// Store a task's name, arguments, worker and queue with its result
+    #[arg(long)]
+    pub result_extended: bool,
+    /// Queue that keeps what can't be processed [default: petiole.quarantine]
+    #[arg(long, value_name = "QUEUE")]
+    pub quarantine_queue: Option<String>,
+    /// How long a warm shutdown waits for running tasks before it turns cold, in seconds [default: 600]
+    #[arg(long, value_name = "S")]
+    pub soft_shutdown_timeout: Option<Seconds>,
+}
+
+/// Which modules a command works on.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TargetArgs {
+    /// A worker's HTTP API, for example http://127.0.0.1:8000
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "store")]
+    pub to: Option<String>,
+    /// The store itself: file://DIR; workers that share it follow within a second
+    #[arg(long, value_name = "URL", global = true)]
+    pub store: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The component
+    pub file: PathBuf,
+    /// The module's name: a function `run-task` of module my_app.tasks is the task my_app.tasks.run_task
+    #[arg(long, value_name = "MODULE")]
+    pub name: String,
+    /// A TOML file that renames tasks or sets their defaults
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModulesArgs {
+    #[command(subcommand)]
+    pub command: ModulesCommand,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModulesCommand {
+    /// All modules and their active versions
+    List,
+    /// The versions of one module
+    Show {
+        /// The module's name
+        name: String,
+    },
+    /// Make a version the active one
+    Activate {
+        /// The module's name
+        name: String,
+        /// As `petiole modules show` lists it
+        version: u32,
+    },
+    /// Back to the version that was active before
+    Rollback {
+        /// The module's name
+        name: String,
+    },
+    /// Remove a module, or one version of it; the tasks of an active one are unknown from then on
+    Remove {
+        /// The module's name
+        name: String,
+        /// Only this version
+        version: Option<u32>,
+        /// Although it is active
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TasksArgs {
+    /// Only this task, or those that match this glob
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// Positional arguments: a JSON array
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "[]",
+        hide_default_value = true
+    )]
+    pub args: String,
+    /// Keyword arguments: a JSON object
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "{}",
+        hide_default_value = true
+    )]
+    pub kwargs: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// The task's name
+    pub task: String,
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// Called with the result when the task has succeeded
+    #[arg(long, value_name = "TASK")]
+    pub link: Vec<String>,
+    /// Called with the task's id when the task has failed
+    #[arg(long, value_name = "TASK")]
+    pub link_error: Vec<String>,
+    /// The queue to send to; otherwise the routes say
+    #[arg(short = 'Q', long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// Not before so many seconds from now
+    #[arg(long, value_name = "S", conflicts_with = "eta")]
+    pub countdown: Option<Seconds>,
+    /// Not before this time, for example 2026-11-22T15:00:00Z
+    #[arg(long, value_name = "T")]
+    pub eta: Option<jiff::Timestamp>,
+    /// Not after so many seconds from now
+    #[arg(long, value_name = "S")]
+    pub expires: Option<Seconds>,
+    /// Wait for the result and print it
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "S", default_value = "60", requires = "wait")]
+    pub timeout: Seconds,
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    #[command(flatten)]
+    pub results: ResultsArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultArgs {
+    /// The task's id, as `petiole send` prints it
+    pub task_id: String,
+    #[command(flatten)]
+    pub results: ResultsArgs,
+    /// Wait until the task has ended
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "S", default_value = "60", requires = "wait")]
+    pub timeout: Seconds,
+    /// Print everything that is stored, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The component
+    pub file: PathBuf,
+    /// The function, in snake_case or kebab-case; without one, the functions are listed
+    pub function: Option<String>,
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// Wall time after which the task is ended, in seconds [default: 300]
+    #[arg(long, value_name = "S")]
+    pub time_limit: Option<Seconds>,
+    /// Memory of the task, for example 256MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Bytes>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Components to push at the start: my_app.wasm becomes the module my_app.tasks
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the resolved configuration and where each value comes from, secrets redacted
+    Check(WorkerArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,11 @@
+use crate::cli::WorkerArgs;
+use crate::config::{Sources, Written, show};
+use crate::exit::{Exit, Failure, Result};
+
+/// `petiole config check`
+pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
+    let flags = Written::of_worker(args).map_err(Failure::usage)?;
+    let config = sources.resolve(flags).map_err(Failure::usage)?;
+    super::print_text(&show(&config))?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,84 @@
+//! The commands, one file each.
+
+mod call;
+mod component_file;
+mod config_check;
+mod dev;
+mod modules;
+mod node;
+mod push;
+mod result;
+mod run;
+mod send;
+mod target;
+mod tasks;
+mod worker;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cli::{Command, ConfigCommand};
+use crate::config::Sources;
+use crate::exit::{Failure, Result};
+use crate::session;
+
+/// Runs a command; `config` is the configuration file that was named.
+pub(crate) fn run(command: Command, config: Option<&Path>) -> Result<ExitCode> {
+    let sources = || Sources::read(config).map_err(Failure::usage);
+    let client = || session::client(sources()?).map_err(Failure::usage);
+    let exit = match command {
+        // Runs limited and without an environment: reads no settings.
+        Command::CompileComponent {
+            input,
+            output,
+            cpu_seconds,
+            memory,
+        } => {
+            return Ok(petiole_runtime::compile_command(
+                &input,
+                &output,
+                cpu_seconds,
+                memory,
+            ));
+        }
+        Command::Worker(args) => worker::run(sources()?, args),
+        Command::Dev(args) => dev::run(sources()?, args),
+        Command::Push(args) => push::run(client()?, args),
+        Command::Modules(args) => modules::run(client()?, args),
+        Command::Tasks(args) => tasks::run(client()?, args),
+        Command::Send(args) => send::run(client()?, args),
+        Command::Result(args) => result::run(client()?, args),
+        Command::Run(args) => run::run(sources()?, args),
+        Command::Config(args) => match args.command {
+            ConfigCommand::Check(args) => config_check::run(sources()?, args),
+        },
+    }?;
+    Ok(exit.into())
+}
+
+/// Runs a command's future on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.context("can't start threads")?.block_on(future)
+}
+
+/// Prints a value as one line of JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).context("can't write JSON")?;
+    print_text(&format!("{text}\n"))
+}
+
+/// Writes to stdout. A reader that has gone (`| head`) is no failure.
+fn print_text(text: &str) -> Result<()> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(
+            anyhow::Error::from(error).context("can't write to stdout"),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,104 @@
+use petiole_modules::Module;
+use serde_json::json;
+
+use super::target::Target;
+use super::{print_json, print_text};
+use crate::cli::{ModulesArgs, ModulesCommand};
+use crate::config::{Bytes, Sources};
+use crate::exit::{Exit, Result};
+use crate::tables::table;
+
+/// `petiole modules`
+pub(super) fn run(sources: Sources, args: ModulesArgs) -> Result {
+    let target = Target::resolve(sources, args.target)?;
+    let json = args.json;
+    match args.command {
+        ModulesCommand::List => {
+            let modules = target.modules()?;
+            if json {
+                print_json(&modules)?
+            } else {
+                print_text(&list(&modules))?
+            }
+        }
+        ModulesCommand::Show { name } => {
+            let module = target.module(&name)?;
+            if json {
+                print_json(&module)?
+            } else {
+                print_text(&show(&module))?
+            }
+        }
+        ModulesCommand::Activate { name, version } => {
+            target.activate(&name, version)?;
+            active(&name, version, json)?;
+        }
+        ModulesCommand::Rollback { name } => {
+            let version = target.rollback(&name)?;
+            active(&name, version, json)?;
+        }
+        ModulesCommand::Remove {
+            name,
+            version,
+            force,
+        } => {
+            target.remove(&name, version, force)?;
+            let what = version.map_or_else(String::new, |version| format!(" version {version}"));
+            if json {
+                print_json(&json!({ "module": name, "version": version }))?;
+            } else {
+                print_text(&format!("module {name}{what} is removed\n"))?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn active(name: &str, version: u32, json: bool) -> Result<()> {
+    if json {
+        return print_json(&json!({ "module": name, "version": version }));
+    }
+    print_text(&format!("module {name} version {version} is active\n"))
+}
+
+fn list(modules: &[Module]) -> String {
+    let rows: Vec<_> = modules
+        .iter()
+        .map(|module| {
+            let active = module
+                .active
+                .map_or_else(|| "none".to_owned(), |version| version.to_string());
+            [
+                module.name.to_string(),
+                active,
+                module.versions.len().to_string(),
+            ]
+        })
+        .collect();
+    table(["MODULE", "ACTIVE", "VERSIONS"], &rows)
+}
+
+fn show(module: &Module) -> String {
+    let rows: Vec<_> = module
+        .versions
+        .iter()
+        .map(|version| {
+            let active = if module.active == Some(version.number) {
+                "*"
+            } else {
+                ""
+            };
+            [
+                format!("{}{active}", version.number),
+                version.uploaded_at.to_string(),
+                Bytes(version.size).to_string(),
+                version.digest.to_string(),
+            ]
+        })
+        .collect();
+    format!(
+        "module {} (* active)\n{}",
+        module.name,
+        table(["VERSION", "UPLOADED", "SIZE", "SHA256"], &rows)
+    )
+}

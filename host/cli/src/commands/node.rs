@@ -1,0 +1,134 @@
+//! A worker with its HTTP API, from start to shutdown: what `petiole worker` and `petiole dev` share.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use petiole_broker::Broker;
+use petiole_results::Results;
+use petiole_worker::{Registry, Status, Worker, WorkerConfig};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::print_text;
+use crate::banner::banner;
+use crate::config::Resolved;
+use crate::exit::{Exit, Failure, Result};
+use crate::http::{self, Api, Listening};
+use crate::open;
+use crate::session::Session;
+use crate::signals::Signals;
+
+/// Uploads that the API holds in memory at once.
+const UPLOADS: usize = 2;
+
+/// Everything that a worker works with, connected.
+pub(super) struct Node {
+    config: Resolved,
+    broker: Arc<dyn Broker>,
+    results: Results,
+    /// Its modules.
+    pub(super) registry: Arc<Registry>,
+}
+
+impl Node {
+    /// Connects to the broker and the result backend, and loads what is active in the store.
+    pub(super) async fn open(config: Resolved) -> Result<Self> {
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+            tracing::warn!(target: "petiole", "RUST_BACKTRACE is set: each task takes about half as long again");
+        }
+        let registry = open::registry(&config, u32::from(config.concurrency.value.get())).await?;
+        let results = open::results(&config).await?;
+        let broker = open::broker(&config).await?;
+        Ok(Self {
+            config,
+            broker,
+            results,
+            registry,
+        })
+    }
+
+    /// Says what there is, and works until a signal ends it. `settings` is what the other commands of this
+    /// folder are told, beside the API; `hint` what people are.
+    pub(super) async fn work(
+        self,
+        listening: Option<Listening>,
+        settings: toml::Table,
+        hint: &str,
+    ) -> Result {
+        let signals = Signals::listen().context("can't listen to signals")?;
+        let _session = listening
+            .as_ref()
+            .map(|listening| session(listening, settings))
+            .transpose()?;
+        let tasks = self.registry.tasks();
+        let url = listening.as_ref().map(|listening| listening.url.as_str());
+        print_text(&format!(
+            "{}{hint}\n",
+            banner(&self.config, url, tasks.iter().map(|task| &**task))
+        ))?;
+
+        let worker = self.worker();
+        let closing = CancellationToken::new();
+        let api = listening.map(
+            |Listening {
+                 listener, token, ..
+             }| {
+                tokio::spawn(http::serve(
+                    self.api(worker.status(), &token),
+                    listener,
+                    closing.clone(),
+                ))
+            },
+        );
+        let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
+        tracing::info!(target: "petiole", "{} ready.", self.config.hostname.value);
+        let ended = worker.run().await;
+        signals.abort();
+        closing.cancel();
+        if let Some(api) = api {
+            api.await.context("the http api ended early")?;
+        }
+        ended.map_err(Failure::unreachable)?;
+        Ok(Exit::Ok)
+    }
+
+    fn worker(&self) -> Worker {
+        let config = WorkerConfig {
+            queues: self.config.queues.value.clone(),
+            concurrency: self.config.concurrency.value,
+            prefetch_multiplier: self.config.prefetch_multiplier.value,
+            policy: open::policy(&self.config, &self.results),
+            drain: self.config.soft_shutdown_timeout.value.0,
+        };
+        Worker::new(
+            config,
+            Arc::clone(&self.broker),
+            self.results.clone(),
+            Arc::clone(&self.registry),
+        )
+    }
+
+    fn api(&self, status: Arc<Status>, token: &str) -> Api {
+        Api {
+            registry: Arc::clone(&self.registry),
+            broker: Arc::clone(&self.broker),
+            results: self.results.clone(),
+            status,
+            routes: Arc::new(self.config.routes()),
+            hostname: self.config.hostname.value.as_str().into(),
+            origin: open::origin(&self.config).into(),
+            token: token.into(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+        }
+    }
+}
+
+/// A token that was configured is known to those who need it; one that was made up is told here.
+fn session(listening: &Listening, mut settings: toml::Table) -> anyhow::Result<Session> {
+    settings.insert("api".to_owned(), listening.url.as_str().into());
+    if listening.generated {
+        let http = toml::Table::from_iter([("token".to_owned(), listening.token.as_str().into())]);
+        settings.insert("http".to_owned(), http.into());
+    }
+    Session::start(settings)
+}

@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use petiole_results::{ResultBackend, is_final};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{block_on, print_json};
+use crate::cli::ResultArgs;
+use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::exit::{Exit, Failure, Result};
+use crate::logging::escaped;
+use crate::open;
+
+/// `petiole result`
+pub(super) fn run(sources: Sources, args: ResultArgs) -> Result {
+    let config = sources
+        .resolve(Written::default().with_results(args.results))
+        .map_err(Failure::usage)?;
+    block_on(async {
+        let id = &args.task_id;
+        let meta = if args.wait {
+            wait(&config, id, args.timeout).await?
+        } else {
+            backend(&config)
+                .await?
+                .fetch(id)
+                .await
+                .map_err(open::result_failure)?
+        };
+        report(id, meta.as_ref(), args.json)
+    })
+}
+
+/// What is stored when the task has ended, or when the time is up.
+pub(super) async fn wait(config: &Resolved, id: &str, timeout: Seconds) -> Result<Option<Value>> {
+    let backend = backend(config).await?;
+    let deadline = Instant::now()
+        .checked_add(timeout.0)
+        .ok_or_else(|| anyhow!("--timeout {timeout} is too long"))?;
+    match backend
+        .wait(id, deadline)
+        .await
+        .map_err(open::result_failure)?
+    {
+        Some(meta) => Ok(Some(meta)),
+        None => backend.fetch(id).await.map_err(open::result_failure),
+    }
+}
+
+async fn backend(config: &Resolved) -> Result<Arc<dyn ResultBackend>> {
+    let results = open::results(config).await?;
+    results.backend().map(Arc::clone).ok_or_else(|| {
+        Failure::usage(anyhow!(
+            "{} keeps no results that could be read here: name the worker's backend with --results redis://... or sqlite://...",
+            redact(&config.results.value)
+        ))
+    })
+}
+
+/// Prints a task's result: the value of a SUCCESS on stdout as JSON, anything else on stderr.
+pub(super) fn report(id: &str, meta: Option<&Value>, json: bool) -> Result {
+    let status = meta
+        .and_then(|meta| meta.get("status"))
+        .and_then(Value::as_str)
+        .unwrap_or("PENDING");
+    let result = meta
+        .and_then(|meta| meta.get("result"))
+        .unwrap_or(&Value::Null);
+    let exit = match status {
+        "SUCCESS" => Exit::Ok,
+        _ if meta.is_some_and(is_final) => Exit::Failed,
+        _ => Exit::Pending,
+    };
+    if json {
+        match meta {
+            Some(meta) => print_json(meta)?,
+            None => print_json(&json!({ "task_id": id, "status": status, "result": null }))?,
+        }
+        return Ok(exit);
+    }
+    match exit {
+        Exit::Ok => print_json(result)?,
+        Exit::Pending if meta.is_none() => {
+            eprintln!("{status}: nothing is stored for task {id} (yet)")
+        }
+        Exit::Pending => eprintln!("{status}: {result}"),
+        _ => eprintln!("{status}: {}", failure(result)),
+    }
+    if let Some(traceback) = meta
+        .and_then(|meta| meta.get("traceback"))
+        .and_then(Value::as_str)
+    {
+        for line in traceback.lines() {
+            eprintln!("  {}", escaped(line));
+        }
+    }
+    Ok(exit)
+}
+
+/// A stored exception as Python shows it: `ValueError('bad')`.
+fn failure(result: &Value) -> String {
+    let Some(name) = result.get("exc_type").and_then(Value::as_str) else {
+        return result.to_string();
+    };
+    let args = match result.get("exc_message") {
+        Some(Value::Array(args)) => args
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    escaped(&format!("{name}({args})"))
+}
+
+/// The same, of an exception that was not stored.
+pub(super) fn exception(exception: &petiole_celery::Exception) -> String {
+    failure(&exception.to_json())
+}

@@ -1,0 +1,134 @@
+use jiff::Timestamp;
+use petiole_broker::PublishError;
+use petiole_celery::Signature;
+use serde_json::{Map, Value, json};
+
+use super::{block_on, call, print_json, print_text, result};
+use crate::cli::SendArgs;
+use crate::config::{Resolved, ResultsKind, Seconds, Sources, Written, redact, results_kind};
+use crate::exit::{Exit, Failure, Result};
+use crate::open;
+use crate::send::{SendError, send};
+
+/// `petiole send`
+pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
+    let signature = signature(&args)?;
+    let flags = Written::default()
+        .with_broker(std::mem::take(&mut args.broker))
+        .map_err(Failure::usage)?;
+    let flags = flags.with_results(std::mem::take(&mut args.results));
+    let config = sources.resolve(flags).map_err(Failure::usage)?;
+    if args.wait {
+        can_wait(&config)?;
+    }
+    block_on(async {
+        let id = publish(&config, &signature).await?;
+        if !args.wait {
+            if args.json {
+                print_json(&json!({ "task_id": id }))?
+            } else {
+                print_text(&format!("{id}\n"))?
+            }
+            return Ok(Exit::Ok);
+        }
+        if !args.json {
+            eprintln!("{id}");
+        }
+        wait(&config, &id, args.timeout, args.json).await
+    })
+}
+
+async fn publish(config: &Resolved, signature: &Signature) -> Result<String> {
+    let broker = open::broker(config).await?;
+    let sent = send(
+        &*broker,
+        signature,
+        &config.routes(),
+        &open::origin(config),
+        Timestamp::now(),
+    )
+    .await;
+    broker.close().await;
+    sent.map_err(|error| match error {
+        SendError::Signature(error) => Failure::usage(error),
+        SendError::Publish(error) => publish_failure(error),
+    })
+}
+
+fn publish_failure(error: PublishError) -> Failure {
+    match error {
+        PublishError::Unroutable { .. }
+        | PublishError::Invalid { .. }
+        | PublishError::TooLarge { .. }
+        | PublishError::TooLate { .. }
+        | PublishError::Undelayable { .. } => Failure::usage(error),
+        PublishError::NotConfirmed { .. }
+        | PublishError::OutOfReach { .. }
+        | PublishError::Broker(_) => Failure::unreachable(error),
+        PublishError::Nacked { .. } => Failure::failed(error),
+    }
+}
+
+/// Waiting is refused before anything is sent.
+fn can_wait(config: &Resolved) -> Result<()> {
+    let url = redact(&config.results.value);
+    match results_kind(&config.results.value) {
+        Ok(ResultsKind::Stored) => Ok(()),
+        Ok(ResultsKind::Rpc) => Err(Failure::usage(anyhow::anyhow!(
+            "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"
+        ))),
+        Ok(ResultsKind::Disabled) => Err(Failure::usage(anyhow::anyhow!(
+            "--wait needs the results that the worker stores: name its backend with --results URL (now {url}, from {})",
+            config.results.origin
+        ))),
+        Err(reason) => Err(Failure::usage(anyhow::anyhow!(reason))),
+    }
+}
+
+async fn wait(config: &Resolved, id: &str, timeout: Seconds, json: bool) -> Result {
+    let meta = result::wait(config, id, timeout).await?;
+    result::report(id, meta.as_ref(), json)
+}
+
+fn signature(args: &SendArgs) -> Result<Signature> {
+    let mut options = Map::new();
+    let callbacks =
+        |tasks: &[String]| -> Vec<Value> { tasks.iter().map(|task| callback(task)).collect() };
+    let mut set = |name: &str, value: Option<Value>| {
+        options.extend(value.map(|value| (name.to_owned(), value)))
+    };
+    set(
+        "link",
+        (!args.link.is_empty()).then(|| callbacks(&args.link).into()),
+    );
+    set(
+        "link_error",
+        (!args.link_error.is_empty()).then(|| callbacks(&args.link_error).into()),
+    );
+    set("queue", args.queue.clone().map(Value::from));
+    set(
+        "countdown",
+        args.countdown.map(|seconds| seconds.0.as_secs_f64().into()),
+    );
+    set("eta", args.eta.map(|eta| eta.to_string().into()));
+    set(
+        "expires",
+        args.expires.map(|seconds| seconds.0.as_secs_f64().into()),
+    );
+    Ok(Signature {
+        task: args.task.clone(),
+        args: call::positional(&args.call)?,
+        kwargs: call::keyword(&args.call)?,
+        options,
+        ..Signature::default()
+    })
+}
+
+/// A callback by name: it gets the result, or the id of the task that has failed.
+fn callback(task: &str) -> Value {
+    Signature {
+        task: task.to_owned(),
+        ..Signature::default()
+    }
+    .to_json()
+}

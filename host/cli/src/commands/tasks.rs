@@ -1,0 +1,45 @@
+use anyhow::anyhow;
+use wildmatch::WildMatch;
+
+use super::target::Target;
+use super::{print_json, print_text};
+use crate::api::TaskDocument;
+use crate::cli::TasksArgs;
+use crate::config::Sources;
+use crate::exit::{Exit, Failure, Result};
+use crate::logging::escaped;
+
+/// `petiole tasks`
+pub(super) fn run(sources: Sources, args: TasksArgs) -> Result {
+    let mut tasks = Target::resolve(sources, args.target)?.tasks()?;
+    if let Some(name) = &args.name {
+        let glob = WildMatch::new(name);
+        tasks.retain(|task| glob.matches(&task.name));
+        if tasks.is_empty() {
+            return Err(Failure::usage(anyhow!(
+                "no task is called {name}: `petiole tasks` lists all"
+            )));
+        }
+    }
+    if args.json {
+        print_json(&tasks)?
+    } else {
+        print_text(&text(&tasks))?
+    }
+    Ok(Exit::Ok)
+}
+
+fn text(tasks: &[TaskDocument]) -> String {
+    if tasks.is_empty() {
+        return "no tasks yet: petiole push FILE.wasm --name my_app.tasks\n".to_owned();
+    }
+    let mut text = String::new();
+    for task in tasks {
+        text.push_str(&format!("{}\n", escaped(&task.signature)));
+        for line in task.docs.lines() {
+            text.push_str(format!("    {}", escaped(line)).trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}

@@ -1,0 +1,221 @@
+//! Values with a unit, as they are written in flags, the environment and the file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+/// The longest time that a setting may name: 10 years. Beyond it, it is taken for a mistake.
+const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+
+/// A length of time, written as seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seconds(pub Duration);
+
+/// A size, written as a number of bytes or with a unit: `256MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bytes(pub u64);
+
+/// Celery's log levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[clap(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    #[value(alias = "warn")]
+    #[serde(alias = "warn")]
+    Warning,
+    Error,
+    /// Celery's name; the same as error here.
+    #[value(aliases = ["fatal"])]
+    Critical,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Plain,
+    Json,
+}
+
+impl Seconds {
+    /// Of whole seconds.
+    pub(crate) const fn whole(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    fn checked(seconds: f64) -> Result<Self, String> {
+        if !(0.0..=MAX_SECONDS).contains(&seconds) {
+            return Err(format!(
+                "{seconds} is not a number of seconds from 0 to {MAX_SECONDS}"
+            ));
+        }
+        Duration::try_from_secs_f64(seconds)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text
+            .trim()
+            .parse::<f64>()
+            .map_err(|_| format!("{text:?} is not a number of seconds, for example 30"))?;
+        Self::checked(seconds)
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::checked(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: u64 = match unit.trim() {
+            "" | "B" => 1,
+            "KiB" | "K" | "k" => 1 << 10,
+            "MiB" | "M" => 1 << 20,
+            "GiB" | "G" => 1 << 30,
+            _ => return Err(not_a_size(text)),
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| not_a_size(text))
+    }
+}
+
+fn not_a_size(text: &str) -> String {
+    format!("{text:?} is not a size, for example 256MiB (units: B, KiB, MiB, GiB)")
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units
+            .iter()
+            .find(|(factor, _)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+        {
+            Some((factor, unit)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Size;
+        impl Visitor<'_> for Size {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size, for example \"256MiB\"")
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Bytes, E> {
+                u64::try_from(n)
+                    .map(Bytes)
+                    .map_err(|_| E::custom(not_a_size(&n.to_string())))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Size)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(text, true)
+            .map_err(|_| format!("{text:?} is none of debug, info, warning, error, critical"))
+    }
+}
+
+impl LogLevel {
+    /// Celery's spelling, in lower case.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(text, true)
+            .map_err(|_| format!("{text:?} is none of plain, json"))
+    }
+}
+
+impl LogFormat {
+    /// As it is written.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Json => "json",
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("1KiB", 1024),
+            ("256MiB", 256 << 20),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5GiB", "12XiB", "99999999999GiB"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!(Bytes(256 << 20).to_string(), "256MiB");
+        assert_eq!(Bytes(1000).to_string(), "1000");
+    }
+
+    #[test]
+    fn seconds() {
+        assert_eq!("1.5".parse(), Ok(Seconds(Duration::from_millis(1500))));
+        for text in ["", "-1", "NaN", "inf", "1e300", "5m"] {
+            assert!(text.parse::<Seconds>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which URLs a setting takes. What lies behind one is read by the crate that connects to it.
+
+/// The result backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResultsKind {
+    /// Kept under the task's id.
+    Stored,
+    /// Sent to the caller as messages.
+    Rpc,
+    /// Not kept.
+    Disabled,
+}
+
+/// What a result URL stands for, or why it can't be used.
+pub(crate) fn results_kind(url: &str) -> Result<ResultsKind, String> {
+    match scheme(url).unwrap_or(url) {
+        "redis" | "rediss" | "redis+socket" | "sqlite" if url.contains("://") => {
+            Ok(ResultsKind::Stored)
+        }
+        "rpc" => Ok(ResultsKind::Rpc),
+        "disabled" => Ok(ResultsKind::Disabled),
+        _ => Err(unknown(
+            url,
+            "result backend",
+            "redis://, rediss://, sqlite://PATH, rpc:// or disabled://",
+        )),
+    }
+}
+
+/// Checks a broker URL, or several separated by `;`.
+pub(crate) fn check_broker(urls: &str) -> Result<(), String> {
+    let parts: Vec<&str> = urls.split(';').collect();
+    for url in &parts {
+        match scheme(url) {
+            Some("amqp" | "amqps") => {}
+            Some("sqlite") if parts.len() == 1 => {}
+            Some("sqlite") => {
+                return Err(format!(
+                    "broker url {:?}: sqlite:// can't be one of several",
+                    super::redact(url)
+                ));
+            }
+            _ => return Err(unknown(url, "broker", "amqp://, amqps:// or sqlite://PATH")),
+        }
+    }
+    Ok(())
+}
+
+/// Checks a store URL.
+pub(crate) fn check_store(url: &str) -> Result<(), String> {
+    match scheme(url) {
+        Some("file") => Ok(()),
+        Some("s3") => Err(format!(
+            "store url {:?}: s3:// is not supported yet: use file://DIR",
+            super::redact(url)
+        )),
+        _ => Err(unknown(url, "store", "file://DIR")),
+    }
+}
+
+/// Checks the URL of a worker's HTTP API.
+pub(crate) fn check_api(url: &str) -> Result<(), String> {
+    let parsed = url::Url::parse(url)
+        .map_err(|error| format!("api url {:?}: {error}", super::redact(url)))?;
+    match parsed.scheme() {
+        "http" | "https" if parsed.has_host() => Ok(()),
+        _ => Err(unknown(url, "api", "http://HOST:PORT or https://HOST")),
+    }
+}
+
+fn scheme(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(scheme, _)| scheme)
+}
+
+fn unknown(url: &str, what: &str, known: &str) -> String {
+    format!("{what} url {:?}: use {known}", super::redact(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for url in ["amqp://localhost", "amqp://a;amqps://b//", "sqlite://x.db"] {
+            assert_eq!(check_broker(url), Ok(()), "{url}");
+        }
+        for url in [
+            "",
+            "localhost",
+            "redis://localhost",
+            "amqp://a;",
+            "amqp://a;sqlite://b",
+            "ampq://x",
+        ] {
+            assert!(check_broker(url).is_err(), "{url}");
+        }
+        assert_eq!(results_kind("rpc://"), Ok(ResultsKind::Rpc));
+        assert!(results_kind("amqp://").is_err());
+        assert!(
+            check_store("s3://bucket").is_err_and(|reason| reason.contains("not supported yet"))
+        );
+        assert!(check_api("ftp://x").is_err());
+        assert!(check_api("127.0.0.1:8000").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Exit codes, which scripts rely on, and the error that carries one to `main`.
+
+use std::process::ExitCode;
+
+/// How the process ends; listed in `petiole --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// The command failed, or the task it ran did.
+    Failed = 1,
+    /// The command line, the configuration or a file given is wrong: running it again is no use.
+    Usage = 2,
+    /// The broker, the result backend or a worker's HTTP API can't be reached.
+    Unreachable = 3,
+    /// The task has no final state yet.
+    Pending = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error with the exit code that it ends the process with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+/// What every command returns.
+pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// The command line, the configuration or an input is wrong.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            error: error.into(),
+        }
+    }
+
+    /// A service can't be reached.
+    pub(crate) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit: Exit::Unreachable,
+            error: error.into(),
+        }
+    }
+
+    /// Anything else.
+    pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit: Exit::Failed,
+            error: error.into(),
+        }
+    }
+
+    /// Prints the error with its causes on one line.
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("error: {}", chain(&self.error));
+        self.exit.into()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// The error and its causes, without a cause that the one before it has said already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// Prints clap's message; `--help` and `--version` are no errors.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to do when the terminal has gone.
+    let _ = error.print();
+    if error.use_stderr() {
+        Exit::Usage.into()
+    } else {
+        Exit::Ok.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("no such file")
+            .context("can't read a.wasm: no such file")
+            .context("push");
+        assert_eq!(chain(&error), "push: can't read a.wasm: no such file");
+    }
+}

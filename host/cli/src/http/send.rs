@@ -1,0 +1,50 @@
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use petiole_broker::PublishError;
+use petiole_celery::Signature;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::router::Api;
+use crate::send::{SendError, send as send_task};
+
+/// `POST /v1/send`: a signature in Celery's JSON, `{"task": ..., "args": [...], "kwargs": {...}, "options": {...}}`.
+/// Answers with the task's id when the broker has confirmed the message.
+pub(super) async fn send(
+    State(api): State<Api>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let Json(body) = body?;
+    let signature = Signature::from_json(&body)
+        .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
+    let sent = send_task(
+        &*api.broker,
+        &signature,
+        &api.routes,
+        &api.origin,
+        Timestamp::now(),
+    )
+    .await;
+    let task_id = sent.map_err(|error| match error {
+        SendError::Signature(error) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error),
+        SendError::Publish(error) => ApiError::new(status(&error), error),
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "task_id": task_id }))))
+}
+
+fn status(error: &PublishError) -> StatusCode {
+    match error {
+        PublishError::Invalid { .. }
+        | PublishError::TooLarge { .. }
+        | PublishError::TooLate { .. }
+        | PublishError::Undelayable { .. }
+        | PublishError::Unroutable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        PublishError::Nacked { .. }
+        | PublishError::NotConfirmed { .. }
+        | PublishError::OutOfReach { .. }
+        | PublishError::Broker(_) => StatusCode::BAD_GATEWAY,
+    }
+}

@@ -1,0 +1,87 @@
+//! What a worker or `petiole dev` with an HTTP API tells the other commands of its folder: the API's URL
+//! and token and, for `dev`, the embedded broker and results.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::config::{ConfigError, Sources, Written};
+
+/// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
+pub(crate) fn dir() -> PathBuf {
+    PathBuf::from(".petiole")
+}
+
+/// The store when no setting names one.
+pub(crate) fn default_store() -> String {
+    "file://.petiole/modules".to_owned()
+}
+
+/// The file; only its owner may read it, for it holds a token.
+pub(crate) fn path() -> PathBuf {
+    dir().join("session.toml")
+}
+
+/// Makes the folder, for its owner only.
+pub(crate) fn make_dir() -> anyhow::Result<PathBuf> {
+    let dir = dir();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| format!("can't make the folder {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// The session of a running process, told of while this value lives.
+#[derive(Debug)]
+pub(crate) struct Session {
+    text: String,
+}
+
+impl Session {
+    /// Writes the file.
+    pub(crate) fn start(settings: toml::Table) -> anyhow::Result<Self> {
+        make_dir()?;
+        let text = format!(
+            "# Written by the petiole that runs in this folder; removed when it ends.\n{settings}"
+        );
+        write(&path(), &text).with_context(|| format!("can't write {}", path().display()))?;
+        Ok(Self { text })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // One that another process has written since is not this one's to remove.
+        if std::fs::read_to_string(path()).is_ok_and(|text| text == self.text) {
+            let _ = std::fs::remove_file(path());
+        }
+    }
+}
+
+/// Replaces the file in one step, so that no reader sees a half of it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, path)
+}
+
+/// The settings of a client command: those of this folder's session lie below file and environment.
+pub(crate) fn client(sources: Sources) -> Result<Sources, ConfigError> {
+    let path = path();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(sources.below(&path, Written::parse(&path, &text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(sources),
+        Err(source) => Err(ConfigError::Read { path, source }),
+    }
+}

@@ -1,0 +1,103 @@
+//! Tasks that do what no task should, or take what they can.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use petiole::Error;
+
+/// Panics.
+#[petiole::task]
+fn trap() {
+    panic!("probe was told to trap");
+}
+
+/// Never ends.
+#[petiole::task]
+fn spin() {
+    loop {
+        black_box(());
+    }
+}
+
+/// Calls itself until the stack ends.
+#[petiole::task]
+fn recurse(depth: u64) -> u64 {
+    if depth == 0 {
+        0
+    } else {
+        black_box(recurse(black_box(depth - 1))) + 1
+    }
+}
+
+/// Sleeps.
+#[petiole::task]
+fn sleep_ms(ms: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(ms));
+    ms
+}
+
+/// Computes for about so many milliseconds, without giving way.
+#[petiole::task]
+fn compute_ms(ms: u64) -> u64 {
+    let start = std::time::Instant::now();
+    let mut rounds = 0_u64;
+    while start.elapsed() < Duration::from_millis(ms) {
+        rounds = black_box(rounds + 1);
+    }
+    rounds
+}
+
+/// Takes so many MiB of memory, and writes to every page.
+#[petiole::task]
+fn eat_memory(mib: u32) -> u32 {
+    let blocks: Vec<Vec<u8>> = (0..mib).map(|_| black_box(vec![1; 1 << 20])).collect();
+    black_box(blocks).len().try_into().unwrap_or(u32::MAX)
+}
+
+/// Returns so many bytes.
+#[petiole::task]
+fn large_result(bytes: u32) -> Result<String, Error> {
+    Ok("x".repeat(usize::try_from(bytes)?))
+}
+
+/// Prints so many lines, and logs as many.
+#[petiole::task]
+fn log_lines(n: u32) -> u32 {
+    for line in 0..n {
+        println!("printed line {line}");
+        petiole::log::info(format!("logged line {line}"));
+    }
+    n
+}
+
+/// Prints one line to each output, with a control character.
+#[petiole::task]
+fn print_streams(text: String) {
+    println!("out: {text}\u{1b}[31m");
+    eprintln!("err: {text}");
+}
+
+/// What the sandbox shows: environment variables, arguments, and what became of opening a file and a
+/// connection.
+#[petiole::task]
+fn look_around() -> Vec<(String, String)> {
+    let seen = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        seen("env", format!("{:?}", std::env::vars().collect::<Vec<_>>())),
+        seen(
+            "args",
+            format!("{:?}", std::env::args().skip(1).collect::<Vec<_>>()),
+        ),
+        seen("file", outcome(std::fs::read("/etc/passwd"))),
+        seen("folder", outcome(std::fs::read_dir("/"))),
+        seen("tcp", outcome(std::net::TcpStream::connect("127.0.0.1:1"))),
+        seen("udp", outcome(std::net::UdpSocket::bind("127.0.0.1:0"))),
+    ]
+}
+
+fn outcome<T>(result: std::io::Result<T>) -> String {
+    result.map_or_else(
+        |error| format!("{:?}", error.kind()),
+        |_| "allowed".to_owned(),
+    )
+}

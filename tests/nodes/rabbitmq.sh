@@ -1,0 +1,55 @@
+#!/bin/sh
+# A private RabbitMQ node on the loopback interface: its own data folder, cookie, node name and epmd.
+#
+#   rabbitmq.sh DIR AMQP_PORT DIST_PORT EPMD_PORT
+#
+# It runs until its standard input closes, so it can't outlive whoever started it, however that one
+# ended; the folder is then removed. Its process id is in DIR/pid. When the node itself is killed the
+# folder stays, and the same command starts the node again on the same data.
+set -eu
+dir=$1 amqp=$2 dist=$3 epmd=$4
+mkdir -p "$dir"
+
+# Debian's command in /usr/sbin only runs as root, who becomes the service's user: the script behind
+# it serves any user.
+server=/usr/lib/rabbitmq/bin/rabbitmq-server
+[ -x "$server" ] || server=$(command -v rabbitmq-server)
+
+: > "$dir/rabbitmq-env.conf"
+printf '[].\n' > "$dir/enabled_plugins"
+cat > "$dir/rabbitmq.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:$amqp
+log.file.level = warning
+CONF
+
+export HOME="$dir"
+export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd"
+export RABBITMQ_NODENAME="petiole-$amqp@localhost" RABBITMQ_DIST_PORT="$dist"
+export RABBITMQ_CONF_ENV_FILE="$dir/rabbitmq-env.conf" RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf"
+export RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" RABBITMQ_MNESIA_BASE="$dir/mnesia"
+export RABBITMQ_LOG_BASE="$dir/log" RABBITMQ_GENERATED_CONFIG_DIR="$dir/generated"
+# One process to kill: the script becomes the Erlang VM instead of watching over it.
+export RABBITMQ_ALLOW_INPUT=1 RABBITMQ_SERVER_START_ARGS=-noinput
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
+
+exec 3<&0 2>> "$dir/output"
+epmd -port "$epmd" > /dev/null 2>&1 &
+epmd_pid=$!
+"$server" >> "$dir/output" 2>&1 3<&- &
+server_pid=$!
+printf '%s\n' "$server_pid" > "$dir/pid"
+{
+    cat <&3 > /dev/null
+    : > "$dir/closed"
+    kill -KILL "$server_pid"
+} &
+watcher=$!
+
+wait "$server_pid" || true
+kill "$epmd_pid" 2> /dev/null || true
+if [ -e "$dir/closed" ]; then
+    rm -rf "$dir"
+else
+    kill "$watcher" 2> /dev/null || true
+    exit 1
+fi

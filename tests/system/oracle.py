@@ -1,0 +1,50 @@
+"""Decides whether anything was lost. Pure: it is tested on made-up records."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+FINAL = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A task that must end, with this state and, if it succeeds, this result."""
+
+    task_id: str
+    status: str
+    result: object = None
+
+
+@dataclass
+class Verdict:
+    """What the records come to. Duplicates are no loss: an id that ended more than once, always alike."""
+
+    lost: list = field(default_factory=list)
+    wrong: list = field(default_factory=list)
+    duplicates: int = 0
+
+    def holds(self):
+        return not self.lost and not self.wrong
+
+
+def check(expected, stored, announced):
+    """Holds what is stored (id to meta) and what was announced ((id, status) in order) against what must be.
+
+    An id has one final state for ever: an announcement of another one is wrong even if it was overwritten.
+    """
+    verdict = Verdict()
+    for task in expected:
+        meta = stored.get(task.task_id)
+        if meta is None or meta["status"] not in FINAL:
+            verdict.lost.append(task)
+        elif meta["status"] != task.status:
+            verdict.wrong.append((task, meta))
+        elif task.status == "SUCCESS" and meta["result"] != task.result:
+            verdict.wrong.append((task, meta))
+    final = [(task_id, status) for task_id, status in announced if status in FINAL]
+    states = {}
+    for task_id, status in final:
+        if states.setdefault(task_id, status) != status:
+            verdict.wrong.append((task_id, {states[task_id], status}))
+    verdict.duplicates = sum(count - 1 for count in Counter(task_id for task_id, _ in final).values())
+    return verdict

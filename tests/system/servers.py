@@ -1,0 +1,160 @@
+"""The processes that the tests start: the worker, Celery's worker, and a RabbitMQ node to be killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from waiting import wait_until
+
+HERE = Path(__file__).parent
+START_DEADLINE = 120.0
+TOKEN = "a token that only the tests know"
+
+
+def free_ports(number):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Process:
+    """A process whose output goes to a file."""
+
+    def __init__(self, command, log, env=None, cwd=None):
+        self.command, self.log_file, self.cwd = [str(part) for part in command], Path(log), cwd
+        self.env = {**os.environ, **{key: str(value) for key, value in (env or {}).items()}}
+        self.process = None
+
+    def start(self):
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, cwd=self.cwd
+            )
+        return self
+
+    def log(self):
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, deadline=60):
+        """The exit code."""
+        return self.process.wait(deadline)
+
+    def kill(self):
+        if self.is_running():
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait()
+
+    def stop(self, number=signal.SIGTERM, deadline=60):
+        """Asks it to end, and insists on it after the deadline."""
+        if self.is_running():
+            self.send_signal(number)
+        try:
+            return self.wait(deadline)
+        finally:
+            self.kill()
+
+    def check(self):
+        """True while it runs; shows its output when it has ended."""
+        assert self.is_running(), f"{self.command[0]} ended with {self.process.returncode}:\n{self.log()[-4000:]}"
+
+
+class Worker(Process):
+    """`petiole worker`, with an HTTP API on a free port."""
+
+    def __init__(self, folder, *, name, broker, results, store, queues, options=(), env=None):
+        [self.port] = free_ports(1)
+        self.store, self.http = store, f"http://127.0.0.1:{self.port}"
+        command = [os.environ["PETIOLE_BIN"], "worker", "--broker", broker, "--results", results]
+        command += ["--store", store, "--queues", ",".join(queues), "--default-queue", queues[0]]
+        command += ["--http", f"127.0.0.1:{self.port}", "--hostname", f"{name}@tests", *options]
+        env = {"PETIOLE_TOKEN": TOKEN, "PETIOLE_CACHE": Path(folder) / "cache", **(env or {})}
+        # an empty folder, so that no petiole.toml is found by chance
+        super().__init__(command, Path(folder) / f"{name}.log", env, cwd=folder)
+
+    def is_ready(self):
+        self.check()
+        try:
+            with urllib.request.urlopen(f"{self.http}/readyz", timeout=1) as reply:
+                return reply.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def wait_ready(self):
+        wait_until(self.is_ready, lambda: f"the worker is ready\n{self.log()[-4000:]}", START_DEADLINE)
+        return self
+
+
+class PythonWorker(Process):
+    """Celery's own worker with the tasks of `python_tasks.py`."""
+
+    def __init__(self, folder, *, name, broker, results, redis, queue, wasm_queue):
+        command = [sys.executable, "-m", "celery", "-A", "python_tasks", "worker", "-P", "solo", "-l", "info"]
+        command += ["-Q", queue, "-n", f"{name}@python", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        env = {
+            "PYTHON_BROKER_URL": broker,
+            "PYTHON_RESULT_BACKEND": results,
+            "PYTHON_QUEUE": queue,
+            "PYTHON_WASM_QUEUE": wasm_queue,
+            "PYTHON_RECORD_URL": redis,
+        }
+        super().__init__(command, Path(folder) / f"{name}-python.log", env, cwd=HERE)
+
+    def wait_ready(self):
+        def ready():
+            self.check()
+            return " ready." in self.log()
+
+        wait_until(ready, lambda: f"Celery's worker is ready\n{self.log()[-4000:]}", START_DEADLINE)
+        return self
+
+
+class Rabbitmq:
+    """A RabbitMQ node of a test's own: see `tests/nodes/rabbitmq.sh`."""
+
+    def __init__(self, folder):
+        self.folder, self.ports, self.process = Path(folder), free_ports(3), None
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.ports[0]}/%2f"
+
+    def start(self):
+        """Starts it, on the data that it left when it was killed."""
+        script = HERE.parent / "nodes" / "rabbitmq.sh"
+        arguments = [str(script), str(self.folder), *map(str, self.ports)]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
+        wait_until(self.answers, lambda: f"RabbitMQ is up\n{(self.folder / 'output').read_text()}", START_DEADLINE)
+        return self
+
+    def answers(self):
+        assert self.process.poll() is None, (self.folder / "output").read_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[0]), 1) as connection:
+                connection.settimeout(1)
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+                return connection.recv(1) == b"\x01"
+        except OSError:
+            return False
+
+    def kill(self):
+        """kill -9; its data stays."""
+        os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+        self.process.wait()
+        self.process.stdin.close()
+
+    def stop(self):
+        """Ends it, and removes its data."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.stdin.close()
+            self.process.wait()

@@ -1,0 +1,89 @@
+//! `cargo xtask bench`: throughput beside a raw lapin loop and beside Celery.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::machine::{self, Need};
+use crate::node::Node;
+use crate::{guests, step};
+
+/// How much is measured, and with which binary.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// Messages for each figure.
+    pub(crate) messages: u32,
+    release: bool,
+}
+
+impl Size {
+    /// For figures that mean something.
+    pub(crate) const FULL: Self = Self {
+        messages: 50_000,
+        release: true,
+    };
+    /// Part of every test run: shows that the benchmark works.
+    pub(crate) const SMALL: Self = Self {
+        messages: 5_000,
+        release: false,
+    };
+}
+
+/// Sets everything up, and prints the figures.
+///
+/// # Errors
+/// When the set-up or a measurement fails.
+pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
+    machine::prepare(root, &Need::ALL)?;
+    guests::build(root)?;
+    let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
+    print(
+        root,
+        &amqp.url,
+        &redis.url,
+        Size {
+            messages,
+            ..Size::FULL
+        },
+    )
+}
+
+/// Prints the figures, measured on the given nodes.
+///
+/// # Errors
+/// When a measurement fails.
+pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<()> {
+    let petiole = guests::build_petiole(root, size.release)?;
+    let mut lapin = Command::new("cargo");
+    lapin
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "petiole-tests",
+            "--bin",
+            "raw_lapin",
+        ])
+        .current_dir(root);
+    if size.release {
+        lapin.arg("--release");
+    }
+    step::run(&mut lapin)?;
+    if !size.release {
+        println!(
+            "(the tests' own build of the worker: `cargo xtask bench` measures the release build)"
+        );
+    }
+    step::run(
+        Command::new(machine::python(root))
+            .arg(root.join("tests/benches/throughput.py"))
+            .args(["--messages", &size.messages.to_string(), "--raw-lapin"])
+            .arg(petiole.with_file_name("raw_lapin"))
+            .env("PETIOLE_BIN", &petiole)
+            .env("PETIOLE_TEST_AMQP_URL", amqp)
+            .env("PETIOLE_TEST_REDIS_URL", redis)
+            .env("PETIOLE_TEST_COMPONENTS", guests::folder(root))
+            .current_dir(root),
+    )
+}

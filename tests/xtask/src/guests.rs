@@ -1,0 +1,59 @@
+//! Building the components: the example tasks, and the guests of the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::step;
+
+/// The manifest of the guests' workspace: the example tasks, and the tests' own.
+pub(crate) const MANIFEST: &str = "tasks-wasm/Cargo.toml";
+/// What they are built for.
+pub(crate) const TARGET: &str = "wasm32-wasip2";
+
+/// Builds every Rust guest, and returns the folder of their components.
+///
+/// # Errors
+/// When one of them does not compile.
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
+    step::run(
+        Command::new("cargo")
+            .args([
+                "build",
+                "--quiet",
+                "--workspace",
+                "--release",
+                "--target",
+                TARGET,
+                "--manifest-path",
+                MANIFEST,
+            ])
+            .current_dir(root),
+    )?;
+    Ok(folder(root))
+}
+
+/// Where [`build`] puts the components.
+pub(crate) fn folder(root: &Path) -> PathBuf {
+    root.join("target").join(TARGET).join("release")
+}
+
+/// Builds the `petiole` binary, and returns its path.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn build_petiole(root: &Path, release: bool) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["build", "--package", "petiole-cli"])
+        .current_dir(root);
+    if release {
+        command.arg("--release");
+    }
+    step::run(&mut command)?;
+    Ok(root
+        .join("target")
+        .join(if release { "release" } else { "debug" })
+        .join("petiole"))
+}

@@ -1,0 +1,145 @@
+//! Private RabbitMQ and Redis nodes, each on free ports and in a folder of its own.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long a node, or a worker, may take to start on a busy machine.
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+/// A server that ends with this value, or with this process: `tests/nodes/*.sh` watch their
+/// standard input.
+pub(crate) struct Node {
+    child: Child,
+    folder: PathBuf,
+    /// Where it serves.
+    pub(crate) url: String,
+}
+
+impl Node {
+    /// A RabbitMQ node with nothing in it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn rabbitmq(root: &Path) -> Result<Self> {
+        let [amqp, dist, epmd] = free_ports()?;
+        let mut node = Self::start(
+            root,
+            "rabbitmq",
+            &[amqp, dist, epmd],
+            format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f"),
+        )?;
+        node.wait(amqp, b"AMQP\x00\x00\x09\x01", 0x01)?;
+        Ok(node)
+    }
+
+    /// A Redis server with nothing in it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn redis(root: &Path) -> Result<Self> {
+        let [port] = free_ports()?;
+        let mut node = Self::start(
+            root,
+            "redis",
+            &[port],
+            format!("redis://127.0.0.1:{port}/0"),
+        )?;
+        node.wait(port, b"PING\r\n", b'+')?;
+        Ok(node)
+    }
+
+    fn start(root: &Path, kind: &str, ports: &[u16], url: String) -> Result<Self> {
+        let folder = root
+            .join("target/nodes")
+            .join(format!("{kind}-{}", std::process::id()));
+        let child = Command::new(root.join("tests/nodes").join(kind).with_extension("sh"))
+            .arg(&folder)
+            .args(ports.iter().map(u16::to_string))
+            .stdin(Stdio::piped())
+            // out of reach of the terminal's ctrl-c, which is for the tests that use the node
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("could not start the private {kind} node"))?;
+        Ok(Self { child, folder, url })
+    }
+
+    /// Waits until the server answers `hello` with `answer`.
+    fn wait(&mut self, port: u16, hello: &[u8], answer: u8) -> Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            if ask(port, hello).is_some_and(|reply| reply.first() == Some(&answer)) {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let output =
+                    std::fs::read_to_string(self.folder.join("output")).unwrap_or_default();
+                bail!("no node at {} ({ended:?}):\n{output}", self.url);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until a worker's HTTP API says that it is ready.
+///
+/// # Errors
+/// When it has ended, or does not say so in time.
+pub(crate) fn wait_ready(worker: &mut Child, http: u16) -> Result<()> {
+    let deadline = Instant::now() + START_DEADLINE;
+    let hello = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    loop {
+        if ask(http, hello).is_some_and(|reply| reply.starts_with(b"HTTP/1.1 200")) {
+            return Ok(());
+        }
+        if let Some(status) = worker.try_wait()? {
+            bail!("the worker ended before it was ready: {status}");
+        }
+        if Instant::now() > deadline {
+            bail!("the worker was not ready in {} s", START_DEADLINE.as_secs());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The first bytes that a server on this machine answers.
+fn ask(port: u16, hello: &[u8]) -> Option<Vec<u8>> {
+    let timeout = Duration::from_secs(1);
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), timeout).ok()?;
+    stream.set_read_timeout(Some(timeout)).ok()?;
+    stream.write_all(hello).ok()?;
+    let mut reply = vec![0; 64];
+    let read = stream.read(&mut reply).ok()?;
+    reply.truncate(read);
+    Some(reply)
+}
+
+/// Ports that are free now, all different.
+///
+/// # Errors
+/// When the system has none.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut listeners = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
+}

@@ -1,0 +1,135 @@
+//! Commands that are run as named steps.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it can't be started, or fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    let status = command
+        .status()
+        .with_context(|| format!("could not start `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// What a command prints.
+///
+/// # Errors
+/// When it can't be started, fails, or prints what is no text.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let shown = show(command);
+    let output = command
+        .output()
+        .with_context(|| format!("could not start `{shown}`"))?;
+    if !output.status.success() {
+        bail!(
+            "`{shown}` failed: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed no UTF-8"))
+}
+
+/// A command as one would type it.
+pub(crate) fn show(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args().map(std::ffi::OsStr::to_string_lossy) {
+        let plain = !argument.is_empty()
+            && argument
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./:=+,@".contains(c));
+        let _ = if plain {
+            write!(line, " {argument}")
+        } else {
+            write!(line, " '{argument}'")
+        };
+    }
+    line
+}
+
+/// Steps of which each is run even when one before it has failed.
+#[derive(Default)]
+pub(crate) struct Steps {
+    done: Vec<(String, Duration, Result<()>)>,
+}
+
+impl Steps {
+    /// Runs a step, and prints its name before it and its time after it.
+    pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        println!("\n==> {name}");
+        let start = Instant::now();
+        let result = step();
+        let time = start.elapsed();
+        match &result {
+            Ok(()) => println!("<== {name}: {:.1} s", time.as_secs_f64()),
+            Err(error) => println!(
+                "<== {name}: FAILED after {:.1} s: {error:#}",
+                time.as_secs_f64()
+            ),
+        }
+        self.done.push((name.to_owned(), time, result));
+    }
+
+    /// Prints the list of the steps.
+    ///
+    /// # Errors
+    /// When one of them has failed.
+    pub(crate) fn finish(self) -> Result<()> {
+        println!("\nsteps:");
+        let mut failed = Vec::new();
+        for (name, time, result) in &self.done {
+            let state = if result.is_ok() { "ok" } else { "FAILED" };
+            println!("  {state:<6} {:>7.1} s  {name}", time.as_secs_f64());
+            if result.is_err() {
+                failed.push(name.as_str());
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            bail!("failed: {}", failed.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_so_that_it_can_be_typed() {
+        let mut command = Command::new("petiole");
+        command.args(["send", "my_app.tasks.run_task", "--args", "[1000]", ""]);
+        assert_eq!(
+            show(&command),
+            "petiole send my_app.tasks.run_task --args '[1000]' ''"
+        );
+    }
+
+    #[test]
+    fn a_failed_step_is_named_and_the_others_run() {
+        let mut steps = Steps::default();
+        steps.step("first", || run(&mut Command::new("false")));
+        steps.step("second", || Ok(()));
+        let error = steps.finish().err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("failed: first"));
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_named() {
+        let error = run(&mut Command::new("no-such-program"))
+            .err()
+            .map(|error| format!("{error:#}"));
+        assert!(error.is_some_and(|error| error.contains("no-such-program")));
+    }
+}

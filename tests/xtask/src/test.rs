@@ -1,0 +1,156 @@
+//! `cargo xtask test`: every check and test, on private nodes.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::machine::{self, Need};
+use crate::node::Node;
+use crate::step::{self, Steps};
+use crate::{bench, guests};
+
+/// pytest's exit code.
+const NO_TESTS_COLLECTED: i32 = 5;
+
+/// Runs every check and test, or the tests whose name contains `filter`.
+///
+/// # Errors
+/// When the machine can't be set up, nothing can be built, or a step has failed.
+pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
+    machine::prepare(root, &Need::ALL)?;
+    let mut steps = Steps::default();
+    if filter.is_none() {
+        formatting(root, &mut steps);
+    }
+    steps.step("guests", || guests::build(root).map(drop));
+    // Not only for its binary: the test binaries below find its dependencies compiled.
+    steps.step("petiole", || guests::build_petiole(root, false).map(drop));
+    let nodes = Nodes::start(root)?;
+    steps.step("cargo test", || {
+        step::run(
+            nodes.seen_by(
+                cargo(root)
+                    .args(["test", "--quiet", "--workspace"])
+                    .args(filter),
+            ),
+        )
+    });
+    if filter.is_none() {
+        lints(root, &mut steps);
+        steps.step("bench, small", || {
+            bench::print(root, &nodes.amqp.url, &nodes.redis.url, bench::Size::SMALL)
+        });
+    }
+    steps.step("cargo test, guests", || {
+        step::run(
+            cargo(root)
+                .args([
+                    "test",
+                    "--quiet",
+                    "--workspace",
+                    "--manifest-path",
+                    guests::MANIFEST,
+                ])
+                .args(filter),
+        )
+    });
+    steps.step("pytest tests/system", || pytest(root, &nodes, filter));
+    steps.finish()
+}
+
+/// The servers of one run.
+struct Nodes<'a> {
+    root: &'a Path,
+    amqp: Node,
+    redis: Node,
+}
+
+impl<'a> Nodes<'a> {
+    fn start(root: &'a Path) -> Result<Self> {
+        println!("\nprivate nodes:");
+        let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
+        println!("  {}\n  {}", amqp.url, redis.url);
+        Ok(Self { root, amqp, redis })
+    }
+
+    /// Tells the tests where to find everything.
+    fn seen_by<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .env("PETIOLE_TEST_AMQP_URL", &self.amqp.url)
+            .env("PETIOLE_TEST_REDIS_URL", &self.redis.url)
+            .env("PETIOLE_TEST_COMPONENTS", guests::folder(self.root))
+            .env("PETIOLE_BIN", self.root.join("target/debug/petiole"))
+    }
+}
+
+fn formatting(root: &Path, steps: &mut Steps) {
+    steps.step("cargo fmt", || {
+        step::run(cargo(root).args(["fmt", "--all", "--check"]))?;
+        step::run(cargo(root).args([
+            "fmt",
+            "--all",
+            "--check",
+            "--manifest-path",
+            guests::MANIFEST,
+        ]))
+    });
+}
+
+fn lints(root: &Path, steps: &mut Steps) {
+    steps.step("cargo clippy", || {
+        step::run(cargo(root).args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    steps.step("cargo clippy, guests", || {
+        step::run(
+            cargo(root)
+                .args([
+                    "clippy",
+                    "--quiet",
+                    "--workspace",
+                    "--release",
+                    "--target",
+                    guests::TARGET,
+                ])
+                .args(["--manifest-path", guests::MANIFEST, "--", "-D", "warnings"]),
+        )
+    });
+    steps.step("cargo doc", || {
+        step::run(
+            cargo(root)
+                .args(["doc", "--quiet", "--workspace", "--no-deps"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    });
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root);
+    command
+}
+
+fn pytest(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>) -> Result<()> {
+    let mut command = Command::new(machine::python(root));
+    command
+        .args(["-m", "pytest", "tests/system"])
+        .current_dir(root);
+    nodes.seen_by(&mut command);
+    let Some(filter) = filter else {
+        return step::run(&mut command);
+    };
+    let status = command.args(["-k", filter]).status()?;
+    // A filter may be for the Rust tests alone.
+    if !status.success() && status.code() != Some(NO_TESTS_COLLECTED) {
+        bail!("pytest failed: {status}");
+    }
+    Ok(())
+}

@@ -59,6 +59,22 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it speaks to a broker.
+    pub(crate) fn connects(&self) -> bool {
+        match self {
+            Self::Worker(_) | Self::Dev(_) | Self::Send(_) => true,
+            Self::Push(_)
+            | Self::Modules(_)
+            | Self::Tasks(_)
+            | Self::Run(_)
+            | Self::Result(_)
+            | Self::Config(_)
+            | Self::CompileComponent { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug, Default, Args)]
 pub(crate) struct BrokerArgs {
     /// amqp://, amqps:// (several separated by `;`), or sqlite://PATH

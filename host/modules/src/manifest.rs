@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TaskSettings;
 
-/// The longest task or queue name, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
+/// The longest task name, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
 const MAX_NAME: usize = 255;
 
 /// What comes with a component: settings for its tasks. Checked whichever way it is read.
@@ -121,7 +121,6 @@ fn check(table: &str, settings: &TaskSettings) -> Result<(), ManifestError> {
         name,
         time_limit,
         soft_time_limit,
-        queue,
         ..
     } = settings;
     for (key, limit) in [
@@ -142,22 +141,14 @@ fn check(table: &str, settings: &TaskSettings) -> Result<(), ManifestError> {
             format!("{soft} s is not shorter than the time_limit of {hard} s"),
         ));
     }
-    for (key, text) in [("name", name), ("queue", queue)] {
-        let Some(text) = text else { continue };
-        if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(wrong(
-                table,
-                key,
-                format!("{text:?} is empty or has white space in it"),
-            ));
-        }
-        if text.len() > MAX_NAME {
-            return Err(wrong(
-                table,
-                key,
-                format!("{} bytes are too long: at most {MAX_NAME}", text.len()),
-            ));
-        }
+    let Some(name) = name else { return Ok(()) };
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let reason = format!("{name:?} is empty or has white space in it");
+        return Err(wrong(table, "name", reason));
+    }
+    if name.len() > MAX_NAME {
+        let reason = format!("{} bytes are too long: at most {MAX_NAME}", name.len());
+        return Err(wrong(table, "name", reason));
     }
     Ok(())
 }
@@ -187,7 +178,6 @@ mod tests {
         memory = "64MiB"
         max_retries = 3
         default_retry_delay = 180.0
-        queue = "images"
         max_result = 1000
 
         [tasks.run_task]
@@ -207,7 +197,6 @@ mod tests {
             memory: Some(64 << 20),
             max_retries: Some(3),
             default_retry_delay: Some(Duration::from_secs(180)),
-            queue: Some("images".to_owned()),
             max_result: Some(1000),
         };
         let own = TaskSettings {
@@ -261,7 +250,7 @@ mod tests {
 
     #[test]
     fn bad_manifests_say_which_key_is_wrong() {
-        let long = format!("[defaults]\nqueue = \"{}\"", "q".repeat(256));
+        let long = format!("[tasks.a]\nname = \"{}\"", "n".repeat(256));
         let table = [
             ("time_limit = 1", "time_limit"),
             ("[defaults]\ntime_limt = 1", "time_limt"),
@@ -288,8 +277,8 @@ mod tests {
             ),
             ("[defaults]\nmemory = 1.5", "a number of bytes"),
             ("[defaults]\nmax_retries = -1", "max_retries"),
-            ("[defaults]\nqueue = \"\"", "defaults.queue"),
-            (&long, "defaults.queue"),
+            ("[tasks.a]\nname = \"\"", "tasks.a.name"),
+            (&long, "tasks.a.name"),
             ("[defaults]\nname = \"a.b\"", "defaults.name"),
             ("[tasks.run-task]\ntime_limit = 1", "run_task"),
             ("[tasks.\"a b\"]\ntime_limit = 1", "a b"),

@@ -24,9 +24,6 @@ pub struct TaskSettings {
     /// How long a retry waits that names no time.
     #[serde(with = "seconds", skip_serializing_if = "Option::is_none")]
     pub default_retry_delay: Option<Duration>,
-    /// Where the task is sent to when neither its sender nor a route says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue: Option<String>,
     /// Bytes of the task's result as JSON.
     #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
     pub max_result: Option<u64>,
@@ -46,7 +43,6 @@ impl TaskSettings {
             memory: self.memory.or(defaults.memory),
             max_retries: self.max_retries.or(defaults.max_retries),
             default_retry_delay: self.default_retry_delay.or(defaults.default_retry_delay),
-            queue: self.queue.clone().or_else(|| defaults.queue.clone()),
             max_result: self.max_result.or(defaults.max_result),
         }
     }

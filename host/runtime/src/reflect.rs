@@ -51,6 +51,7 @@ pub(crate) fn exports(component: &Component) -> Exports {
     };
     for (name, item) in component.component_type().exports(engine) {
         match item.ty {
+            ComponentItem::ComponentFunc(func) if starts_javascript(name, &func) => {}
             ComponentItem::ComponentFunc(func) => reflection.function(None, name, &func),
             // componentize-py starts its interpreter through `exports`; `wasi:cli/run` is a command's main
             ComponentItem::ComponentInstance(_)
@@ -66,6 +67,17 @@ pub(crate) fn exports(component: &Component) -> Exports {
         }
     }
     reflection.exports
+}
+
+/// What jco's QuickJS backend exports beside the author's functions:
+/// `init(shim: string, script: string, ..)`.
+fn starts_javascript(name: &str, func: &ComponentFunc) -> bool {
+    name == "init"
+        && func
+            .params()
+            .map(|(param, _)| param)
+            .take(2)
+            .eq(["shim", "script"])
 }
 
 struct Reflection<'a> {
@@ -100,11 +112,6 @@ impl Reflection<'_> {
         func: &ComponentFunc,
         full_name: String,
     ) -> Result<Export, String> {
-        if interface.is_none() && name == "init" {
-            return Err(
-                "`init` starts JavaScript components and is never a task: rename it".to_owned(),
-            );
-        }
         if func.async_() {
             return Err("async functions can't be called yet".to_owned());
         }

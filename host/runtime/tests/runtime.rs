@@ -525,13 +525,18 @@ fn component(body: &str) -> Vec<u8> {
 async fn exports_are_sorted_into_tasks_and_others() {
     let wasm = component(
         r#"(export "run-it" (func $f))
-        (export "init" (func $f))
         (export "twice" (func $f))
         (type $r (resource (rep i32)))
         (export $thing "thing" (type $r))
         (func (export "make") (result (own $thing)) (canon lift (core func $i "one")))
         (instance $inner (export "in-it" (func $f)) (export "twice" (func $f)))
         (export "demo:calc/ops@1.0.0" (instance $inner))
+        (core module $n (memory (export "memory") 1)
+            (func (export "init") (param i32 i32 i32 i32))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
+        (core instance $n (instantiate $n))
+        (func (export "init") (param "shim" string) (param "script" string)
+            (canon lift (core func $n "init") (memory $n "memory") (realloc (func $n "realloc"))))
         (instance $py (export "hidden" (func $f)))
         (export "exports" (instance $py))
         (instance $run (export "run" (func $f)))
@@ -549,7 +554,6 @@ async fn exports_are_sorted_into_tasks_and_others() {
         refused,
         [
             "demo:calc/ops@1.0.0#twice: twice would be the same task: rename one",
-            "init: `init` starts JavaScript components and is never a task: rename it",
             "make: the result: a resource handle has no form in JSON",
             "twice: demo:calc/ops@1.0.0#twice would be the same task: rename one",
         ]
@@ -584,12 +588,13 @@ async fn what_cant_run_is_refused_with_the_whole_list() {
         "{error}"
     );
 
-    let error = HOST
-        .load(&component(r#"(export "init" (func $f))"#))
-        .await
-        .unwrap_err();
+    let twice = component(
+        r#"(instance $inner (export "twice" (func $f)))
+        (export "demo:calc/ops@1.0.0" (instance $inner)) (export "twice" (func $f))"#,
+    );
+    let error = HOST.load(&twice).await.unwrap_err();
     assert!(
-        matches!(&error, LoadError::NoTasks { refused } if refused.len() == 1),
+        matches!(&error, LoadError::NoTasks { refused } if refused.len() == 2),
         "{error}"
     );
     let error = HOST.load(&component("")).await.unwrap_err();

@@ -47,3 +47,26 @@ pub enum RetryAt {
     /// At that time.
     Eta(Timestamp),
 }
+
+impl Outcome {
+    /// A retry that has none left is the failure it names; every other outcome stays as it is.
+    /// `max_retries` is for a retry that has no limit of its own.
+    #[must_use]
+    pub fn unless_exhausted(self, retries: u32, max_retries: u32) -> Self {
+        match self {
+            Self::Retry {
+                exception,
+                max_retries: own,
+                ..
+            } if retries >= own.unwrap_or(max_retries) => Self::Failure {
+                exception,
+                traceback: None,
+            },
+            Self::Success(_)
+            | Self::Failure { .. }
+            | Self::Retry { .. }
+            | Self::Reject { .. }
+            | Self::Ignore => self,
+        }
+    }
+}

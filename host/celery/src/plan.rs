@@ -104,19 +104,12 @@ pub fn plan(
         policy,
         now,
     };
-    match outcome {
+    match outcome.unless_exhausted(request.retries, policy.max_retries) {
         Outcome::Success(value) => succeed(&at, value, sent),
         Outcome::Failure {
             exception,
             traceback,
         } => fail(&at, &exception, traceback, Settle::Ack),
-        Outcome::Retry {
-            exception,
-            max_retries,
-            ..
-        } if request.retries >= max_retries.unwrap_or(policy.max_retries) => {
-            fail(&at, &exception, None, Settle::Ack)
-        }
         Outcome::Retry {
             exception,
             at: when,

@@ -1,16 +1,16 @@
 //! Carrying a plan out: store, publish, await the confirms. It decides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use petiole_broker::{PublishError, Unsettled};
+use petiole_broker::{Broker, PublishError, Unsettled};
 use petiole_celery::plan::Plan;
 use petiole_celery::{Publication, TaskMeta};
 use petiole_results::{ResultError, Results};
 use tokio::time::Instant;
 
-use crate::pipeline::Pipeline;
-use crate::shutdown::Stage;
+use crate::shutdown::{Shutdown, Stage};
 
 /// How long a plan waits for a broker or a result backend that is down, holding its delivery. Half of
 /// RabbitMQ's default `consumer_timeout` (30 min): after it the task is run again.
@@ -55,22 +55,51 @@ fn may_pass(error: &PublishError) -> bool {
     }
 }
 
-impl Pipeline {
+/// The servers that plans are carried out with.
+pub(crate) struct Servers {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) results: Results,
+    /// The queue for messages that can't be sent.
+    pub(crate) quarantine: String,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Servers {
     /// Stores and publishes; when this returns, everything the plan says is with its server.
     pub(crate) async fn carry_out(&self, plan: &Plan) -> Result<(), Fault> {
         for meta in &plan.results {
             self.insist(|| self.store(meta)).await?;
         }
-        try_join_all(
-            plan.publications
-                .iter()
-                .map(|message| self.insist(|| self.publish(message))),
-        )
-        .await?;
+        let (messages, replies): (Vec<_>, Vec<_>) = plan
+            .publications
+            .iter()
+            .partition(|publication| publication.mandatory);
+        // Whoever reads a reply may rely on the task's other messages.
+        for together in [messages, replies] {
+            let confirmed = together
+                .into_iter()
+                .map(|one| self.insist(|| self.publish(one)));
+            try_join_all(confirmed).await?;
+        }
         Ok(())
     }
 
-    pub(crate) async fn store(&self, meta: &TaskMeta) -> Result<(), Fault> {
+    /// Stores a state of a task that still runs, once: one that is not the last may be lost.
+    pub(crate) async fn tell(
+        &self,
+        results: &[TaskMeta],
+        replies: &[Publication],
+    ) -> Result<(), Fault> {
+        for meta in results {
+            self.store(meta).await?;
+        }
+        for reply in replies {
+            self.publish(reply).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&self, meta: &TaskMeta) -> Result<(), Fault> {
         match &self.results {
             Results::Backend(backend) => Ok(backend.store(meta).await?),
             Results::Reply | Results::Disabled => Ok(()),
@@ -90,7 +119,7 @@ impl Pipeline {
             tracing::error!(target: "petiole", "reply not sent: {error}");
             return Ok(());
         }
-        let quarantine = &self.policy.quarantine;
+        let quarantine = &self.quarantine;
         tracing::error!(target: "petiole", "message kept in queue {quarantine}: {error}");
         Ok(self
             .broker

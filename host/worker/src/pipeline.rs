@@ -9,30 +9,28 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use petiole_broker::{Broker, Delivery, Unsettled};
+use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::Request;
 use petiole_celery::plan::{Plan, Policy, Settle, Source, plan, postpone, quarantine, refuse};
-use petiole_results::Results;
 use petiole_runtime::{Context, Run};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::admit::{Admitted, Ready, admit};
-use crate::carry_out::{Fault, causes};
+use crate::carry_out::{Fault, Servers, causes};
+use crate::progress::store_progress;
 use crate::registry::Registry;
 use crate::runs::Runs;
-use crate::shutdown::{Shutdown, Stage};
+use crate::shutdown::Stage;
 use crate::status::{Count, Status};
 use crate::task_log;
 
 /// What the journeys of a worker share.
 pub(crate) struct Pipeline {
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) results: Results,
+    pub(crate) servers: Servers,
     pub(crate) registry: Arc<Registry>,
     pub(crate) policy: Policy,
     pub(crate) status: Arc<Status>,
     pub(crate) runs: Runs,
-    pub(crate) shutdown: Shutdown,
 }
 
 impl Pipeline {
@@ -123,17 +121,18 @@ impl Pipeline {
         tokio::select! {
             run = call => {
                 let mut run = run?;
-                run.outcome = task.with_retry_settings(run.outcome);
+                let outcome = task.with_retry_settings(run.outcome);
+                run.outcome = outcome.unless_exhausted(request.retries, self.policy.max_retries);
                 Ok(run)
             }
-            never = self.store_progress(&request, source, updates) => match never {},
-            () = self.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
+            never = store_progress(updates, &request, source, &self.policy, &self.servers) => match never {},
+            () = self.servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         }
     }
 
     /// Carries a plan out, and settles the delivery last.
     async fn finish(&self, plan: &Plan, delivery: Delivery) -> Result<(), Fault> {
-        let finished = match self.carry_out(plan).await {
+        let finished = match self.servers.carry_out(plan).await {
             Ok(()) => settle_as(delivery, plan.settle).await.map_err(Fault::from),
             Err(fault) => Err(fault),
         };

@@ -1,46 +1,31 @@
+use std::convert::Infallible;
+
 use jiff::Timestamp;
 use petiole_celery::Request;
-use petiole_celery::plan::{Source, update};
+use petiole_celery::plan::{Policy, Source, update};
 use petiole_runtime::Progress;
 use tokio::sync::watch;
-use tracing::warn;
 
-use crate::carry_out::causes;
-use crate::pipeline::Pipeline;
+use crate::carry_out::{Servers, causes};
 
-impl Pipeline {
-    /// Stores the states that a task sets, for as long as it is polled. When they come faster than they
-    /// can be stored, only the last one is; one that can't be stored is dropped.
-    pub(crate) async fn store_progress(
-        &self,
-        request: &Request,
-        source: &Source,
-        mut updates: watch::Receiver<Option<Progress>>,
-    ) -> std::convert::Infallible {
-        while updates.changed().await.is_ok() {
-            let Some(progress) = updates.borrow_and_update().clone() else {
-                continue;
-            };
-            let now = Timestamp::now();
-            let (states, replies) = update(
-                request,
-                progress.state,
-                progress.meta,
-                source,
-                &self.policy,
-                now,
-            );
-            for state in &states {
-                if let Err(fault) = self.store(state).await {
-                    warn!(target: "petiole", task = request.task, id = request.id, "{}", causes(&fault));
-                }
-            }
-            for reply in replies {
-                if let Err(error) = self.broker.publish(reply).await {
-                    warn!(target: "petiole", task = request.task, id = request.id, "state not sent: {error}");
-                }
-            }
+/// Stores the states that a task sets, for as long as it is polled. When they come faster than they can be
+/// stored, only the last one is; one that can't be stored is dropped.
+pub(crate) async fn store_progress(
+    mut updates: watch::Receiver<Option<Progress>>,
+    request: &Request,
+    source: &Source,
+    policy: &Policy,
+    servers: &Servers,
+) -> Infallible {
+    while updates.changed().await.is_ok() {
+        let Some(Progress { state, meta }) = updates.borrow_and_update().clone() else {
+            continue;
+        };
+        let (states, replies) = update(request, state, meta, source, policy, Timestamp::now());
+        if let Err(fault) = servers.tell(&states, &replies).await {
+            let Request { task, id, .. } = request;
+            tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {}", causes(&fault));
         }
-        std::future::pending().await
     }
+    std::future::pending().await
 }

@@ -6,9 +6,11 @@ use petiole_results::Results;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::carry_out::Servers;
 use crate::config::WorkerConfig;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
+use crate::runs::Runs;
 use crate::shutdown::{Shutdown, Stage};
 use crate::status::Status;
 
@@ -42,13 +44,16 @@ impl Worker {
     ) -> Self {
         let status = Arc::new(Status::new(Arc::clone(&broker)));
         let pipeline = Arc::new(Pipeline {
-            broker,
-            results,
+            servers: Servers {
+                broker,
+                results,
+                quarantine: config.policy.quarantine.clone(),
+                shutdown: Shutdown::new(),
+            },
             registry,
             policy: config.policy.clone(),
             status,
-            runs: crate::runs::Runs::default(),
-            shutdown: Shutdown::new(),
+            runs: Runs::default(),
         });
         Self { config, pipeline }
     }
@@ -60,7 +65,7 @@ impl Worker {
 
     /// Tells it to stop.
     pub fn shutdown(&self) -> Shutdown {
-        self.pipeline.shutdown.clone()
+        self.pipeline.servers.shutdown.clone()
     }
 
     /// Declares the queues, consumes, and returns when the shutdown is complete: warm, with every task that
@@ -70,13 +75,11 @@ impl Worker {
     /// When the broker refuses a queue or a consumer at the start. Later the connection is supervised.
     pub async fn run(self) -> Result<(), WorkerError> {
         let Self { config, pipeline } = self;
+        let broker = &pipeline.servers.broker;
         for queue in config.queues.iter().chain([&config.policy.quarantine]) {
-            pipeline.broker.declare(queue).await?;
+            broker.declare(queue).await?;
         }
-        let deliveries = pipeline
-            .broker
-            .consume(&config.queues, config.prefetch())
-            .await?;
+        let deliveries = broker.consume(&config.queues, config.prefetch()).await?;
         pipeline.status.set_consuming(true);
         let journeys = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(usize::from(config.concurrency.get())));
@@ -86,7 +89,7 @@ impl Worker {
         );
         pipeline.status.set_consuming(false);
         drain(&pipeline, &journeys, config.drain).await;
-        let _ = tokio::time::timeout(CLOSING, pipeline.broker.close()).await;
+        let _ = tokio::time::timeout(CLOSING, broker.close()).await;
         Ok(())
     }
 }
@@ -99,15 +102,14 @@ async fn consume(
     slots: &Arc<Semaphore>,
     journeys: &TaskTracker,
 ) {
-    let next = async || {
+    let mut next = async || {
         let slot = Arc::clone(slots).acquire_owned().await.ok()?;
         Some((deliveries.next().await?, slot))
     };
-    let mut next = next;
     loop {
         let (delivery, slot) = tokio::select! {
             biased;
-            () = pipeline.shutdown.reached(Stage::Warm) => return,
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
             next = next() => match next {
                 Some(next) => next,
                 None => return,
@@ -123,7 +125,7 @@ async fn refresh(pipeline: &Pipeline) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = pipeline.shutdown.reached(Stage::Warm) => return,
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
             _ = ticks.tick() => {}
         }
         if let Err(error) = pipeline.registry.refresh().await {
@@ -136,7 +138,7 @@ async fn drain(pipeline: &Pipeline, journeys: &TaskTracker, limit: Duration) {
     journeys.close();
     if tokio::time::timeout(limit, journeys.wait()).await.is_err() {
         tracing::warn!(target: "petiole", "{} tasks still run after {limit:?}: cold shutdown", journeys.len());
-        pipeline.shutdown.cold();
+        pipeline.servers.shutdown.cold();
         // Cold, a journey ends at its next await.
         let _ = tokio::time::timeout(CLOSING, journeys.wait()).await;
     }

@@ -117,7 +117,7 @@ class Site:
         self.app, self.queue, self.worker, self.redis = app, queue, worker, redis_client
         self.quarantine = Quarantine(app, f"{queue}-quarantine")
 
-    def task(self, name, *args, **kwargs):
+    def task(self, name, /, *args, **kwargs):
         return self.app.signature(name, args=args, kwargs=kwargs)
 
     def calls(self, result, number=1):

@@ -30,6 +30,7 @@ class Process:
     def __init__(self, command, log, env=None, cwd=None):
         self.command, self.log_file, self.cwd = [str(part) for part in command], Path(log), cwd
         self.env = {**os.environ, **{key: str(value) for key, value in (env or {}).items()}}
+        self.env.pop("RUST_BACKTRACE", None)  # would make each task slower
         self.process = None
 
     def start(self):

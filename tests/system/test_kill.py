@@ -15,10 +15,10 @@ from oracle import FINAL, Expected, check
 from servers import Rabbitmq
 from waiting import wait_until
 
-WORKER_KILLS = int(os.environ.get("PETIOLE_KILLS", "200"))
-BROKER_KILLS = 3
+WORKER_KILLS = int(os.environ.get("PETIOLE_KILLS", "300"))
+BROKER_KILLS = 5
 # A worker is killed so long after its start at most: it is up, and in full work, after about 0.2 s.
-LONGEST_LIFE = 0.6
+LONGEST_LIFE = 0.5
 DRAIN_DEADLINE = 180.0
 
 
@@ -47,7 +47,7 @@ class Load:
         goal = len(self.expected) + number
         wait_until(lambda: len(self.expected) >= goal or self.error, "the load goes on", DRAIN_DEADLINE)
 
-    def task(self, name, *args, **options):
+    def task(self, name, /, *args, **options):
         # The ids are ours, so that a message that is sent twice stays the same task.
         options.setdefault("task_id", str(uuid.uuid4()))
         return self.app.signature(name, args=args, options=options)
@@ -169,7 +169,7 @@ def test_the_worker_is_killed(folder, amqp_url, redis_url, redis_client, store, 
     dice = random.Random(seed)
     with producer(amqp_url, redis_url, queue) as app, Announcements(redis_client) as announcements:
         worker = start_worker(queue)
-        with Load(app, pause=0.005) as load:
+        with Load(app, pause=0.001) as load:
             for _ in range(WORKER_KILLS):
                 time.sleep(dice.uniform(0, LONGEST_LIFE))
                 worker.check()
@@ -189,9 +189,9 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
     try:
         with producer(rabbitmq.url, redis_url, queue) as app, Announcements(redis_client) as announcements:
             worker = start_worker(queue, broker=rabbitmq.url)
-            with Load(app, pause=0.005) as load:
+            with Load(app, pause=0.001) as load:
                 for _ in range(BROKER_KILLS):
-                    load.goes_on(300)
+                    load.goes_on(600)
                     rabbitmq.kill()
                     rabbitmq.start()
             assert load.error is None, load.error

@@ -48,7 +48,7 @@ def test_what_can_not_be_run_is_not_taken(queue, start_worker, component, tmp_pa
     text.write_text("hello")
     empty = tmp_path / "empty.wasm"
     empty.write_bytes(b"\0asm\x0d\0\x01\0")
-    for file, named in ((core, "core module"), (text, "component"), (empty, "export")):
+    for file, named in ((core, "core WebAssembly module"), (text, "component"), (empty, "export")):
         refused = petiole("push", file, "--name", "bad.tasks", "--to", worker.http, check=False)
         assert refused.returncode != 0, file
         assert named in refused.stderr, refused.stderr

@@ -87,7 +87,7 @@ def test_progress_is_seen_from_outside(redis_site):
     site = redis_site
     channel = site.redis.pubsub()
     channel.psubscribe("celery-task-meta-*")
-    result = site.task("probe.tasks.progress", 5).apply_async()
+    result = site.task("probe.tasks.progress", 100_000).apply_async()
     result.get(timeout=30)
     states = []
 
@@ -125,7 +125,7 @@ def test_disabled_results(start_worker, queue, amqp_url, redis_site):
 
 
 def test_every_wit_type_goes_there_and_back(site):
-    arguments = [{"rectangle": {"width": 1.5, "height": None}}, "dark-green", ["a", "b"]]
+    arguments = [{"rectangle": {"width": 1.5, "height": None}}, "dark_green", ["a", "b"]]
     assert site.task("probe.tasks.typed", *arguments).apply_async().get(timeout=30) == arguments
 
 

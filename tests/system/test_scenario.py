@@ -12,7 +12,7 @@ def test_the_result_of_a_task_reaches_python(site):
 
 
 def test_the_producer_needs_no_more_than_a_stub(site):
-    @site.app.task(name="probe.tasks.add")
+    @site.app.task(name="probe.tasks.add", shared=False)
     def add(x, y):
         raise AssertionError("runs on the worker")
 

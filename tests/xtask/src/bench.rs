@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: throughput beside a raw lapin loop and beside Celery.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -55,7 +54,7 @@ pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
 /// When a measurement fails.
 pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<()> {
     let petiole = guests::build_petiole(root, size.release)?;
-    let mut lapin = Command::new("cargo");
+    let mut lapin = step::command("cargo");
     lapin
         .args([
             "build",
@@ -76,7 +75,7 @@ pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<
         );
     }
     step::run(
-        Command::new(machine::python(root))
+        step::command(machine::python(root))
             .arg(root.join("tests/benches/throughput.py"))
             .args(["--messages", &size.messages.to_string(), "--raw-lapin"])
             .arg(petiole.with_file_name("raw_lapin"))

@@ -82,7 +82,7 @@ fn on_rabbitmq(root: &Path, petiole: &Path, folder: &Path) -> Result<()> {
     stage.upload()?;
     say("The producer: real Celery, see tests/system/demo_producer.py");
     step::run(
-        Command::new(machine::python(root))
+        step::command(machine::python(root))
             .arg("-u")
             .arg(root.join("tests/system/demo_producer.py"))
             .env("CELERY_BROKER_URL", &amqp.url)
@@ -137,10 +137,13 @@ impl Stage {
             ("PETIOLE_BROKER_URL", broker.to_owned()),
             ("PETIOLE_RESULT_BACKEND", results.to_owned()),
             ("PETIOLE_API", format!("http://127.0.0.1:{http}")),
-            ("PETIOLE_TOKEN", format!("demo-{}", std::process::id())),
+            (
+                "PETIOLE_TOKEN",
+                format!("token-of-the-demo-{}", std::process::id()),
+            ),
         ];
         println!("$ petiole worker");
-        let mut worker = Command::new(petiole)
+        let mut worker = step::command(petiole)
             .arg("worker")
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env(
@@ -149,6 +152,7 @@ impl Stage {
             )
             .env("PETIOLE_CACHE", folder.join("cache"))
             .env("PETIOLE_HTTP", format!("127.0.0.1:{http}"))
+            .env_remove("RUST_BACKTRACE")
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -190,7 +194,7 @@ impl Stage {
         command.args(arguments);
         println!("$ {}", step::show(&command));
         step::run(
-            Command::new(&self.petiole)
+            step::command(&self.petiole)
                 .args(command.get_args())
                 .envs(self.settings.iter().map(|(name, value)| (name, value)))
                 .current_dir(&self.root),
@@ -215,7 +219,7 @@ impl Stage {
     /// A warm shutdown.
     fn close(mut self) -> Result<()> {
         say("The worker is asked to stop");
-        step::run(Command::new("kill").args(["-TERM", &self.worker.id().to_string()]))?;
+        step::run(step::command("kill").args(["-TERM", &self.worker.id().to_string()]))?;
         let deadline = Instant::now() + STOP_DEADLINE;
         loop {
             match self.worker.try_wait()? {

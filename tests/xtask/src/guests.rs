@@ -1,7 +1,6 @@
 //! Building the components: the example tasks, and the guests of the tests.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -18,7 +17,7 @@ pub(crate) const TARGET: &str = "wasm32-wasip2";
 /// When one of them does not compile.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     step::run(
-        Command::new("cargo")
+        step::command("cargo")
             .args([
                 "build",
                 "--quiet",
@@ -44,9 +43,10 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 /// # Errors
 /// When it does not compile.
 pub(crate) fn build_petiole(root: &Path, release: bool) -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
+    let mut command = step::command("cargo");
     command
-        .args(["build", "--package", "petiole-cli"])
+        // The selection of `cargo test --workspace`: another one has other features, and compiles wasmtime again.
+        .args(["build", "--workspace", "--bin", "petiole"])
         .current_dir(root);
     if release {
         command.arg("--release");

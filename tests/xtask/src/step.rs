@@ -1,10 +1,24 @@
 //! Commands that are run as named steps.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+/// A command without the variables that `cargo run` has set for this process: some build scripts (ring's)
+/// take a change of them for a reason to build again.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
 
 /// Runs a command to its end.
 ///
@@ -43,7 +57,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// A command as one would type it.
 pub(crate) fn show(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args().map(std::ffi::OsStr::to_string_lossy) {
+    for argument in command.get_args().map(OsStr::to_string_lossy) {
         let plain = !argument.is_empty()
             && argument
                 .chars()

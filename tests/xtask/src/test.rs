@@ -133,13 +133,13 @@ fn lints(root: &Path, steps: &mut Steps) {
 }
 
 fn cargo(root: &Path) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = step::command("cargo");
     command.current_dir(root);
     command
 }
 
 fn pytest(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>) -> Result<()> {
-    let mut command = Command::new(machine::python(root));
+    let mut command = step::command(machine::python(root));
     command
         .args(["-m", "pytest", "tests/system"])
         .current_dir(root);

@@ -119,12 +119,10 @@ impl Servers {
             tracing::error!(target: "petiole", "reply not sent: {error}");
             return Ok(());
         }
-        let quarantine = &self.quarantine;
-        tracing::error!(target: "petiole", "message kept in queue {quarantine}: {error}");
-        Ok(self
-            .broker
-            .publish(message.kept(quarantine, &error.to_string()))
-            .await?)
+        let kept = message.kept(&self.quarantine, &error.to_string());
+        self.broker.publish(kept).await?;
+        tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.quarantine);
+        Ok(())
     }
 
     /// Tries again while the server is down, until [`PATIENCE`] is over or the shutdown is cold.

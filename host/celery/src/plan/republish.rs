@@ -26,12 +26,8 @@ pub(super) fn retry(at: &Context<'_>, exception: &Exception, when: RetryAt) -> P
     message
         .headers
         .insert("eta".into(), not_before.map(time::to_iso).into());
-    let destination = Destination {
-        exchange: at.source.exchange.clone(),
-        routing_key: at.source.routing_key.clone(),
-    };
     let publication = Publication {
-        destination,
+        destination: Destination::queue(&at.source.queue),
         message,
         mandatory: true,
         not_before,

@@ -27,10 +27,7 @@ fn the_same_message_is_sent_again_later() {
         let [sent] = plan.publications.as_slice() else {
             panic!("{plan:?}")
         };
-        let to = Destination {
-            exchange: "tasks".into(),
-            routing_key: "key".into(),
-        };
+        let to = Destination::queue(&source().queue);
         assert_eq!(
             (&sent.destination, sent.not_before, sent.mandatory),
             (&to, eta, true)

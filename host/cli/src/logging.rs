@@ -12,7 +12,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::config::{LogFormat, LogLevel};
 
 /// Starts logging to stderr. Petiole's own lines count from `level` on, and other libraries' from warning
-/// on, except lapin's: those quote message bodies.
+/// on, except lapin's: those quote message bodies, and tell as errors what is none (a queue that was looked
+/// for and has to be declared). What matters of them the broker says itself.
 pub(crate) fn init(level: LogLevel, format: LogFormat) {
     let own = match level {
         LogLevel::Debug => "debug",
@@ -25,7 +26,7 @@ pub(crate) fn init(level: LogLevel, format: LogFormat) {
     } else {
         "error"
     };
-    let filter = EnvFilter::new(format!("{others},lapin=error,petiole={own}"));
+    let filter = EnvFilter::new(format!("{others},lapin=off,petiole={own}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -152,7 +152,8 @@ fn wasm_target_is_there() -> Result<bool> {
     Ok(Path::new(libdir.trim()).exists())
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether there is such a program.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))

@@ -55,6 +55,9 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
                 .args(filter),
         )
     });
+    if filter.is_none() {
+        examples_in_other_languages(root, &mut steps);
+    }
     steps.step("pytest tests/system", || pytest(root, &nodes, filter));
     steps.finish()
 }
@@ -130,6 +133,27 @@ fn lints(root: &Path, steps: &mut Steps) {
                 .env("RUSTDOCFLAGS", "-D warnings"),
         )
     });
+}
+
+/// Their functions' own tests. Their components are run by the system tests.
+fn examples_in_other_languages(root: &Path, steps: &mut Steps) {
+    let tasks = root.join("tasks-wasm");
+    steps.step("unittest, python_invoice", || {
+        let mut python = step::command(machine::python(root));
+        python.args(["-m", "unittest"]);
+        step::run(python.current_dir(tasks.join("python_invoice")))
+    });
+    if machine::on_path("node") {
+        steps.step("node --test, javascript_pricing", || {
+            let mut node = step::command("node");
+            step::run(
+                node.arg("--test")
+                    .current_dir(tasks.join("javascript_pricing")),
+            )
+        });
+    } else {
+        println!("\nno node here: the unit tests of javascript_pricing are left out");
+    }
 }
 
 fn cargo(root: &Path) -> Command {

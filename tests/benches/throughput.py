@@ -3,6 +3,9 @@
 Each empties a queue that was filled before it started. One observer measures them all, from the outside: the
 broker's own count of the messages that still wait. The clock starts when a tenth of them is gone, so that the
 time to start is left out.
+
+Where the broker has the same processors as the worker, it takes most of them. So the worker's own processor time
+for a task is told too: it says how many tasks a processor does that the worker has for itself.
 """
 
 import argparse
@@ -59,8 +62,27 @@ def filled(app, messages, ignore_result):
         queue.delete()
 
 
-def rate(process, waiting, messages):
-    """Messages per second that the process takes."""
+def processor_time(root):
+    """Seconds that a process and its descendants have used (proc(5): fields 4, 14 and 15 of stat)."""
+    times, children = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        pid = int(stat.parent.name)
+        times[pid] = int(fields[11]) + int(fields[12])
+        children.setdefault(int(fields[1]), []).append(pid)
+    pids, total = [root], 0
+    while pids:
+        pid = pids.pop()
+        total += times.get(pid, 0)
+        pids += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def measure(process, waiting, messages):
+    """Messages per second that the process takes, and the microseconds of processor time that each costs it."""
     process.start()
     try:
 
@@ -68,13 +90,16 @@ def rate(process, waiting, messages):
             def reached():
                 process.check()
                 left = waiting()
-                return (messages - left, time.monotonic()) if left <= messages * share else None
+                if left > messages * share:
+                    return None
+                return messages - left, time.monotonic(), processor_time(process.process.pid)
 
             return wait_until(reached, lambda: process.log()[-4000:], DEADLINE, poll=0.005)
 
-        gone, start = down_to(0.9)
-        all_gone, end = down_to(0.02)
-        return (all_gone - gone) / (end - start)
+        gone, start, used = down_to(0.9)
+        all_gone, end, all_used = down_to(0.02)
+        number = all_gone - gone
+        return number / (end - start), (all_used - used) / number * 1e6
     finally:
         process.kill()
 
@@ -120,10 +145,11 @@ def main():
             ("celery prefork -c 2, result ignored", celery, few, True),
             ("celery prefork -c 2, result in Redis", celery, few, False),
         ]
-        print(f"{'':<38}{'messages':>10}{'tasks/s':>10}")
+        print(f"{'':<38}{'messages':>10}{'tasks/s':>10}{'own us/task':>13}")
         for name, contender, messages, ignore_result in contenders:
             with filled(app, messages, ignore_result) as (queue, waiting):
-                print(f"{name:<38}{messages:>10}{rate(contender(queue), waiting, messages):>10.0f}", flush=True)
+                rate, cost = measure(contender(queue), waiting, messages)
+                print(f"{name:<38}{messages:>10}{rate:>10.0f}{cost:>13.0f}", flush=True)
 
 
 if __name__ == "__main__":

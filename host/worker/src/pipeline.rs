@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::Request;
 use petiole_celery::plan::{Plan, Policy, Settle, Source, plan, postpone, quarantine, refuse};
-use petiole_runtime::{Context, Run};
+use petiole_runtime::{Arguments, Context, Limits, Run};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::admit::{Admitted, Ready, admit};
 use crate::carry_out::{Fault, Servers, causes};
 use crate::progress::store_progress;
+use crate::registered::RegisteredTask;
 use crate::registry::Registry;
 use crate::runs::Runs;
 use crate::shutdown::Stage;
@@ -71,7 +72,13 @@ impl Pipeline {
         source: &Source,
         slot: OwnedSemaphorePermit,
     ) {
-        let turn = self.runs.turn(&ready.request).await;
+        let Ready {
+            request,
+            task,
+            arguments,
+            limits,
+        } = ready;
+        let turn = self.runs.turn(&request).await;
         if let Some(settle) = turn.settled().filter(|_| delivery.redelivered) {
             if settle_as(delivery, settle).await.is_err() {
                 turn.unacked(settle);
@@ -81,9 +88,8 @@ impl Pipeline {
         if !delivery.usable() {
             return;
         }
-        task_log::received(&ready.request);
-        let request = ready.request.clone();
-        let run = match self.call(ready, source).await {
+        task_log::received(&request);
+        let run = match self.call(&request, &task, arguments, limits, source).await {
             Ok(run) => run,
             Err(fault) => return self.unsettled(&fault),
         };
@@ -106,18 +112,19 @@ impl Pipeline {
     }
 
     /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.
-    async fn call(&self, ready: Ready, source: &Source) -> Result<Run, Fault> {
-        let Ready {
-            request,
-            task,
-            arguments,
-            limits,
-        } = ready;
+    async fn call(
+        &self,
+        request: &Request,
+        task: &RegisteredTask,
+        arguments: Arguments,
+        limits: Limits,
+        source: &Source,
+    ) -> Result<Run, Fault> {
         let _active = self.status.run();
         let (progress, updates) = watch::channel(None);
         let call = task
             .task
-            .call(arguments, context(&request), limits, &progress);
+            .call(arguments, context(request), limits, &progress);
         tokio::select! {
             run = call => {
                 let mut run = run?;
@@ -125,7 +132,7 @@ impl Pipeline {
                 run.outcome = outcome.unless_exhausted(request.retries, self.policy.max_retries);
                 Ok(run)
             }
-            never = store_progress(updates, &request, source, &self.policy, &self.servers) => match never {},
+            never = store_progress(updates, request, source, &self.policy, &self.servers) => match never {},
             () = self.servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         }
     }

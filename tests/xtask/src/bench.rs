@@ -56,14 +56,7 @@ pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<
     let petiole = guests::build_petiole(root, size.release)?;
     let mut lapin = step::command("cargo");
     lapin
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "petiole-tests",
-            "--bin",
-            "raw_lapin",
-        ])
+        .args(["build", "--quiet", "--workspace", "--bin", "raw_lapin"])
         .current_dir(root);
     if size.release {
         lapin.arg("--release");

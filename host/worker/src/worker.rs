@@ -4,6 +4,7 @@ use std::time::Duration;
 use petiole_broker::{Broker, BrokerError, Deliveries};
 use petiole_results::Results;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 use crate::carry_out::Servers;
@@ -83,10 +84,17 @@ impl Worker {
         pipeline.status.set_consuming(true);
         let journeys = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(usize::from(config.concurrency.get())));
-        tokio::join!(
-            consume(&pipeline, deliveries, &slots, &journeys),
-            refresh(&pipeline)
-        );
+        // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
+        let consumer = tokio::spawn(consume(
+            Arc::clone(&pipeline),
+            deliveries,
+            slots,
+            journeys.clone(),
+        ));
+        let (consumed, ()) = tokio::join!(consumer, refresh(&pipeline));
+        if let Err(Ok(panic)) = consumed.map_err(JoinError::try_into_panic) {
+            std::panic::resume_unwind(panic);
+        }
         pipeline.status.set_consuming(false);
         drain(&pipeline, &journeys, config.drain).await;
         let _ = tokio::time::timeout(CLOSING, broker.close()).await;
@@ -97,13 +105,13 @@ impl Worker {
 /// Starts a journey for each delivery, and takes one only when a slot is free, so that nothing is held here
 /// that another worker could run. What was prefetched goes back when the deliveries are dropped.
 async fn consume(
-    pipeline: &Arc<Pipeline>,
+    pipeline: Arc<Pipeline>,
     mut deliveries: Deliveries,
-    slots: &Arc<Semaphore>,
-    journeys: &TaskTracker,
+    slots: Arc<Semaphore>,
+    journeys: TaskTracker,
 ) {
     let mut next = async || {
-        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
         Some((deliveries.next().await?, slot))
     };
     loop {
@@ -115,7 +123,7 @@ async fn consume(
                 None => return,
             },
         };
-        let pipeline = Arc::clone(pipeline);
+        let pipeline = Arc::clone(&pipeline);
         journeys.spawn(async move { pipeline.journey(delivery, slot).await });
     }
 }

@@ -85,13 +85,17 @@ impl Worker {
         let journeys = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(usize::from(config.concurrency.get())));
         // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
-        let consumer = tokio::spawn(consume(
+        let mut consumer = tokio::spawn(consume(
             Arc::clone(&pipeline),
             deliveries,
             slots,
             journeys.clone(),
         ));
-        let (consumed, ()) = tokio::join!(consumer, refresh(&pipeline));
+        // A consumer that ends by itself ends the worker: it must not stay up and take nothing.
+        let consumed = tokio::select! {
+            consumed = &mut consumer => consumed,
+            () = refresh(&pipeline) => consumer.await,
+        };
         if let Err(Ok(panic)) = consumed.map_err(JoinError::try_into_panic) {
             std::panic::resume_unwind(panic);
         }

@@ -1,0 +1,73 @@
+use std::error::Error;
+use std::sync::Arc;
+
+use petiole_capabilities::{KeyValue, KeyValueError};
+
+use crate::ANSWER_WAIT;
+use crate::address::{Address, redacted};
+use crate::redis::RedisStore;
+use crate::sqlite::SqliteStore;
+
+/// The storage can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is wrong: trying again won't help.
+    #[error(
+        "key-value storage {url:?}: {reason}; what there is: \
+         redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), sqlite://PATH"
+    )]
+    Url {
+        /// The URL, its password hidden.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No answer; it may be back later.
+    #[error("key-value storage {url} gave no answer within {} s", ANSWER_WAIT.as_secs())]
+    Unreachable {
+        /// The URL, its password hidden.
+        url: String,
+        /// What the attempt ran into.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It answers that it won't: wrong password, no such folder.
+    #[error("key-value storage {url} refuses")]
+    Refused {
+        /// The URL, its password hidden.
+        url: String,
+        /// Its answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Opens what a URL names: `redis://`, `rediss://` or `sqlite://PATH`.
+///
+/// # Errors
+/// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
+pub async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
+    let name = redacted(url);
+    let address = Address::parse(url).map_err(|reason| ConnectError::Url {
+        url: name.clone(),
+        reason,
+    })?;
+    let opened: Result<Arc<dyn KeyValue>, _> = match address {
+        Address::Redis(server) => match RedisStore::connect(*server).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(error),
+        },
+        Address::Sqlite(path) => match SqliteStore::open(path).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(error),
+        },
+    };
+    opened.map_err(|error| match error {
+        KeyValueError::Unreachable(source) => ConnectError::Unreachable { url: name, source },
+        KeyValueError::Refused(source) => ConnectError::Refused { url: name, source },
+        other @ (KeyValueError::TooLarge { .. }
+        | KeyValueError::NotCountable
+        | KeyValueError::Cursor(_)) => ConnectError::Refused {
+            url: name,
+            source: other.into(),
+        },
+    })
+}

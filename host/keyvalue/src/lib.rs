@@ -1,0 +1,15 @@
+//! Key-value storage for tasks (`wasi:keyvalue`), on Redis or SQLite, behind
+//! [`KeyValue`](petiole_capabilities::KeyValue).
+
+mod address;
+mod connect;
+mod database;
+mod redis;
+mod sqlite;
+
+use std::time::Duration;
+
+pub use connect::{ConnectError, connect};
+
+/// How long an answer is waited for, reconnecting as needed.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,15 @@
+-- KEYS[1]: the key; ARGV[1]: its new value; ARGV[2]: how many bytes to return at most; ARGV[3]: the value
+-- that it is expected to have, left out for no such key.
+-- Returns whether it was swapped; else the size of what is there, and that unless it is too large.
+local current = redis.call('GET', KEYS[1])
+if current == (ARGV[3] or false) then
+  redis.call('SET', KEYS[1], ARGV[1])
+  return {1, 0, false}
+end
+if not current then
+  return {0, 0, false}
+end
+if #current > tonumber(ARGV[2]) then
+  return {0, #current, false}
+end
+return {0, #current, current}

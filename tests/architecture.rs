@@ -1,23 +1,32 @@
-//! The picture of the crates in `docs/architecture.md`, held against `cargo metadata`.
+//! What the docs say of the tree, held against the tree: the picture of the crates against `cargo metadata`, the
+//! tests that promises name against the tests there are.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 /// Each crate of the worker, and those of the others that it may depend on: arrows point down only.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("petiole-celery", &[]),
-    ("petiole-modules", &[]),
-    ("petiole-runtime", &["petiole-celery"]),
+    ("petiole-capabilities", &[]),
+    ("petiole-modules", &["petiole-capabilities"]),
+    ("petiole-keyvalue", &["petiole-capabilities"]),
+    (
+        "petiole-runtime",
+        &["petiole-celery", "petiole-capabilities"],
+    ),
     ("petiole-broker", &["petiole-celery"]),
     ("petiole-results", &["petiole-celery"]),
     (
         "petiole-worker",
         &[
             "petiole-celery",
+            "petiole-capabilities",
             "petiole-modules",
             "petiole-runtime",
             "petiole-broker",
@@ -28,6 +37,8 @@ const ARROWS: [(&str, &[&str]); 7] = [
         "petiole-cli",
         &[
             "petiole-celery",
+            "petiole-capabilities",
+            "petiole-keyvalue",
             "petiole-modules",
             "petiole-runtime",
             "petiole-broker",
@@ -38,18 +49,24 @@ const ARROWS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates of others that are the concern of a few of ours.
-const KEEPERS: [(&str, &[&str]); 7] = [
+const KEEPERS: [(&str, &[&str]); 9] = [
     ("wasmtime", &["petiole-runtime"]),
     ("wasmtime-wasi", &["petiole-runtime"]),
+    ("wasmtime-wasi-http", &["petiole-runtime"]),
+    // the HTTP API has limits that axum's own server can't be given
+    ("hyper", &["petiole-cli", "petiole-runtime"]),
     // the benchmark's measure is lapin without the worker
     ("lapin", &["petiole-broker", "petiole-tests"]),
-    ("redis", &["petiole-results"]),
-    ("rusqlite", &["petiole-broker", "petiole-results"]),
+    ("redis", &["petiole-results", "petiole-keyvalue"]),
+    (
+        "rusqlite",
+        &["petiole-broker", "petiole-results", "petiole-keyvalue"],
+    ),
     ("axum", &["petiole-cli"]),
     ("anyhow", &["petiole-cli", "petiole-tests", "xtask"]),
 ];
 
-/// What the pure crate must do without.
+/// What the pure crates must do without.
 const NOT_PURE: [&str; 4] = ["tokio", "tracing", "futures", "fastrand"];
 
 /// The dependencies of each crate of the workspace, those of its tests left out.
@@ -142,12 +159,119 @@ fn a_heavy_dependency_stays_where_it_belongs() {
 }
 
 #[test]
-fn the_pure_crate_is_pure() {
+fn the_pure_crates_are_pure() {
     let crates = dependencies();
-    for dependency in NOT_PURE {
+    for pure in ["petiole-celery", "petiole-capabilities"] {
+        for dependency in NOT_PURE {
+            assert!(
+                !crates[pure].contains(dependency),
+                "{pure} uses {dependency}"
+            );
+        }
+    }
+}
+
+/// The documents whose tables name the test that holds a promise.
+const PROMISES: [&str; 5] = [
+    "docs/architecture.md",
+    "docs/capabilities.md",
+    "docs/security.md",
+    "docs/uploads.md",
+    "tests/README.md",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The code spans of a line.
+fn code_spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+fn is_test_file(span: &str) -> bool {
+    span.contains('/') && (span.ends_with(".rs") || span.ends_with(".py"))
+}
+
+fn is_test_name(span: &str) -> bool {
+    span.contains('_')
+        && span
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
+}
+
+/// The promises of a document: the rows of tables that end in the names of tests, `FILE`: `TEST`, `TEST`; ...
+fn promises(document: &str) -> Vec<(String, Vec<(PathBuf, String)>)> {
+    let mut promises = Vec::new();
+    let mut in_table = false;
+    for line in document.lines() {
+        if line.starts_with("| ") && line.contains("Held by") {
+            in_table = true;
+            continue;
+        }
+        in_table &= line.starts_with('|');
+        if !in_table || line.starts_with("| ---") {
+            continue;
+        }
+        let tests = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let (mut file, mut named) = (None, Vec::new());
+        for span in code_spans(tests) {
+            if is_test_file(span) {
+                file = Some(root().join(span));
+            } else if is_test_name(span) {
+                let file = file
+                    .clone()
+                    .unwrap_or_else(|| panic!("{span} stands after no file: {line}"));
+                named.push((file, span.to_owned()));
+            }
+        }
+        promises.push((line.to_owned(), named));
+    }
+    promises
+}
+
+/// Whether there is such a test: a function of pytest's, one with a test's attribute, or a case of a suite, of which
+/// the `main.rs` beside it makes tests.
+fn is_test(file: &Path, code: &str, name: &str) -> bool {
+    if file.extension().is_some_and(|it| it == "py") {
+        return name.starts_with("test_") && code.contains(&format!("def {name}("));
+    }
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    let function = format!("fn {name}(");
+    let Some(at) = lines.iter().position(|line| line.contains(&function)) else {
+        return false;
+    };
+    let above = lines[..at].iter().rev();
+    let mut above = above.take_while(|line| !line.is_empty() && **line != "}");
+    above.any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
+        || file.ends_with("suite.rs")
+            && fs::read_to_string(file.with_file_name("main.rs"))
+                .is_ok_and(|main| main.lines().any(|line| line.trim() == name))
+}
+
+#[test]
+fn each_promise_names_tests_that_exist() {
+    for document in PROMISES {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let promises = promises(&text);
         assert!(
-            !crates["petiole-celery"].contains(dependency),
-            "petiole-celery uses {dependency}"
+            !promises.is_empty(),
+            "{document} has no table with a column \"Held by\""
         );
+        for (promise, tests) in promises {
+            assert!(!tests.is_empty(), "{document}: no test holds {promise}");
+            for (file, test) in tests {
+                let code = fs::read_to_string(&file)
+                    .unwrap_or_else(|error| panic!("{document} names {}: {error}", file.display()));
+                assert!(
+                    is_test(&file, &code, &test),
+                    "{document} names {test}, which is no test of {}",
+                    file.display()
+                );
+            }
+        }
     }
 }

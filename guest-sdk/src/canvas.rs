@@ -78,7 +78,8 @@ impl Signature {
         self
     }
 
-    /// Sets any of Celery's execution options: `priority`, `expires`, `task_id`, ...
+    /// Sets one of the execution options that a task may set: `priority`, `expires`, `headers`, ... docs/celery.md
+    /// lists them. With another one, the task that sends it fails. The worker chooses the `task_id`.
     pub fn option(mut self, name: impl Into<String>, value: impl Serialize) -> Signature {
         let value = self.value(value);
         self.options.insert(name.into(), value);
@@ -119,8 +120,8 @@ impl Signature {
 /// acknowledged; not at all when it fails. Returns the id of the new task, which is the same when this
 /// task is delivered again.
 ///
-/// Fails with a `ValueError` where an argument has no JSON form, or where the task has sent as many as
-/// it may.
+/// Fails with a `ValueError` where an argument has no JSON form. A task that sends more than it may, with the
+/// callbacks of what it sends, is ended.
 pub fn send(signature: Signature) -> Result<String, Error> {
     let sent = match &signature.problem {
         Some(problem) => Err(format!(

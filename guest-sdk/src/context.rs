@@ -1,4 +1,4 @@
-//! The request that a task runs for.
+//! The request that a task runs for, and how far it has come with its time.
 
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +49,24 @@ impl Request {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value)
     }
+}
+
+/// Whether this task has passed a soft limit, of wall time or of CPU time. It should end soon: the hard limit
+/// ends it wherever it is.
+///
+/// ```
+/// # let rows: [u64; 3] = [1, 2, 3];
+/// let mut sum = 0;
+/// for row in rows {
+///     if petiole::context::soft_limit_reached() {
+///         break;
+///     }
+///     sum += row;
+/// }
+/// # assert_eq!(sum, 6);
+/// ```
+pub fn soft_limit_reached() -> bool {
+    host::soft_limit_reached()
 }
 
 /// The request that this task runs for.

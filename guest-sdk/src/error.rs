@@ -94,8 +94,8 @@ impl Error {
         })
     }
 
-    /// Gives the message back: to its queue, or to be dead-lettered. Redelivery is at once, so a task
-    /// that always requeues runs for ever.
+    /// Gives the message back: to the end of its queue, or to be dead-lettered. One that has been given back
+    /// to its queue 20 times is dead-lettered the next time.
     pub fn reject(reason: impl Into<String>, requeue: bool) -> Error {
         Error::Reject(Reject {
             reason: reason.into(),

@@ -35,6 +35,10 @@ pub(crate) fn request_of_task() -> Request {
     }
 }
 
+pub(crate) fn soft_limit_reached() -> bool {
+    context::soft_limit_reached()
+}
+
 fn header(json: String) -> Value {
     serde_json::from_str(&json).unwrap_or(Value::String(json))
 }

@@ -30,7 +30,7 @@ extern crate self as petiole;
 #[doc(hidden)]
 pub mod abi;
 mod canvas;
-mod context;
+pub mod context;
 mod error;
 #[cfg(target_arch = "wasm32")]
 mod host;

@@ -1,7 +1,7 @@
 //! The worker's log, which marks each line with the task's id.
 //!
-//! What a task prints reaches the log as well; these functions give lines a level. Lines past the task's
-//! limit are dropped and counted.
+//! What a task prints reaches the log as well; these functions give lines a level. A task that writes more
+//! than its limit is ended.
 //!
 //! ```
 //! # let rows = 3;

@@ -8,7 +8,8 @@ use crate::{Error, host};
 /// example `PROGRESS`, and `meta`, which `AsyncResult.info` returns in Python.
 ///
 /// Updates may be dropped when they come faster than the result backend takes them; the last one is
-/// kept. Fails with a `ValueError` where `state` is one of Celery's final states.
+/// kept. Fails with a `ValueError` where `state` is one of Celery's final states, or where `meta` takes more
+/// than 256 KiB of JSON.
 ///
 /// ```
 /// # fn main() -> Result<(), petiole::Error> {

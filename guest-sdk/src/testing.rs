@@ -81,6 +81,12 @@ pub(crate) fn request_of_task() -> Request {
     })
 }
 
+/// Of the request's soft deadline.
+pub(crate) fn soft_limit_reached() -> bool {
+    let soft = request_of_task().soft_deadline;
+    soft.is_some_and(|soft| SystemTime::now() >= soft)
+}
+
 pub(crate) fn log(level: Level, message: &str) {
     see(|seen| seen.log.push((level, message.to_owned())));
 }
@@ -114,9 +120,11 @@ fn see(record: impl FnOnce(&mut Seen)) {
 #[cfg(test)]
 mod tests {
     use super::{request, with_context};
+    use crate::context::soft_limit_reached;
     use crate::log::{self, Level};
     use crate::{Signature, context, progress, send};
     use serde_json::json;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn a_task_sees_its_request_and_is_seen() {
@@ -134,6 +142,16 @@ mod tests {
         });
         assert_eq!(ids, [Ok("sent-0".to_owned()), Ok("sent-1".to_owned())]);
         assert_eq!(seen.sent, [Signature::new("x"), Signature::new("y")]);
+    }
+
+    #[test]
+    fn a_soft_deadline_passes() {
+        let mut late = request("a.b");
+        late.soft_deadline = Some(SystemTime::now());
+        assert!(with_context(late.clone(), soft_limit_reached).0);
+        late.soft_deadline = Some(SystemTime::now() + Duration::from_secs(60));
+        assert!(!with_context(late, soft_limit_reached).0);
+        assert!(!with_context(request("a.b"), soft_limit_reached).0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
+from hostile_report import REPORT
 from servers import TOKEN, PythonWorker, Worker
 from waiting import DEADLINE, wait_until
 
@@ -28,6 +29,10 @@ def pytest_configure(config):
         if name.startswith(("PETIOLE_", "CELERY_")) and not name.startswith("PETIOLE_TEST_") and name not in NEEDED:
             if name != "PETIOLE_KILLS":
                 del os.environ[name]
+
+
+def pytest_terminal_summary(terminalreporter):
+    REPORT.write(terminalreporter)
 
 
 @pytest.fixture(scope="session")

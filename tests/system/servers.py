@@ -1,11 +1,14 @@
 """The processes that the tests start: the worker, Celery's worker, and a RabbitMQ node to be killed."""
 
+import csv
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -73,17 +76,14 @@ class Process:
         assert self.is_running(), f"{self.command[0]} ended with {self.process.returncode}:\n{self.log()[-4000:]}"
 
 
-class Worker(Process):
-    """`petiole worker`, with an HTTP API on a free port."""
+class Node(Process):
+    """A `petiole` process with an HTTP API on a free port."""
 
-    def __init__(self, folder, *, name, broker, results, store, queues, options=(), env=None):
+    def __init__(self, folder, name, arguments, env=None):
         [self.port] = free_ports(1)
-        self.store, self.http = store, f"http://127.0.0.1:{self.port}"
-        command = [os.environ["PETIOLE_BIN"], "worker", "--broker", broker, "--results", results]
-        command += ["--store", store, "--queues", ",".join(queues), "--default-queue", queues[0]]
-        command += ["--http", f"127.0.0.1:{self.port}", "--hostname", f"{name}@tests", *options]
+        self.http = f"http://127.0.0.1:{self.port}"
+        command = [os.environ["PETIOLE_BIN"], *arguments, "--http", f"127.0.0.1:{self.port}"]
         env = {"PETIOLE_TOKEN": TOKEN, "PETIOLE_CACHE": Path(folder) / "cache", **(env or {})}
-        # an empty folder, so that no petiole.toml is found by chance
         super().__init__(command, Path(folder) / f"{name}.log", env, cwd=folder)
 
     def is_ready(self):
@@ -97,6 +97,17 @@ class Worker(Process):
     def wait_ready(self):
         wait_until(self.is_ready, lambda: f"the worker is ready\n{self.log()[-4000:]}", START_DEADLINE)
         return self
+
+
+class Worker(Node):
+    """`petiole worker`."""
+
+    def __init__(self, folder, *, name, broker, results, store, queues, options=(), env=None):
+        self.store = store
+        arguments = ["worker", "--broker", broker, "--results", results]
+        arguments += ["--store", store, "--queues", ",".join(queues), "--default-queue", queues[0]]
+        # an empty folder, so that no petiole.toml is found by chance
+        super().__init__(folder, name, [*arguments, "--hostname", f"{name}@tests", *options], env)
 
 
 class PythonWorker(Process):
@@ -159,3 +170,48 @@ class Rabbitmq:
         if self.process is not None and self.process.poll() is None:
             self.process.stdin.close()
             self.process.wait()
+
+
+class Postgres:
+    """A PostgreSQL server of a test's own: see `tests/nodes/postgres.sh`."""
+
+    PASSWORD = "a password that only the tests know"
+
+    def __init__(self, folder):
+        self.folder, self.process = Path(folder), None
+        [self.port] = free_ports(1)
+        self.url = f"postgres://petiole:{urllib.parse.quote(self.PASSWORD)}@127.0.0.1:{self.port}/petiole"
+
+    def start(self):
+        script = HERE.parent / "nodes" / "postgres.sh"
+        self.process = subprocess.Popen(
+            [str(script), str(self.folder), str(self.port)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PGPASSWORD": self.PASSWORD},
+        )
+        wait_until(self.answers, lambda: f"PostgreSQL is up\n{(self.folder / 'output').read_text()}", START_DEADLINE)
+        return self
+
+    def answers(self):
+        """It answers a request for TLS by N as soon as it serves (PostgreSQL's section 55.2)."""
+        assert self.process.poll() is None, (self.folder / "output").read_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.settimeout(1)
+                connection.sendall(struct.pack(">II", 8, 80877103))
+                return connection.recv(1) in (b"N", b"S")
+        except OSError:
+            return False
+
+    def query(self, sql):
+        """The rows of a query, by psql, each as a list of texts; NULL is empty."""
+        command = ["psql", "--no-psqlrc", "--quiet", "--csv", "--tuples-only", "--set=ON_ERROR_STOP=1", self.url]
+        done = subprocess.run([*command, "--command", sql], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return list(csv.reader(done.stdout.splitlines()))
+
+    def stop(self):
+        """Ends it, and removes its data."""
+        self.process.stdin.close()
+        self.process.wait()

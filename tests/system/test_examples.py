@@ -77,11 +77,24 @@ def test_a_task_in_javascript(call):
     assert type(failure.value).__name__ == "EmptyCart"
 
 
-def test_a_task_in_python(call, tmp_path):
-    folder = tmp_path / "python_invoice"
-    shutil.copytree(EXAMPLES / "python_invoice", folder, ignore=shutil.ignore_patterns(".venv", "*.wasm"))
+def build(name, tmp_path):
+    """Builds an example by its script, in a copy of its folder."""
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns(".venv", "*.wasm"))
     built = subprocess.run(["sh", "build.sh"], cwd=folder, env=os.environ, capture_output=True, text=True, timeout=600)
     assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_a_task_in_c(call, tmp_path):
+    checksums = call(build("c_checksum", tmp_path) / "c_checksum.wasm")
+    data = os.urandom(100_000)
+    expected = {"bytes": len(data), "crc32": zlib.crc32(data), "adler32": zlib.adler32(data)}
+    assert checksums("checksums", base64.b64encode(data).decode()) == expected
+
+
+def test_a_task_in_python(call, tmp_path):
+    folder = build("python_invoice", tmp_path)
     invoice = json.loads((folder / "example.json").read_text())
     rendered = call(folder / "python_invoice.wasm")("render_invoice", invoice)
     assert (rendered["net"], rendered["total"]) == ("72.20", "85.49")

@@ -93,6 +93,38 @@ def test_the_manifest_sets_limits_and_names(app, queue, start_worker, component,
     assert time.monotonic() - start >= 1
 
 
+def test_a_name_that_two_modules_claim_is_the_one_s_whose_it_is(
+    app, amqp_url, redis_url, queue, start_worker, component, own_store, tmp_path
+):
+    """A rollback brings back a claim that nobody could make by an upload."""
+    worker = start_worker(queue, store=own_store)
+    manifest = tmp_path / "manifest.toml"
+    manifest.write_text('[tasks.sleep_ms]\nname = "owner.add"\n')
+    for arguments in (["thief", "--manifest", manifest], ["thief"], ["owner"]):
+        petiole("push", component("probe"), "--name", *arguments, "--to", worker.http)
+    refused = petiole(
+        "push", component("probe"), "--name", "thief", "--manifest", manifest, "--to", worker.http, check=False
+    )
+    assert refused.returncode == 2 and "taken by module owner" in refused.stderr, refused.stderr
+    petiole("modules", "rollback", "thief", "--to", worker.http)
+    wait_until(lambda: "task owner.add of module thief does not answer" in worker.log(), "the claim is turned down")
+    for name, arguments, expected in (("owner.add", (1, 2), 3), ("thief.add", (1, 2), 3)):
+        assert outcome(app, name, *arguments) == expected
+    # also where both are found at the start
+    other = f"{queue}-other"
+    start_worker(other, store=own_store)
+    with producer(amqp_url, redis_url, other) as others:
+        assert outcome(others, "owner.add", 1, 2) == 3
+
+
+def test_two_functions_have_two_names(own_store, component, tmp_path):
+    manifest = tmp_path / "manifest.toml"
+    manifest.write_text('[tasks.sleep_ms]\nname = "twice.add"\n')
+    command = ["push", component("probe"), "--name", "twice", "--manifest", manifest, "--store", own_store]
+    refused = petiole(*command, check=False)
+    assert refused.returncode == 2 and "names two functions twice.add" in refused.stderr, refused.stderr
+
+
 def test_the_versions_of_a_module(queue, start_worker, component, own_store):
     worker = start_worker(queue, store=own_store)
     for name in ("probe", "my_app"):

@@ -26,6 +26,83 @@ pub(crate) fn problem(name: &str) -> Option<String> {
     })
 }
 
+/// Functions of the C library below Rust's standard library, as far as a task may come to be called so.
+const C_FUNCTIONS: &[&str] = &[
+    "abort",
+    "abs",
+    "accept",
+    "access",
+    "bind",
+    "ceil",
+    "chdir",
+    "chmod",
+    "close",
+    "connect",
+    "cos",
+    "div",
+    "environ",
+    "exit",
+    "exp",
+    "floor",
+    "free",
+    "glob",
+    "index",
+    "ioctl",
+    "link",
+    "listen",
+    "log",
+    "malloc",
+    "mkdir",
+    "open",
+    "poll",
+    "pow",
+    "printf",
+    "puts",
+    "raise",
+    "rand",
+    "random",
+    "read",
+    "recv",
+    "remainder",
+    "remove",
+    "rename",
+    "rewind",
+    "rmdir",
+    "round",
+    "scanf",
+    "select",
+    "send",
+    "shutdown",
+    "signal",
+    "sin",
+    "sleep",
+    "socket",
+    "sqrt",
+    "stat",
+    "symlink",
+    "tan",
+    "time",
+    "trunc",
+    "truncate",
+    "uname",
+    "unlink",
+    "write",
+];
+
+/// The name of a task, which becomes a symbol of the linker's: one of the C library's own would take its place, and
+/// `TcpStream::connect` would call the task.
+pub(crate) fn task(ident: &Ident) -> Result<String> {
+    let name = kebab(ident)?;
+    if C_FUNCTIONS.contains(&name.as_str()) {
+        let problem = format!(
+            "`{name}` is a function of the C library, which the task would take the place of: give it another name, such \
+             as `{name}_task`, and the manifest can rename the task"
+        );
+        return Err(Error::new(ident.span(), problem));
+    }
+    Ok(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::kebab;

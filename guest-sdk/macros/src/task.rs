@@ -6,7 +6,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, ItemFn, Lit, Meta, Result, ReturnType};
 
-use crate::name::kebab;
+use crate::name;
 use crate::signature::{Param, params};
 
 pub(crate) fn expand(options: TokenStream, function: TokenStream) -> TokenStream {
@@ -38,7 +38,7 @@ fn refuse_options(options: &TokenStream) -> Result<()> {
 }
 
 fn export(function: &ItemFn) -> Result<TokenStream> {
-    let task = kebab(&function.sig.ident)?;
+    let task = name::task(&function.sig.ident)?;
     let params = params(function)?;
     let ident = &function.sig.ident;
     let tys: Vec<_> = params.iter().map(|param| param.ty).collect();

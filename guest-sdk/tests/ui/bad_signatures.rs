@@ -15,6 +15,9 @@ fn pattern((a, b): (u8, u8)) {}
 #[petiole::task]
 fn to_2d() {}
 
+#[petiole::task]
+fn connect() {}
+
 #[petiole::task(name = "other")]
 fn options() {}
 

@@ -46,20 +46,17 @@ impl Delivery {
         !self.ticket.gone.is_cancelled()
     }
 
+    /// Ends when its connection is gone, so that nothing is worth doing for it any more.
+    pub async fn gone(&self) {
+        self.ticket.gone.cancelled().await;
+    }
+
     /// The message is done with. AMQP does not answer an ack: ok means written to a live connection.
     ///
     /// # Errors
     /// When the broker can't have got it.
     pub async fn ack(self) -> Result<(), Unsettled> {
         self.ticket.settle(Verdict::Ack).await
-    }
-
-    /// Back to its queue, at once.
-    ///
-    /// # Errors
-    /// When the broker can't have got it.
-    pub async fn requeue(self) -> Result<(), Unsettled> {
-        self.ticket.settle(Verdict::Requeue).await
     }
 
     /// Dead-lettered, or dropped where the queue has no dead-letter exchange.
@@ -75,7 +72,6 @@ impl Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Ack,
-    Requeue,
     Reject,
 }
 

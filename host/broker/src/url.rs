@@ -22,27 +22,27 @@ pub(crate) struct Target {
     pub(crate) shown: String,
 }
 
-/// A broker URL, or several separated by `;`, without passwords: for logs.
+/// A broker URL, or several separated by `;`, without passwords: for logs. Where one of them can't be read, none is
+/// shown: it may be half a password with a `;` in it.
 pub fn redact(urls: &str) -> String {
-    urls.split(';')
-        .map(redact_one)
-        .collect::<Vec<_>>()
-        .join(";")
+    let shown: Option<Vec<_>> = urls.split(';').map(redact_one).collect();
+    shown.map_or_else(|| "***".to_owned(), |shown| shown.join(";"))
 }
 
-fn redact_one(text: &str) -> String {
-    match Url::parse(text.trim()) {
-        Ok(mut url) => {
-            if url.password().is_some() && url.set_password(Some("***")).is_err() {
-                return "***".to_owned();
-            }
-            url.to_string()
-        }
-        // What can't be read may hold a password anywhere before its last `@`.
-        Err(_) => text
-            .rsplit_once('@')
-            .map_or_else(|| text.to_owned(), |(_, rest)| format!("***@{rest}")),
+fn redact_one(text: &str) -> Option<String> {
+    let mut url = Url::parse(text.trim()).ok()?;
+    // behind a `?` or `#` that a password has in it
+    if [url.query(), url.fragment()]
+        .iter()
+        .flatten()
+        .any(|rest| rest.contains('@'))
+    {
+        return None;
     }
+    if url.password().is_some() {
+        url.set_password(Some("***")).ok()?;
+    }
+    Some(url.to_string())
 }
 
 pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
@@ -117,7 +117,7 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
     }
     Ok(Target {
         uri,
-        shown: redact_one(&text),
+        shown: redact(&text),
     })
 }
 
@@ -225,6 +225,14 @@ mod tests {
             redact("amqp://u:p@h//;amqp://h"),
             "amqp://u:***@h//;amqp://h"
         );
-        assert_eq!(redact("amqp://u:p@h:x"), "***@h:x");
+        for unreadable in [
+            "amqp://u:p@h:x",
+            "amqp://u:pa;ss@h",
+            "amqp://u:12;ss@h",
+            "amqp://u:12?ss@h",
+            "amqp://u:12#ss@h",
+        ] {
+            assert_eq!(redact(unreadable), "***");
+        }
     }
 }

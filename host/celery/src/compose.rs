@@ -55,7 +55,7 @@ pub fn compose(
         options.chord.as_ref(),
     );
     let body =
-        serde_json::to_vec(&json!([signature.args, signature.kwargs, embed])).map_err(|error| {
+        serde_json::to_vec(&(&signature.args, &signature.kwargs, &embed)).map_err(|error| {
             SignatureError::new(format!(
                 "{:?} has arguments that are not JSON: {error}",
                 signature.task

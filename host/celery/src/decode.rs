@@ -5,13 +5,14 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use crate::embed::Body;
+use crate::headers::{DEPTH, DESCENDANTS, REQUEUES};
 use crate::request::TimeLimits;
 use crate::signature::kind;
-use crate::{Message, Refusal, Request, time};
+use crate::{Lineage, Message, Refusal, Request, time};
 
-/// How large a body may be once its encoding and compression are undone. RabbitMQ's own limit is
-/// 16 MiB for new nodes and was 128 MiB before; a compressed body could grow a thousandfold.
-const MAX_BODY_BYTES: usize = 64 << 20;
+/// The longest text in a header that is read, in bytes: what AMQP's short strings hold, and so the
+/// correlation id that a task's id becomes. Log lines and keys of results have it in them.
+const MAX_TEXT: usize = 255;
 
 /// A message that is no request: why, and what could still be read of it, so that its sender hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,13 +28,18 @@ pub struct Undecodable {
 }
 
 impl Request {
-    /// Reads a protocol v2 message.
+    /// Reads a protocol v2 message. `limit` says how large the body may be for the task of that name (empty
+    /// where the message has none), in bytes, once its encoding and compression are undone: no more than that
+    /// is decompressed, and none of a larger one is parsed.
     ///
     /// # Errors
     /// [`Undecodable`] for every message that is not one; it never panics, and never decodes pickle
     /// or yaml.
-    pub fn decode(message: Message) -> Result<Self, Box<Undecodable>> {
-        match read(&message) {
+    pub fn decode(
+        message: Message,
+        limit: impl FnOnce(&str) -> usize,
+    ) -> Result<Self, Box<Undecodable>> {
+        match read(&message, limit) {
             Ok(request) => Ok(Self { message, ..request }),
             Err(refusal) => {
                 let text = |name| {
@@ -42,6 +48,7 @@ impl Request {
                         .get(name)
                         .and_then(Value::as_str)
                         .map(str::to_owned)
+                        .filter(|text| text.len() <= MAX_TEXT)
                 };
                 let id = text("id").or_else(|| message.properties.correlation_id.clone());
                 let id = id.filter(|id| !id.is_empty());
@@ -58,10 +65,13 @@ impl Request {
 }
 
 /// Everything but the message itself.
-fn read(message: &Message) -> Result<Request, Refusal> {
-    let json = parse(message)?;
+fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
     let headers = Headers(&message.headers);
-    let Some(task) = headers.text("task")? else {
+    let task = headers.text("task")?;
+    let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
+    let json = serde_json::from_slice(&body)
+        .map_err(|error| malformed(format!("body is not JSON: {error}")))?;
+    let Some(task) = task else {
         return Err(without_task_header(&json));
     };
     let Some(id) = headers.text("id")? else {
@@ -86,9 +96,11 @@ fn read(message: &Message) -> Result<Request, Refusal> {
         group: headers.text("group")?,
         group_index: headers.integer("group_index")?,
         ignore_result: headers.ignore_result()?,
+        requeues: headers.integer(REQUEUES)?.unwrap_or(0),
         replaced_task_nesting: headers.integer("replaced_task_nesting")?.unwrap_or(0),
         stamped_headers: headers.stamped_headers()?,
         stamps: headers.stamps()?,
+        lineage: headers.lineage()?,
         id,
         message: Message::default(),
     })
@@ -110,8 +122,8 @@ fn without_task_header(body: &Value) -> Refusal {
     }
 }
 
-/// The body as JSON.
-fn parse(message: &Message) -> Result<Value, Refusal> {
+/// The body, once its encoding and compression are undone.
+fn body(message: &Message, limit: usize) -> Result<Cow<'_, [u8]>, Refusal> {
     match message.properties.content_type.as_deref() {
         Some("application/json") => {}
         other => {
@@ -122,15 +134,13 @@ fn parse(message: &Message) -> Result<Value, Refusal> {
     let body = decompress(
         decode_encoding(message)?,
         message.headers.get("compression"),
+        limit,
     )?;
-    if body.len() > MAX_BODY_BYTES {
-        return Err(too_large());
+    if body.len() > limit {
+        let size = body.len();
+        return Err(Refusal::ArgumentsTooLarge { size, limit });
     }
-    serde_json::from_slice(&body).map_err(|error| malformed(format!("body is not JSON: {error}")))
-}
-
-fn too_large() -> Refusal {
-    malformed(format!("body is larger than {MAX_BODY_BYTES} bytes"))
+    Ok(body)
 }
 
 fn decode_encoding(message: &Message) -> Result<Cow<'_, [u8]>, Refusal> {
@@ -154,6 +164,7 @@ fn decode_encoding(message: &Message) -> Result<Cow<'_, [u8]>, Refusal> {
 fn decompress<'a>(
     body: Cow<'a, [u8]>,
     compression: Option<&Value>,
+    limit: usize,
 ) -> Result<Cow<'a, [u8]>, Refusal> {
     match compression {
         None | Some(Value::Null) => Ok(body),
@@ -161,7 +172,7 @@ fn decompress<'a>(
         Some(Value::String(name))
             if matches!(name.as_str(), "application/x-gzip" | "gzip" | "zlib") =>
         {
-            inflate(&body).map(Cow::Owned)
+            inflate(&body, limit).map(Cow::Owned)
         }
         Some(Value::String(name)) => Err(malformed(format!(
             "compression {name:?} is not supported: use gzip or none"
@@ -173,13 +184,12 @@ fn decompress<'a>(
     }
 }
 
-fn inflate(body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let limit = u64::try_from(MAX_BODY_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+/// One byte more than the limit, where there are so many.
+fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, Refusal> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let mut inflated = Vec::new();
     flate2::read::ZlibDecoder::new(body)
-        .take(limit)
+        .take(limit.saturating_add(1))
         .read_to_end(&mut inflated)
         .map_err(|error| malformed(format!("body is not zlib data: {error}")))?;
     Ok(inflated)
@@ -196,6 +206,10 @@ impl Headers<'_> {
     fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
         match self.get(name) {
             None => Ok(None),
+            Some(Value::String(text)) if text.len() > MAX_TEXT => Err(malformed(format!(
+                "header `{name}` has {} bytes: at most {MAX_TEXT}",
+                text.len()
+            ))),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
             Some(other) => Err(wrong(name, "a string", other)),
         }
@@ -268,6 +282,20 @@ impl Headers<'_> {
             .ok_or_else(|| malformed("a name in `stamped_headers` is no string"))
     }
 
+    /// Both headers, or neither: one that a guest could do without would be no limit.
+    fn lineage(&self) -> Result<Option<Lineage>, Refusal> {
+        let descendants = self.integer(DESCENDANTS)?;
+        match (descendants, self.integer(DEPTH)?) {
+            (None, None) => Ok(None),
+            (Some(descendants), Some(depth)) => Ok(Some(Lineage {
+                descendants: usize::try_from(descendants).unwrap_or(usize::MAX),
+                depth,
+            })),
+            (Some(_), None) => Err(missing(DEPTH, DESCENDANTS)),
+            (None, Some(_)) => Err(missing(DESCENDANTS, DEPTH)),
+        }
+    }
+
     fn stamps(&self) -> Result<Map<String, Value>, Refusal> {
         match self.get("stamps") {
             None => Ok(Map::new()),
@@ -291,6 +319,10 @@ fn seconds(value: &Value) -> Result<Option<std::time::Duration>, Refusal> {
             "a limit in header `timelimit` is no number of seconds",
         )),
     }
+}
+
+fn missing(name: &str, other: &str) -> Refusal {
+    malformed(format!("header `{other}` without `{name}`"))
 }
 
 fn wrong(name: &str, expected: &str, found: &Value) -> Refusal {

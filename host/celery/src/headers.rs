@@ -26,6 +26,14 @@ const CELERY: [&str; 20] = [
     "compression",
 ];
 
+/// What all of Petiole's own headers begin with.
+const OWN: &str = "x-petiole-";
+/// Headers on what guests send: [`Lineage`](crate::Lineage).
+pub(crate) const DESCENDANTS: &str = "x-petiole-descendants";
+pub(crate) const DEPTH: &str = "x-petiole-depth";
+
+/// Header of a message that its task has given back: how often.
+pub(crate) const REQUEUES: &str = "x-petiole-requeues";
 /// Header added to a message in quarantine: why it is there.
 pub(crate) const REASON: &str = "x-petiole-reason";
 /// Header added to a message in quarantine: the queue that it was consumed from.
@@ -33,6 +41,11 @@ pub(crate) const QUEUE: &str = "x-petiole-queue";
 
 pub(crate) fn is_celerys(name: &str) -> bool {
     CELERY.contains(&name)
+}
+
+/// Headers that are the worker's to write, never a guest's.
+pub(crate) fn is_petioles(name: &str) -> bool {
+    name.starts_with(OWN)
 }
 
 /// Headers that tell of one message's way through the broker, or that direct it. On a copy they would
@@ -53,7 +66,9 @@ pub(crate) fn without_brokers(headers: &Map<String, Value>) -> Map<String, Value
 
 /// The headers that the producer added.
 pub(crate) fn own(headers: &Map<String, Value>) -> Map<String, Value> {
-    select(headers, |name| !is_brokers(name) && !is_celerys(name))
+    select(headers, |name| {
+        !is_brokers(name) && !is_celerys(name) && !is_petioles(name)
+    })
 }
 
 fn select(headers: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Map<String, Value> {

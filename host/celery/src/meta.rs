@@ -81,6 +81,8 @@ pub struct Extended {
     pub queue: Option<String>,
     /// Its stamps by name.
     pub stamps: Map<String, Value>,
+    /// What it used, under `usage`, which Celery has none of; empty before it has run.
+    pub usage: Map<String, Value>,
 }
 
 impl TaskMeta {
@@ -123,5 +125,8 @@ impl Extended {
         meta.insert("worker".into(), self.worker.clone().into());
         meta.insert("retries".into(), self.retries.into());
         meta.insert("queue".into(), self.queue.clone().into());
+        if !self.usage.is_empty() {
+            meta.insert("usage".into(), self.usage.clone().into());
+        }
     }
 }

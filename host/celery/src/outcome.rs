@@ -23,7 +23,7 @@ pub enum Outcome {
         exception: Exception,
         /// When to run again.
         at: RetryAt,
-        /// Overrides the policy's number of retries.
+        /// Overrides [`RetrySettings::max_retries`].
         max_retries: Option<u32>,
     },
     /// The task rejects its message (Celery's `Reject`).
@@ -40,7 +40,7 @@ pub enum Outcome {
 /// When a retry runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAt {
-    /// After the policy's default delay.
+    /// After the task's own [`RetrySettings::default_retry_delay`].
     Default,
     /// So long from now.
     Countdown(Duration),
@@ -48,17 +48,32 @@ pub enum RetryAt {
     Eta(Timestamp),
 }
 
+/// How often and when a task runs again that asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Celery's `max_retries`, for a retry that names no number.
+    pub max_retries: u32,
+    /// The most that a retry may name.
+    pub most_retries: u32,
+    /// Celery's `default_retry_delay`, for a retry that names no time.
+    pub default_retry_delay: Duration,
+}
+
 impl Outcome {
     /// A retry that has none left is the failure it names; every other outcome stays as it is.
-    /// `max_retries` is for a retry that has no limit of its own.
     #[must_use]
-    pub fn unless_exhausted(self, retries: u32, max_retries: u32) -> Self {
+    pub(crate) fn unless_exhausted(self, retries: u32, settings: RetrySettings) -> Self {
+        let RetrySettings {
+            max_retries,
+            most_retries,
+            ..
+        } = settings;
         match self {
             Self::Retry {
                 exception,
                 max_retries: own,
                 ..
-            } if retries >= own.unwrap_or(max_retries) => Self::Failure {
+            } if retries >= own.map_or(max_retries, |own| own.min(most_retries)) => Self::Failure {
                 exception,
                 traceback: None,
             },

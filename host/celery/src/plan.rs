@@ -11,17 +11,23 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-use serde_json::Value;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
 
 use crate::{
-    Exception, Outcome, Publication, Refusal, Request, Routes, Signature, State, TaskMeta,
-    Undecodable,
+    Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes, Signature,
+    State, TaskMeta, Undecodable,
 };
 use failure::{fail, fail_and_keep};
 use results::Results;
+
+/// How often a task may give its message back to its queue: RabbitMQ's own limit for quorum queues since 4.0.
+/// After that it counts as rejected for good, or it could run for ever.
+const MAX_REQUEUES: u32 = 20;
+/// How many of these times the message comes back at once, as in Celery. What it is given back for may take longer.
+const REQUEUES_AT_ONCE: u32 = 10;
+/// When it comes back after that.
+const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
 /// What is to be done about a delivery, in this order: store, publish and await the confirms, settle.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +39,45 @@ pub struct Plan {
     pub publications: Vec<Publication>,
     /// Done last.
     pub settle: Settle,
+    /// What this makes of the task, for logs and metrics.
+    pub ended: Ended,
+}
+
+/// What a plan makes of its task. Not always what its run came to: a success that can't be followed by its
+/// callbacks is a failure.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// It succeeded, with the value that its run came to.
+    Success,
+    /// It failed, or is refused.
+    Failure {
+        /// What Python raises from `get()`.
+        exception: Exception,
+        /// The guest's stack, where there is one.
+        traceback: Option<String>,
+    },
+    /// It runs again.
+    Retry {
+        /// Why.
+        exception: Exception,
+    },
+    /// Its message is back in its queue.
+    Requeued {
+        /// The reason the task gave.
+        reason: String,
+    },
+    /// Its message is rejected for good, which may be because it has been given back too often. Stored as
+    /// FAILURE.
+    Rejected {
+        /// The reason the task gave.
+        reason: String,
+    },
+    /// It wants no result.
+    Ignored,
+    /// It had expired.
+    Revoked,
+    /// It is not due yet, and waits in the broker.
+    Postponed,
 }
 
 /// How a delivery ends.
@@ -40,8 +85,6 @@ pub struct Plan {
 pub enum Settle {
     /// `basic.ack`.
     Ack,
-    /// `basic.reject`, back to its queue.
-    Requeue,
     /// `basic.reject`, dead-lettered where the queue has a dead-letter exchange.
     Reject,
 }
@@ -70,10 +113,6 @@ pub struct Policy {
     pub results: ResultMode,
     /// Celery's `result_extended`.
     pub result_extended: bool,
-    /// Celery's `default_retry_delay` (180 s).
-    pub default_retry_delay: Duration,
-    /// Celery's `max_retries` (3), where the outcome names none.
-    pub max_retries: u32,
     /// The queue in which refused messages are kept.
     pub quarantine: String,
 }
@@ -89,38 +128,68 @@ pub struct Source {
     pub queue: String,
 }
 
-/// What is to be done about a request that was run. `sent` are the signatures that the guest sent.
-pub fn plan(
-    request: &Request,
-    outcome: Outcome,
-    sent: &[Signature],
-    source: &Source,
-    policy: &Policy,
-    now: Timestamp,
-) -> Plan {
+/// What running a request came to.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// What became of the task.
+    pub outcome: Outcome,
+    /// The signatures that the guest sent.
+    pub sent: Vec<Signature>,
+    /// What may still come of the task, to be divided among those that it sent.
+    pub lineage: Lineage,
+    /// For a retry that says no more.
+    pub retry: RetrySettings,
+    /// What it used: `result_extended` has it under `usage`.
+    pub usage: Map<String, Value>,
+}
+
+/// What is to be done about a request that was run.
+pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: Timestamp) -> Plan {
+    let Ran {
+        outcome,
+        sent,
+        lineage,
+        retry,
+        usage,
+    } = ran;
     let at = Context {
         request,
         source,
         policy,
         now,
+        usage: Some(&usage),
     };
-    match outcome.unless_exhausted(request.retries, policy.max_retries) {
-        Outcome::Success(value) => succeed(&at, value, sent),
+    match outcome.unless_exhausted(request.retries, retry) {
+        Outcome::Success(value) => match lineage.stamp(sent) {
+            Ok(sent) => succeed(&at, value, &sent),
+            Err(error) => fail_and_keep(&at, &error.into()),
+        },
         Outcome::Failure {
             exception,
             traceback,
-        } => fail(&at, &exception, traceback, Settle::Ack),
+        } => fail(&at, exception, traceback),
         Outcome::Retry {
             exception,
             at: when,
             ..
-        } => republish::retry(&at, &exception, when),
-        Outcome::Reject { requeue: true, .. } => Plan::settling(Settle::Requeue),
+        } => republish::retry(&at, exception, when, retry.default_retry_delay),
         Outcome::Reject {
-            requeue: false,
+            requeue: true,
             reason,
-        } => fail(&at, &rejected(reason), None, Settle::Reject),
-        Outcome::Ignore => Plan::settling(Settle::Ack),
+        } if request.requeues < MAX_REQUEUES => republish::requeue(&at, reason),
+        Outcome::Reject { reason, .. } => Plan {
+            settle: Settle::Reject,
+            ended: Ended::Rejected {
+                reason: reason.clone(),
+            },
+            ..fail(&at, rejected(reason), None)
+        },
+        Outcome::Ignore => Plan {
+            results: Vec::new(),
+            publications: Vec::new(),
+            settle: Settle::Ack,
+            ended: Ended::Ignored,
+        },
     }
 }
 
@@ -137,6 +206,7 @@ pub fn refuse(
         source,
         policy,
         now,
+        usage: None,
     };
     match refusal {
         Refusal::Expired => revoke(&at, &refusal.exception()),
@@ -144,6 +214,7 @@ pub fn refuse(
         | Refusal::Malformed { .. }
         | Refusal::UnknownTask { .. }
         | Refusal::Arguments { .. }
+        | Refusal::ArgumentsTooLarge { .. }
         | Refusal::Unsupported { .. } => fail_and_keep(&at, refusal),
     }
 }
@@ -158,7 +229,11 @@ pub fn quarantine(
     let mut results = Results::new(policy, now);
     results.add_undecodable(undecodable);
     let kept = republish::keep(&undecodable.message, &undecodable.refusal, source, policy);
-    results.into_plan(vec![kept], Settle::Ack)
+    let ended = Ended::Failure {
+        exception: undecodable.refusal.exception(),
+        traceback: None,
+    };
+    results.into_plan(vec![kept], ended)
 }
 
 /// What is to be done about a request whose `eta` is still to come: it waits in the broker, not here.
@@ -170,6 +245,7 @@ pub fn postpone(request: &Request, until: Timestamp, source: &Source) -> Plan {
         results: Vec::new(),
         publications,
         settle: Settle::Ack,
+        ended: Ended::Postponed,
     }
 }
 
@@ -188,15 +264,11 @@ pub fn update(
         source,
         policy,
         now,
+        usage: None,
     };
     let mut results = Results::new(policy, now);
     results.add(&at, state, meta, None, Vec::new());
-    let Plan {
-        results,
-        publications,
-        ..
-    } = results.into_plan(Vec::new(), Settle::Ack);
-    (results, publications)
+    results.into_parts()
 }
 
 /// The request and the circumstances that a plan is made in.
@@ -205,16 +277,8 @@ struct Context<'a> {
     source: &'a Source,
     policy: &'a Policy,
     now: Timestamp,
-}
-
-impl Plan {
-    fn settling(settle: Settle) -> Self {
-        Self {
-            results: Vec::new(),
-            publications: Vec::new(),
-            settle,
-        }
-    }
+    /// Once it has run.
+    usage: Option<&'a Map<String, Value>>,
 }
 
 /// Callbacks, the next task of the chain and what the guest sent, with the result that lists them.
@@ -223,7 +287,7 @@ fn succeed(at: &Context<'_>, value: Value, sent: &[Signature]) -> Plan {
         Ok(sending) => {
             let mut results = Results::new(at.policy, at.now);
             results.add(at, State::Success, value, None, sending.children);
-            results.into_plan(sending.publications, Settle::Ack)
+            results.into_plan(sending.publications, Ended::Success)
         }
         Err(refusal) => fail_and_keep(at, &refusal),
     }
@@ -233,7 +297,7 @@ fn succeed(at: &Context<'_>, value: Value, sent: &[Signature]) -> Plan {
 fn revoke(at: &Context<'_>, exception: &Exception) -> Plan {
     let mut results = Results::new(at.policy, at.now);
     results.add(at, State::Revoked, exception.to_json(), None, Vec::new());
-    results.into_plan(Vec::new(), Settle::Ack)
+    results.into_plan(Vec::new(), Ended::Revoked)
 }
 
 /// What Celery 5.7 stores for a message rejected for good: a failure, so that nobody waits for ever.

@@ -30,6 +30,14 @@ pub enum Refusal {
         /// Names the task, the parameter, the type wanted and the value got.
         reason: String,
     },
+    /// The arguments are larger than the task takes.
+    #[error("argument limit of {limit} bytes exceeded: the task was given {size} bytes or more")]
+    ArgumentsTooLarge {
+        /// Bytes of the message's body, with what follows the task: of a compressed one, those that were read.
+        size: usize,
+        /// The task's limit.
+        limit: usize,
+    },
     /// What follows the task can't be carried out yet, so it must not run.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -42,6 +50,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The class of the exception of [`Refusal::ArgumentsTooLarge`].
+    pub const ARGUMENTS_TOO_LARGE: &str = "ArgumentsTooLarge";
+
     /// The exception that a Celery worker would store in such a case, for the sender to see.
     pub fn exception(&self) -> Exception {
         let message = self.to_string();
@@ -54,6 +65,9 @@ impl Refusal {
                 Exception::new("celery.exceptions", "NotRegistered", task)
             }
             Self::Arguments { .. } => Exception::new("builtins", "TypeError", message),
+            Self::ArgumentsTooLarge { .. } => {
+                Exception::new("petiole.exceptions", Self::ARGUMENTS_TOO_LARGE, message)
+            }
             Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),
             Self::Expired => Exception::new("celery.exceptions", "TaskRevokedError", message),
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{Message, Refusal, Signature, canvas, headers};
+use crate::{Lineage, Message, Refusal, Signature, canvas, headers};
 
 /// A decoded task message (protocol v2).
 #[derive(Debug, Clone, PartialEq)]
@@ -36,12 +36,16 @@ pub struct Request {
     pub group_index: Option<u32>,
     /// No result is wanted.
     pub ignore_result: bool,
+    /// How often its task has given it back to its queue.
+    pub requeues: u32,
     /// How often it has replaced itself.
     pub replaced_task_nesting: u32,
     /// Names of the headers that are stamps.
     pub stamped_headers: Vec<String>,
     /// Stamps by name.
     pub stamps: Map<String, Value>,
+    /// What may still come of it; none where no guest has sent it.
+    pub lineage: Option<Lineage>,
     /// The whole message as it came, so that it can be published again.
     pub message: Message,
 }

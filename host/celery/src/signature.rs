@@ -1,4 +1,4 @@
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::options::Options;
 
@@ -42,39 +42,45 @@ impl Signature {
     /// # Errors
     /// When the value is no object, or a field has another type than Celery's.
     pub fn from_json(value: &Value) -> Result<Self, SignatureError> {
-        let Value::Object(fields) = value else {
+        Self::from_value(value.clone())
+    }
+
+    /// The same, without a copy of what the value holds.
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json).
+    pub fn from_value(value: Value) -> Result<Self, SignatureError> {
+        let Value::Object(mut fields) = value else {
             return Err(SignatureError::new(format!(
                 "{} where an object was expected",
-                kind(value)
+                kind(&value)
             )));
         };
-        let task = match fields.get("task") {
-            Some(Value::String(task)) if !task.is_empty() => task.clone(),
+        let task = match fields.remove("task") {
+            Some(Value::String(task)) if !task.is_empty() => task,
             _ => return Err(SignatureError::new("it has no `task`")),
         };
-        let args = match fields.get("args") {
+        let args = match fields.remove("args") {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(args)) => args.clone(),
-            Some(other) => return Err(wrong(&task, "args", "an array", other)),
+            Some(Value::Array(args)) => args,
+            Some(other) => return Err(wrong(&task, "args", "an array", &other)),
         };
-        let subtask_type = match fields.get("subtask_type") {
+        let subtask_type = match fields.remove("subtask_type") {
             None | Some(Value::Null) => None,
             Some(Value::String(kind)) if kind.is_empty() => None,
-            Some(Value::String(kind)) => Some(kind.clone()),
-            Some(other) => return Err(wrong(&task, "subtask_type", "a string", other)),
+            Some(Value::String(kind)) => Some(kind),
+            Some(other) => return Err(wrong(&task, "subtask_type", "a string", &other)),
         };
-        let immutable = match fields.get("immutable") {
+        let immutable = match fields.remove("immutable") {
             None | Some(Value::Null) => false,
-            Some(Value::Bool(immutable)) => *immutable,
-            Some(other) => return Err(wrong(&task, "immutable", "a boolean", other)),
+            Some(Value::Bool(immutable)) => immutable,
+            Some(other) => return Err(wrong(&task, "immutable", "a boolean", &other)),
         };
-        let kwargs = object(fields, &task, "kwargs")?;
-        let options = object(fields, &task, "options")?;
         Ok(Self {
+            kwargs: object(&mut fields, &task, "kwargs")?,
+            options: object(&mut fields, &task, "options")?,
             task,
             args,
-            kwargs,
-            options,
             subtask_type,
             immutable,
         })
@@ -82,14 +88,20 @@ impl Signature {
 
     /// The form that stands in messages.
     pub fn to_json(&self) -> Value {
-        json!({
-            "task": self.task,
-            "args": self.args,
-            "kwargs": self.kwargs,
-            "options": self.options,
-            "subtask_type": self.subtask_type,
-            "immutable": self.immutable,
-        })
+        self.clone().into_json()
+    }
+
+    /// The same, without a copy of what it holds.
+    pub(crate) fn into_json(self) -> Value {
+        let fields: [(&str, Value); 6] = [
+            ("task", self.task.into()),
+            ("args", self.args.into()),
+            ("kwargs", self.kwargs.into()),
+            ("options", self.options.into()),
+            ("subtask_type", self.subtask_type.into()),
+            ("immutable", self.immutable.into()),
+        ];
+        Value::from_iter(fields)
     }
 
     /// Checks that the options of a plain task can be carried out, before anything relies on it.
@@ -126,14 +138,14 @@ impl Signature {
 }
 
 fn object(
-    fields: &Map<String, Value>,
+    fields: &mut Map<String, Value>,
     task: &str,
     name: &str,
 ) -> Result<Map<String, Value>, SignatureError> {
-    match fields.get(name) {
+    match fields.remove(name) {
         None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(map)) => Ok(map.clone()),
-        Some(other) => Err(wrong(task, name, "an object", other)),
+        Some(Value::Object(map)) => Ok(map),
+        Some(other) => Err(wrong(task, name, "an object", &other)),
     }
 }
 
@@ -159,6 +171,8 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

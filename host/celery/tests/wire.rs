@@ -7,6 +7,9 @@
     missing_docs
 )]
 
+#[path = "wire/fuzz.rs"]
+mod fuzz;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ use base64::Engine;
 use jiff::Timestamp;
 use petiole_celery::{
     Destination, Embed, Message, Origin, Properties, Refusal, Request, Routes, Signature,
-    TimeLimits, compose,
+    TimeLimits, Undecodable, compose,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -59,7 +62,8 @@ fn fixture(name: &str) -> Message {
 }
 
 fn decode(name: &str) -> Request {
-    Request::decode(fixture(name)).unwrap_or_else(|error| panic!("{name}: {}", error.refusal))
+    Request::decode(fixture(name), |_| usize::MAX)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.refusal))
 }
 
 fn signature(task: &str, args: Value, options: Value) -> Signature {
@@ -189,7 +193,7 @@ mod celerys_messages {
             ("yaml", "application/x-yaml"),
             ("msgpack", "application/x-msgpack"),
         ] {
-            let error = Request::decode(fixture(name)).unwrap_err();
+            let error = Request::decode(fixture(name), |_| usize::MAX).unwrap_err();
             assert_eq!(
                 error.refusal,
                 Refusal::ContentDisallowed {
@@ -212,7 +216,8 @@ mod refused {
     fn refused(change: impl FnOnce(&mut Message)) -> String {
         let mut message = fixture("link");
         change(&mut message);
-        let error = Request::decode(message.clone()).expect_err("it should be refused");
+        let error =
+            Request::decode(message.clone(), |_| usize::MAX).expect_err("it should be refused");
         assert_eq!(error.message, message, "the message is kept untouched");
         error.refusal.to_string()
     }
@@ -258,6 +263,37 @@ mod refused {
         assert!(refused(|message| message.body = deep.into()).contains("recursion limit"));
     }
 
+    /// What is told of a message for a task that takes so many bytes.
+    fn refused_by(limit: usize, body: Vec<u8>, compression: Value) -> Undecodable {
+        let mut message = fixture("link");
+        message.headers.insert("compression".into(), compression);
+        message.body = body;
+        let limit = |task: &str| {
+            assert_eq!(task, "t.integration.tasks.add");
+            limit
+        };
+        *Request::decode(message, limit).expect_err("it should be refused")
+    }
+
+    #[test]
+    fn a_body_larger_than_its_task_takes() {
+        // not even looked at: it is no JSON
+        let undecodable = refused_by(1000, vec![b'['; 1001], Value::Null);
+        let refusal = Refusal::ArgumentsTooLarge {
+            size: 1001,
+            limit: 1000,
+        };
+        assert_eq!(undecodable.refusal, refusal);
+        assert_eq!(
+            refusal.to_string(),
+            "argument limit of 1000 bytes exceeded: the task was given 1001 bytes or more"
+        );
+        assert!(undecodable.id.is_some() && undecodable.message.properties.reply_to.is_some());
+
+        let fits = refused_by(1000, vec![b'['; 1000], Value::Null);
+        assert!(matches!(fits.refusal, Refusal::Malformed { .. }));
+    }
+
     #[test]
     fn a_body_that_grows_too_large() {
         use std::io::Write;
@@ -268,15 +304,14 @@ mod refused {
         }
         let body = zlib.finish().unwrap();
         assert!(body.len() < 1 << 20);
-        let refusal = refused(|message| {
-            message
-                .headers
-                .insert("compression".into(), "application/x-gzip".into());
-            message.body = body;
-        });
+        let undecodable = refused_by(1 << 20, body, json!("application/x-gzip"));
+        let refusal = Refusal::ArgumentsTooLarge {
+            size: (1 << 20) + 1,
+            limit: 1 << 20,
+        };
         assert_eq!(
-            refusal,
-            "malformed message: body is larger than 67108864 bytes"
+            undecodable.refusal, refusal,
+            "no more than this is made of it"
         );
     }
 
@@ -323,6 +358,16 @@ mod refused {
                 "id",
                 json!(7),
                 "header `id` is a number where a string was expected",
+            ),
+            (
+                "id",
+                json!("x".repeat(256)),
+                "header `id` has 256 bytes: at most 255",
+            ),
+            (
+                "x-petiole-requeues",
+                json!(-1),
+                "header `x-petiole-requeues` is -1, not 0 to 4294967295",
             ),
             (
                 "task",
@@ -422,7 +467,7 @@ fn missing_headers_have_defaults() {
     message.body = base64::engine::general_purpose::STANDARD
         .encode("[[], {}, null]")
         .into();
-    let request = Request::decode(message).unwrap();
+    let request = Request::decode(message, |_| usize::MAX).unwrap();
     assert_eq!(request.root_id, "1");
     assert_eq!(
         (request.retries, request.eta, request.expires),
@@ -698,7 +743,7 @@ proptest! {
             message.headers.insert("task".into(), json!("t"));
             message.headers.insert("id".into(), json!("1"));
         }
-        match Request::decode(message.clone()) {
+        match Request::decode(message.clone(), |_| usize::MAX) {
             Ok(request) => {
                 request.unsupported();
                 prop_assert_eq!(request.message, message);
@@ -728,7 +773,7 @@ proptest! {
         signature.options.insert("link_error".into(), list(&link_error).into());
         let from = Origin { parent_id: Some("parent"), root_id: Some("root"), origin: "1@test" };
         let sent = compose(&signature, "child", &chain, from, &Routes::new("celery"), now()).unwrap();
-        let request = Request::decode(sent.message).unwrap();
+        let request = Request::decode(sent.message, |_| usize::MAX).unwrap();
         prop_assert_eq!(&request.id, "child");
         prop_assert_eq!(request.task, task.task);
         prop_assert_eq!(request.args, task.args);

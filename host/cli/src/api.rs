@@ -5,16 +5,36 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use petiole_capabilities::Capabilities;
 use petiole_modules::Module;
-use petiole_worker::{Installed, RegisteredTask};
+use petiole_runtime::Limits;
+use petiole_worker::{Installed, RegisteredTask, TaskGrants};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use ureq::tls::TlsConfig;
+use url::Url;
 
+use crate::config::is_loopback;
 use crate::exit::{Failure, Result};
 
 /// Header of an upload: the manifest's TOML as base64.
 pub(crate) const MANIFEST_HEADER: &str = "x-petiole-manifest";
+
+/// Header of an upload: the signature, in minisign's format, as base64.
+pub(crate) const SIGNATURE_HEADER: &str = "x-petiole-signature";
+
+/// What is pushed.
+#[derive(Debug)]
+pub(crate) struct Push {
+    /// The module's name.
+    pub name: String,
+    pub component: Vec<u8>,
+    /// In TOML; empty for none.
+    pub manifest: String,
+    /// In minisign's format.
+    pub signature: Option<String>,
+}
 
 /// A task that can be called.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,7 +48,25 @@ pub(crate) struct TaskDocument {
     pub result: Option<String>,
     pub error: Option<String>,
     pub docs: String,
+    pub capabilities: CapabilitiesDocument,
+    pub limits: LimitsDocument,
 }
+
+/// What a task may reach beyond its sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CapabilitiesDocument {
+    /// By its manifest.
+    pub asked: Capabilities,
+    /// What it is given of that.
+    pub granted: Capabilities,
+    /// What it is not given, each as a person reads it: `http GET https://x.example.com`.
+    pub refused: Vec<String>,
+}
+
+/// What one call of a task may use, by the names of `[limits]`. Times are in seconds, sizes in bytes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LimitsDocument(pub serde_json::Map<String, Value>);
 
 /// A task's parameter.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +83,9 @@ pub(crate) struct InstalledDocument {
     pub module: String,
     pub version: u32,
     pub digest: String,
+    /// The key of its signature, where the worker looks at signatures.
+    #[serde(default)]
+    pub signed_by: Option<String>,
     pub tasks: Vec<TaskDocument>,
     /// Exports that are no tasks, and why.
     pub refused: Vec<RefusedDocument>,
@@ -81,7 +122,65 @@ impl From<&RegisteredTask> for TaskDocument {
             result: signature.result.clone(),
             error: signature.error.clone(),
             docs: signature.docs.clone(),
+            capabilities: CapabilitiesDocument::from(&*task.grants),
+            limits: LimitsDocument::from(&task.limits),
         }
+    }
+}
+
+impl From<&TaskGrants> for CapabilitiesDocument {
+    fn from(grants: &TaskGrants) -> Self {
+        Self {
+            asked: grants.asked.clone(),
+            granted: grants.given.clone(),
+            refused: grants.refused.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&Limits> for LimitsDocument {
+    fn from(limits: &Limits) -> Self {
+        let Limits {
+            memory,
+            table_elements,
+            cpu_time,
+            soft_cpu_time,
+            time,
+            soft_time,
+            arguments,
+            result,
+            log,
+            handles,
+            random,
+            host_calls,
+            children,
+            descendants,
+            depth,
+            requests,
+            disk,
+        } = limits;
+        let soft = |time: &Option<Duration>| time.map(|time| time.as_secs_f64()).into();
+        let limits: [(&str, Value); 17] = [
+            ("memory", (*memory).into()),
+            ("table_elements", (*table_elements).into()),
+            ("cpu_time", cpu_time.as_secs_f64().into()),
+            ("soft_cpu_time", soft(soft_cpu_time)),
+            ("time", time.as_secs_f64().into()),
+            ("soft_time", soft(soft_time)),
+            ("arguments", (*arguments).into()),
+            ("result", (*result).into()),
+            ("log", (*log).into()),
+            ("handles", (*handles).into()),
+            ("random", (*random).into()),
+            ("host_calls", (*host_calls).into()),
+            ("children", (*children).into()),
+            ("descendants", (*descendants).into()),
+            ("depth", (*depth).into()),
+            ("requests", (*requests).into()),
+            ("disk", (*disk).into()),
+        ];
+        let limits = limits.map(|(name, limit)| (name.to_owned(), limit));
+        Self(limits.into_iter().collect())
     }
 }
 
@@ -102,6 +201,7 @@ impl From<&Installed> for InstalledDocument {
             module: installed.module.to_string(),
             version: installed.version,
             digest: installed.digest.to_string(),
+            signed_by: installed.signed_by.map(|key| key.to_string()),
             tasks: installed
                 .tasks
                 .iter()
@@ -135,9 +235,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client for the API at `url`.
-    pub(crate) fn new(url: &str, token: Option<String>) -> Self {
-        let agent = ureq::Agent::config_builder()
+    /// A client for the API at `url`; `tls` is for `https://`.
+    pub(crate) fn new(url: &Url, token: Option<String>, tls: TlsConfig) -> Self {
+        let mut agent = ureq::Agent::config_builder();
+        if is_loopback(url) {
+            // Those of the environment are for what is elsewhere, and would see the token.
+            agent = agent.proxy(None);
+        }
+        let agent = agent
+            .tls_config(tls)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(ANSWER))
@@ -147,26 +253,26 @@ impl Client {
             .new_agent();
         Self {
             agent,
-            url: url.trim_end_matches('/').to_owned(),
+            url: url.as_str().trim_end_matches('/').to_owned(),
             token,
         }
     }
 
     /// Uploads a component and activates it.
-    pub(crate) fn push(
-        &self,
-        name: &str,
-        component: &[u8],
-        manifest: Option<&str>,
-    ) -> Result<InstalledDocument> {
+    pub(crate) fn push(&self, push: &Push) -> Result<InstalledDocument> {
         let mut request = self
             .agent
-            .post(self.at(&["modules", name]))
+            .post(self.at(&["modules", &push.name]))
+            // A worker that refuses says so before the component is sent, and not to a pipe that it has closed.
+            .header("expect", "100-continue")
             .content_type("application/wasm");
-        if let Some(manifest) = manifest {
-            request = request.header(MANIFEST_HEADER, BASE64_STANDARD.encode(manifest));
+        if !push.manifest.is_empty() {
+            request = request.header(MANIFEST_HEADER, BASE64_STANDARD.encode(&push.manifest));
         }
-        self.answer(self.authorized(request).send(component))
+        if let Some(signature) = &push.signature {
+            request = request.header(SIGNATURE_HEADER, BASE64_STANDARD.encode(signature));
+        }
+        self.answer(self.authorized(request).send(&push.component))
     }
 
     /// All modules.
@@ -237,10 +343,11 @@ impl Client {
     ) -> Result<T> {
         let mut answer = answer
             .with_context(|| {
-                format!(
-                    "can't reach a worker's HTTP API at {} (is it running, with --http?)",
-                    self.url
-                )
+                let hint = match self.url.starts_with("https:") {
+                    true => "is it running, and does --ca FILE, or api_ca, name the authority of its certificate",
+                    false => "is it running, with --http",
+                };
+                format!("can't reach a worker's HTTP API at {} ({hint}?)", self.url)
             })
             .map_err(Failure::unreachable)?;
         let status = answer.status();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Bytes, LogFormat, LogLevel, Seconds};
+use crate::config::{Bytes, LogFormat, LogLevel, Scope, Seconds};
 
 const AFTER_HELP: &str = "\
 Configuration: defaults, then petiole.toml, then the environment (PETIOLE_BROKER_URL, PETIOLE_RESULT_BACKEND,
@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Result(ResultArgs),
     /// A worker on an embedded broker and store, all in one process
     Dev(DevArgs),
+    /// Make a token for a worker's HTTP API
+    Token(TokenArgs),
+    /// Sign a component with its manifest, or make a key pair to sign with
+    Sign(SignArgs),
     /// Work on the configuration
     Config(ConfigArgs),
     /// Compiles in a child process with limits of its own
@@ -69,6 +73,8 @@ impl Command {
             | Self::Tasks(_)
             | Self::Run(_)
             | Self::Result(_)
+            | Self::Token(_)
+            | Self::Sign(_)
             | Self::Config(_)
             | Self::CompileComponent { .. } => false,
         }
@@ -132,19 +138,12 @@ pub(crate) struct NodeArgs {
     /// plain (Celery's lines, local time) or json [default: plain]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Wall time after which a task is ended, in seconds [default: 300]
-    #[arg(long, value_name = "S")]
-    pub time_limit: Option<Seconds>,
-    /// Wall time after which a task is told to end, in seconds [default: none]
-    #[arg(long, value_name = "S")]
-    pub soft_time_limit: Option<Seconds>,
-    /// Memory of a task, for example 256MiB [default: 256MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<Bytes>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// How long results are kept, in seconds [default: 86400]
     #[arg(long, value_name = "S")]
     pub result_expires: Option<Seconds>,
-    /// Store a task's name, arguments, worker and queue with its result
+    /// Store a task's name, arguments, worker and queue with its result, and what it used
     #[arg(long)]
     pub result_extended: bool,
     /// Queue that keeps what can't be processed [default: petiole.quarantine]
@@ -153,6 +152,26 @@ pub(crate) struct NodeArgs {
     /// How long a warm shutdown waits for running tasks before it turns cold, in seconds [default: 600]
     #[arg(long, value_name = "S")]
     pub soft_shutdown_timeout: Option<Seconds>,
+}
+
+/// What a task may use where its manifest says nothing; petiole.toml has more limits.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// Wall time after which a task is ended, in seconds [default: 300]
+    #[arg(long, value_name = "S")]
+    pub time_limit: Option<Seconds>,
+    /// Wall time after which a task is told to end, in seconds [default: none]
+    #[arg(long, value_name = "S")]
+    pub soft_time_limit: Option<Seconds>,
+    /// Time on a CPU after which a task is ended, in seconds [default: 300]
+    #[arg(long, value_name = "S")]
+    pub cpu_time_limit: Option<Seconds>,
+    /// Time on a CPU after which a task is told to end, in seconds [default: none]
+    #[arg(long, value_name = "S")]
+    pub soft_cpu_time_limit: Option<Seconds>,
+    /// Memory of a task, for example 256MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Bytes>,
 }
 
 /// Which modules a command works on.
@@ -164,6 +183,9 @@ pub(crate) struct TargetArgs {
     /// The store itself: file://DIR; workers that share it follow within a second
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
+    /// Whose certificate the API's has to be from: a PEM file [default: the system's authorities]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -173,14 +195,58 @@ pub(crate) struct PushArgs {
     /// The module's name: a function `run-task` of module my_app.tasks is the task my_app.tasks.run_task
     #[arg(long, value_name = "MODULE")]
     pub name: String,
-    /// A TOML file that renames tasks or sets their defaults
+    /// A TOML file that says what the tasks ask for, and renames them or sets their limits
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+    /// Its signature, as `petiole sign` and minisign make it [default: FILE.minisig, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
     #[command(flatten)]
     pub target: TargetArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// As the audit names it, for example ci
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// What it opens; may be given several times
+    #[arg(
+        long = "scope",
+        value_name = "SCOPE",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub scopes: Vec<Scope>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The component; its signature becomes FILE.minisig
+    #[arg(required_unless_present = "generate", conflicts_with = "generate")]
+    pub file: Option<PathBuf>,
+    /// The secret key: of minisign, or made by --generate. A password is asked for, or taken from
+    /// PETIOLE_KEY_PASSWORD
+    #[arg(long, value_name = "KEY")]
+    pub key: PathBuf,
+    /// The manifest that it will be pushed with: the signature is for both
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    pub manifest: Option<PathBuf>,
+    /// Good for a module of this name only
+    #[arg(long, value_name = "MODULE", conflicts_with = "generate")]
+    pub name: Option<String>,
+    /// Make a key pair: the secret key KEY, and the public key KEY.pub for the worker's signatures.keys
+    #[arg(long)]
+    pub generate: bool,
+    /// With --generate: a secret key without a password
+    #[arg(long, requires = "generate")]
+    pub no_password: bool,
 }
 
 #[derive(Debug, Args)]
@@ -322,17 +388,23 @@ pub(crate) struct RunArgs {
     pub function: Option<String>,
     #[command(flatten)]
     pub call: CallArgs,
-    /// Wall time after which the task is ended, in seconds [default: 300]
-    #[arg(long, value_name = "S")]
-    pub time_limit: Option<Seconds>,
-    /// Memory of the task, for example 256MiB [default: 256MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<Bytes>,
+    /// What `petiole push` would take along; without one, the task asks for nothing
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// The module that it would be, for [grants] [default: FILE without .wasm, and .tasks]
+    #[arg(long, value_name = "MODULE")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Tell on stderr what the task used
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// Components to push at the start: my_app.wasm becomes the module my_app.tasks
+    /// Components to push at the start: my_app.wasm becomes the module my_app.tasks, with the manifest my_app.toml
+    /// where there is one
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub node: NodeArgs,

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::logging::escaped;
+
 /// How the process ends; listed in `petiole --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -58,9 +60,9 @@ impl Failure {
         }
     }
 
-    /// Prints the error with its causes on one line.
+    /// Prints the error with its causes.
     pub(crate) fn report(self) -> ExitCode {
-        eprintln!("error: {}", chain(&self.error));
+        eprintln!("error: {}", shown(&chain(&self.error)));
         self.exit.into()
     }
 }
@@ -86,6 +88,13 @@ fn chain(error: &anyhow::Error) -> String {
     text
 }
 
+/// The text, which may quote a manifest or an answer of others: it can't drive a terminal, and its further lines
+/// don't begin as ours do.
+fn shown(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(escaped).collect();
+    lines.join("\n  ")
+}
+
 /// Prints clap's message; `--help` and `--version` are no errors.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     // Nothing is left to do when the terminal has gone.
@@ -107,5 +116,14 @@ mod tests {
             .context("can't read a.wasm: no such file")
             .context("push");
         assert_eq!(chain(&error), "push: can't read a.wasm: no such file");
+    }
+
+    #[test]
+    fn what_is_quoted_does_not_drive_the_terminal() {
+        let error = anyhow::anyhow!("key \x1b[2Jx\rok\u{202e}\nerror: forged").context("push");
+        assert_eq!(
+            shown(&chain(&error)),
+            "push: key \\u{1b}[2Jx\\rok\\u{202e}\n  error: forged"
+        );
     }
 }

@@ -11,24 +11,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Starts logging to stderr. Petiole's own lines count from `level` on, and other libraries' from warning
-/// on, except lapin's: those quote message bodies, and tell as errors what is none (a queue that was looked
-/// for and has to be declared). What matters of them the broker says itself.
+/// Starts logging to stderr.
 pub(crate) fn init(level: LogLevel, format: LogFormat) {
-    let own = match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warning => "warn",
-        LogLevel::Error | LogLevel::Critical => "error",
-    };
-    let others = if matches!(level, LogLevel::Debug | LogLevel::Info) {
-        "warn"
-    } else {
-        "error"
-    };
-    let filter = EnvFilter::new(format!("{others},lapin=off,petiole={own}"));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_writer(std::io::stderr);
     // A second call has nothing to start.
     let _ = match format {
@@ -40,6 +26,26 @@ pub(crate) fn init(level: LogLevel, format: LogFormat) {
             .try_init(),
         LogFormat::Plain => builder.event_format(Plain).try_init(),
     };
+}
+
+/// Petiole's own lines count from `level` on, the audit's always, and other libraries' from warning on, except
+/// lapin's: those quote message bodies, and tell as errors what is none (a queue that was looked for and has to be
+/// declared). What matters of them the broker says itself.
+fn filter(level: LogLevel) -> EnvFilter {
+    let own = match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warning => "warn",
+        LogLevel::Error | LogLevel::Critical => "error",
+    };
+    let others = if matches!(level, LogLevel::Debug | LogLevel::Info) {
+        "warn"
+    } else {
+        "error"
+    };
+    EnvFilter::new(format!(
+        "{others},lapin=off,petiole={own},petiole::audit=info"
+    ))
 }
 
 /// `[2026-11-22 15:00:00,123: INFO/petiole] message`, in local time.
@@ -94,7 +100,10 @@ struct Line {
 }
 
 /// Fields that Celery's lines say in their text already; JSON lines have them apart.
-const IN_MESSAGE: [&str; 4] = ["task", "id", "seconds", "peak_memory"];
+const IN_MESSAGE: [&str; 3] = ["task", "id", "seconds"];
+/// What a task used that is in JSON lines only.
+const IN_JSON: [&str; 4] = ["host_calls", "log", "bytes_in", "bytes_out"];
+const MIB: u64 = 1 << 20;
 
 impl Line {
     fn text(&self) -> String {
@@ -117,9 +126,24 @@ impl Visit for Line {
             "message" => value.clone_into(&mut self.message),
             "task_id" => self.task_id = Some(value.to_owned()),
             "traceback" => value.clone_into(&mut self.traceback),
-            name if IN_MESSAGE.contains(&name) => {}
+            name if IN_MESSAGE.contains(&name) || IN_JSON.contains(&name) => {}
             // Writing to a string can't fail.
             name => drop(write!(self.fields, " {name}={}", escaped(value))),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match field.name() {
+            "cpu" => drop(write!(self.fields, " cpu={value:.3}s")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        let (whole, tenths) = (value / MIB, value % MIB * 10 / MIB);
+        match field.name() {
+            "peak_memory" => drop(write!(self.fields, " memory={whole}.{tenths}MiB")),
+            _ => self.record_debug(field, &value),
         }
     }
 
@@ -134,8 +158,15 @@ pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            // Bidirectional controls reorder what a terminal shows.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
+            // Some readers end a line at the separators; the others reorder or hide what a terminal shows.
+            '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => {
+                shown.extend(c.escape_unicode());
+            }
             c if c.is_control() => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
@@ -165,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn the_audit_is_logged_at_any_level() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter(LogLevel::Critical))
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "petiole", "not this");
+            tracing::info!(target: "petiole::audit", "but this");
+        });
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("but this") && !text.contains("not"), "{text}");
+    }
+
+    #[test]
     fn a_plain_line_is_celerys_and_one_line() {
         let sink = Sink::default();
         let writer = sink.clone();
@@ -174,6 +221,7 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "petiole::task", task_id = "1", "half\rway");
+            tracing::info!(target: "petiole", task = "a.b", seconds = 1.5, cpu = 0.25, peak_memory = 1_310_720_usize, host_calls = 7_u64, "Task a.b succeeded");
             tracing::info!(target: "petiole", task = "a.b", id = "1", queue = "q\n", "Task a.b[1] said {}", "x\n[forged] \u{1b}[2J");
         });
         let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
@@ -188,6 +236,7 @@ mod tests {
             "{text}"
         );
         let said = "INFO/petiole] Task a.b[1] said x\\n[forged] \\u{1b}[2J queue=q\\n";
-        assert_eq!(lines, ["WARNING/petiole] task[1]: half\\rway", said]);
+        let used = "INFO/petiole] Task a.b succeeded cpu=0.250s memory=1.2MiB";
+        assert_eq!(lines, ["WARNING/petiole] task[1]: half\\rway", used, said]);
     }
 }

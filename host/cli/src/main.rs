@@ -1,13 +1,16 @@
 //! `petiole`: the worker and the tools around it, on one command line.
 
 mod api;
+mod audit;
 mod banner;
 mod cli;
+mod client_tls;
 mod commands;
 mod config;
 mod exit;
 mod http;
 mod logging;
+mod memory;
 mod open;
 mod send;
 mod session;
@@ -19,16 +22,25 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 
-/// The standard library reads the stack size of new threads from it.
-const STACK_VARIABLE: &str = "RUST_MIN_STACK";
+/// What a long-running process is started with. The standard library reads the stack size of new threads from the
+/// first; glibc reads the others, which keep its allocator from holding on to the memory of a large message or
+/// upload (mallopt(3): by default each block of up to 32 MiB that is freed raises its thresholds).
+fn variables() -> [(&'static str, String); 3] {
+    let mib = 1024 * 1024;
+    [
+        ("RUST_MIN_STACK", petiole_broker::IO_STACK.to_string()),
+        ("MALLOC_MMAP_THRESHOLD_", mib.to_string()),
+        ("MALLOC_TRIM_THRESHOLD_", mib.to_string()),
+    ]
+}
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    if cli.command.connects() && std::env::var_os(STACK_VARIABLE).is_none() {
-        start_again_with_large_stacks();
+    if cli.command.connects() {
+        start_again_with_variables();
     }
     commands::run(cli.command, cli.config.as_deref()).unwrap_or_else(exit::Failure::report)
 }
@@ -36,11 +48,15 @@ fn main() -> ExitCode {
 /// lapin reads a message's headers by recursion, on a thread that only this variable gives a larger stack
 /// to: without it, one message with deeply nested headers ends the process. Where the system does not let
 /// us start again, the broker warns of it.
-fn start_again_with_large_stacks() {
-    if let Ok(program) = std::env::current_exe() {
+fn start_again_with_variables() {
+    let missing = variables()
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none());
+    let missing: Vec<_> = missing.collect();
+    if let Some(program) = std::env::current_exe().ok().filter(|_| !missing.is_empty()) {
         let _ = Command::new(program)
             .args(std::env::args_os().skip(1))
-            .env(STACK_VARIABLE, petiole_broker::IO_STACK.to_string())
+            .envs(missing)
             .exec();
     }
 }

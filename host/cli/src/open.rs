@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use petiole_broker::{Broker, BrokerError};
+use petiole_capabilities::KeyValue;
 use petiole_celery::plan::Policy;
+use petiole_keyvalue::ConnectError;
+use petiole_modules::SignaturePolicy;
 use petiole_results::{ResultError, Results};
-use petiole_runtime::{Cache, CompileLimits, Compiler, Limits, PoolSize, Runtime};
-use petiole_worker::{Registry, TaskDefaults};
+use petiole_runtime::{Cache, CompileLimits, Compiler, PoolSize, Runtime};
+use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
-use crate::config::{Bytes, Resolved};
+use crate::audit::Audit;
+use crate::config::{Outside, Resolved, is_key};
 use crate::exit::{Failure, Result};
 
 /// Connects to the broker.
@@ -43,7 +47,7 @@ pub(crate) fn result_failure(error: ResultError) -> Failure {
 pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
     let size = PoolSize {
         slots,
-        max_memory: bytes(config.limit_max_memory.value)?,
+        max_memory: config.max_limits.limits().map_err(Failure::usage)?.memory,
     };
     Runtime::new(size)
         .context("can't make the sandbox pool")
@@ -70,8 +74,113 @@ pub(crate) fn compiler(config: &Resolved) -> Result<Compiler> {
     Ok(Compiler::child(exe, limits))
 }
 
+/// What tasks may be given here: the policy, the values and folders, the key-value storage.
+pub(crate) async fn grants(config: &Resolved) -> Result<Grants> {
+    let Outside {
+        env,
+        secrets,
+        folders,
+    } = config.outside().map_err(Failure::usage)?;
+    let keyvalue = match &config.keyvalue.value {
+        Some(url) if config.allows_keyvalue() => Some(keyvalue(url).await?),
+        Some(_) | None => None,
+    };
+    let values = Values {
+        env,
+        secrets,
+        folders,
+        keyvalue,
+    };
+    Ok(Grants {
+        policy: config.grants(),
+        values,
+    })
+}
+
+/// The same, for a process in which no task runs: who pushes to a store need not be able to read the workers'
+/// secrets, nor to reach their storage.
+pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
+    let keyvalue = match &config.keyvalue.value {
+        Some(_) => Some(keyvalue("sqlite://:memory:").await?),
+        None => None,
+    };
+    let names = config.secrets.keys().cloned();
+    let values = Values {
+        env: config
+            .env
+            .keys()
+            .cloned()
+            .map(|name| (name, String::new()))
+            .collect(),
+        secrets: names.map(|name| (name, String::new().into())).collect(),
+        folders: config
+            .folders
+            .iter()
+            .map(|(name, folder)| (name.clone(), folder.value.clone()))
+            .collect(),
+        keyvalue,
+    };
+    Ok(Grants {
+        policy: config.grants(),
+        values,
+    })
+}
+
+async fn keyvalue(url: &str) -> Result<Arc<dyn KeyValue>> {
+    petiole_keyvalue::connect(url)
+        .await
+        .map_err(|error| match error {
+            ConnectError::Url { .. } => Failure::usage(error),
+            ConnectError::Unreachable { .. } | ConnectError::Refused { .. } => {
+                Failure::unreachable(error)
+            }
+        })
+}
+
+/// Where the audit goes.
+pub(crate) fn audit(config: &Resolved) -> Result<Audit> {
+    let file = config.http.audit.value.as_deref();
+    Audit::open(file)
+        .with_context(|| {
+            let file = file.unwrap_or(Path::new("")).display();
+            format!(
+                "can't write the audit file {file} (from {})",
+                config.http.audit.origin
+            )
+        })
+        .map_err(Failure::usage)
+}
+
+/// Whose modules are taken; none where everybody's are.
+fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
+    let keys = &config.http.signature_keys;
+    if keys.value.is_empty() {
+        return Ok(None);
+    }
+    let mut texts = Vec::new();
+    for key in &keys.value {
+        texts.push(match is_key(key) {
+            true => key.clone(),
+            false => std::fs::read_to_string(key)
+                .with_context(|| {
+                    format!("signatures.keys: {key:?} is neither a minisign public key nor a file")
+                })
+                .map_err(Failure::usage)?,
+        });
+    }
+    let texts = texts.iter().map(String::as_str);
+    SignaturePolicy::new(texts, config.http.signatures_required.value)
+        .map(Some)
+        .with_context(|| format!("signatures.keys (from {})", keys.origin))
+        .map_err(Failure::usage)
+}
+
 /// Opens the store and loads what is active in it.
-pub(crate) async fn registry(config: &Resolved, slots: u32) -> Result<Arc<Registry>> {
+pub(crate) async fn registry(
+    config: &Resolved,
+    slots: u32,
+    grants: Grants,
+) -> Result<Arc<Registry>> {
     let (runtime, cache, compiler) = (runtime(config, slots)?, cache(config)?, compiler(config)?);
     Registry::open(
         &config.store.value,
@@ -79,6 +188,8 @@ pub(crate) async fn registry(config: &Resolved, slots: u32) -> Result<Arc<Regist
         cache,
         compiler,
         defaults(config)?,
+        grants,
+        signatures(config)?,
     )
     .await
     .with_context(|| {
@@ -90,22 +201,11 @@ pub(crate) async fn registry(config: &Resolved, slots: u32) -> Result<Arc<Regist
     .map_err(Failure::failed)
 }
 
-/// What a task may use.
-pub(crate) fn limits(config: &Resolved) -> Result<Limits> {
-    Ok(Limits {
-        memory: bytes(config.limit_memory.value)?,
-        time: config.limit_time.value.0,
-        soft_time: config.limit_soft_time.value.map(|seconds| seconds.0),
-        result: bytes(config.limit_result.value)?,
-        log: bytes(config.limit_log.value)?,
-        children: usize::try_from(config.limit_children.value).unwrap_or(usize::MAX),
-    })
-}
-
-fn defaults(config: &Resolved) -> Result<TaskDefaults> {
+/// What a task may use where its manifest says nothing, and the most that a manifest may ask for.
+pub(crate) fn defaults(config: &Resolved) -> Result<TaskDefaults> {
     Ok(TaskDefaults {
-        limits: limits(config)?,
-        max_memory: bytes(config.limit_max_memory.value)?,
+        limits: config.limits.limits().map_err(Failure::usage)?,
+        most: config.max_limits.limits().map_err(Failure::usage)?,
         max_retries: config.retry_max.value,
         default_retry_delay: config.retry_delay.value.0,
     })
@@ -119,8 +219,6 @@ pub(crate) fn policy(config: &Resolved, results: &Results) -> Policy {
         routes: config.routes(),
         results: results.mode(),
         result_extended: config.result_extended.value,
-        default_retry_delay: config.retry_delay.value.0,
-        max_retries: config.retry_max.value,
         quarantine: config.quarantine_queue.value.clone(),
     }
 }
@@ -130,12 +228,4 @@ pub(crate) fn origin(config: &Resolved) -> String {
     let node = &config.hostname.value;
     let host = node.split_once('@').map_or(node.as_str(), |(_, host)| host);
     format!("{}@{host}", std::process::id())
-}
-
-fn bytes(size: Bytes) -> Result<usize> {
-    usize::try_from(size.0).map_err(|_| {
-        Failure::usage(anyhow::anyhow!(
-            "{size} is more memory than this machine can address"
-        ))
-    })
 }

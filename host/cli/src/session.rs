@@ -76,6 +76,17 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
+/// The settings with key-value storage in this folder's `.petiole`, where they name none: for what runs tasks
+/// here to try them.
+pub(crate) fn with_keyvalue(sources: Sources) -> Sources {
+    let file = dir().join("keyvalue.db");
+    let written = Written {
+        keyvalue: Some(format!("sqlite://{}", file.display())),
+        ..Written::default()
+    };
+    sources.below(&dir(), written)
+}
+
 /// The settings of a client command: those of this folder's session lie below file and environment.
 pub(crate) fn client(sources: Sources) -> Result<Sources, ConfigError> {
     let path = path();

@@ -15,15 +15,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+#[path = "cli/grants.rs"]
+mod grants;
+#[path = "cli/uploads.rs"]
+mod uploads;
+
 /// How long anything may take to come about.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A folder to work in, with a component in it.
+/// A folder to work in, with components in it.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let component =
-        wat::parse_file(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest.wat")).unwrap();
-    fs::write(dir.path().join("my-app.wasm"), component).unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (source, file) in [
+        ("guest.wat", "my-app.wasm"),
+        ("capable.wat", "capable.wasm"),
+    ] {
+        let component = wat::parse_file(sources.join(source)).unwrap();
+        fs::write(dir.path().join(file), component).unwrap();
+    }
     dir
 }
 
@@ -99,6 +109,7 @@ fn errors_say_what_to_do_next() {
         "[tasks.ad]\ntime_limit = 1\n",
     )
     .unwrap();
+    fs::write(dir.join("foreign.toml"), "\"\\u001b[2J\" = 1\n").unwrap();
     let store = format!("file://{}", dir.join("store").display());
     let store = store.as_str();
     let cases: &[(&[&str], i32, &[&str])] = &[
@@ -123,6 +134,11 @@ fn errors_say_what_to_do_next() {
             2,
             &["12XB", "256MiB"],
         ),
+        (
+            &["worker", "--memory-limit", "2GiB"],
+            2,
+            &["flag --memory-limit", "2GiB", "max_limits.memory 1GiB"],
+        ),
         (&["worker", "--http", "8000"], 2, &["8000"]),
         (
             &["worker", "--route", "shop.*"],
@@ -140,7 +156,7 @@ fn errors_say_what_to_do_next() {
             &["amqp://, amqps:// or sqlite://PATH"],
         ),
         (
-            &["worker", "--results", "amqp://u:secret@h"],
+            &["worker", "--results", "amqp://u:hush@h"],
             2,
             &["flag --results", "u:***@h", "redis://"],
         ),
@@ -156,7 +172,7 @@ fn errors_say_what_to_do_next() {
         ),
         // broker and results out of reach: port 1 answers nobody
         (
-            &["send", "a.b", "-b", "amqp://guest:secret@127.0.0.1:1//"],
+            &["send", "a.b", "-b", "amqp://guest:hush@127.0.0.1:1//"],
             3,
             &["can't reach the broker", "127.0.0.1", "flag --broker"],
         ),
@@ -197,6 +213,12 @@ fn errors_say_what_to_do_next() {
             &["push", "core.wasm", "--name", "a.b", "--store", store],
             2,
             &["core WebAssembly module", "wasm-tools component new"],
+        ),
+        // what others wrote does not drive the terminal
+        (
+            &["run", "my-app.wasm", "add", "--manifest", "foreign.toml"],
+            2,
+            &["unknown field", "\\u{1b}[2J"],
         ),
         (
             &["push", "cut.wasm", "--name", "a.b", "--store", store],
@@ -274,6 +296,17 @@ fn errors_say_what_to_do_next() {
             ],
             2,
             &["flag --to"],
+        ),
+        (
+            &[
+                "tasks",
+                "--to",
+                "HTTPS://127.0.0.1:1",
+                "--ca",
+                "missing.pem",
+            ],
+            2,
+            &["missing.pem", "No such file"],
         ),
         (
             &[
@@ -367,6 +400,27 @@ fn errors_say_what_to_do_next() {
             2,
             &["my_app.tasks.add", "y"],
         ),
+        (
+            &["run", "my-app.wasm", "add", "--manifest", "missing.toml"],
+            2,
+            &["manifest", "missing.toml"],
+        ),
+        (
+            &[
+                "run",
+                "my-app.wasm",
+                "add",
+                "--manifest",
+                "bad-manifest.toml",
+            ],
+            2,
+            &["settings for \"ad\"", "add"],
+        ),
+        (
+            &["run", "my-app.wasm", "add", "--name", "not a name"],
+            2,
+            &["not a name"],
+        ),
     ];
     for (args, code, said) in cases {
         let stderr = fails(dir, *code, args);
@@ -376,7 +430,7 @@ fn errors_say_what_to_do_next() {
                 "{args:?} does not say {part:?}: {stderr}"
             );
         }
-        assert!(!stderr.contains("secret"), "{args:?}: {stderr}");
+        assert!(!stderr.contains("hush"), "{args:?}: {stderr}");
     }
 }
 

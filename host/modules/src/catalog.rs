@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 
 use crate::catalog_file::{self, Generation, Modules};
-use crate::{CatalogError, Digest, Manifest, Module, ModuleName, Store, StoreError, VersionNumber};
+use crate::{CatalogError, Digest, Module, ModuleName, Store, StoreError, Upload, VersionNumber};
 
 /// Names the versions of a store's modules, and says which is active. Several processes may read and
 /// change it at once; every change is whole, and on the disk when the call returns.
@@ -25,7 +25,8 @@ impl Catalog {
     }
 
     /// Adds a version of a module, creating the module where it is new. It is not active yet. The
-    /// same component with the same manifest is the version that it was before. Beyond
+    /// same component with the same manifest is the version that it was before; a signature that comes with
+    /// it takes the place of an earlier one. Beyond
     /// [`VERSIONS_KEPT`](crate::VERSIONS_KEPT), old ones are dropped; components that no version
     /// names any more are deleted from the store an hour after they were put there.
     ///
@@ -36,7 +37,7 @@ impl Catalog {
         name: &ModuleName,
         digest: Digest,
         size: u64,
-        manifest: Manifest,
+        upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, CatalogError> {
         self.change(Some(now), |modules| {
@@ -47,24 +48,37 @@ impl Catalog {
             let module = modules
                 .entry(name.clone())
                 .or_insert_with(|| Module::new(name.clone()));
-            module.add(digest, size, manifest, now)
+            module.add(digest, size, upload, now)
         })
     }
 
-    /// Makes a version the one that runs.
+    /// Makes a version the one that runs. `by` is who wants it so, as an audit says it.
     ///
     /// # Errors
     /// When there is no such version, or the catalog can't be read or written.
-    pub fn activate(&self, name: &ModuleName, number: VersionNumber) -> Result<(), CatalogError> {
-        self.change(None, |modules| find(modules, name)?.activate(number))
+    pub fn activate(
+        &self,
+        name: &ModuleName,
+        number: VersionNumber,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
+        self.change(None, |modules| {
+            find(modules, name)?.activate(number, by, now)
+        })
     }
 
     /// Makes the version active that was active before; again, the one before that.
     ///
     /// # Errors
     /// When there was none, or the catalog can't be read or written.
-    pub fn rollback(&self, name: &ModuleName) -> Result<VersionNumber, CatalogError> {
-        self.change(None, |modules| find(modules, name)?.rollback())
+    pub fn rollback(
+        &self,
+        name: &ModuleName,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<VersionNumber, CatalogError> {
+        self.change(None, |modules| find(modules, name)?.rollback(by, now))
     }
 
     /// Removes a version, or the whole module where no version is named. A version that is active

@@ -16,9 +16,13 @@ mod catalog_file;
 mod digest;
 mod error;
 mod manifest;
+#[cfg(test)]
+mod manifest_fuzz;
 mod name;
 mod settings;
+mod signature;
 mod store;
+mod upload;
 mod version;
 
 pub use catalog::{Catalog, Snapshot};
@@ -28,7 +32,11 @@ pub use error::{CatalogError, StoreError};
 pub use manifest::{Manifest, ManifestError};
 pub use name::{ModuleName, NameError};
 pub use settings::TaskSettings;
+pub use signature::{
+    KeyId, MANIFEST_PART, MAX_SIGNATURE, MODULE_PART, SignatureError, SignaturePolicy, Signed,
+};
 pub use store::Store;
+pub use upload::Upload;
 pub use version::{Module, Version, VersionNumber};
 
 /// Versions of a module that are kept. Adding one more drops the oldest that is neither active nor

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
+use petiole_capabilities::{Capabilities, MAX_ASKED};
 use serde::{Deserialize, Serialize};
 
 use crate::TaskSettings;
@@ -12,6 +14,12 @@ const MAX_NAME: usize = 255;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Manifest {
+    /// How many of the module's tasks a worker runs at once; none for as many as it has slots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<NonZeroU16>,
+    /// What its tasks may reach beyond their sandbox, where they do not say so themselves.
+    #[serde(skip_serializing_if = "is_default")]
+    pub capabilities: Capabilities,
     /// For every task of the module.
     #[serde(skip_serializing_if = "is_default")]
     pub defaults: TaskSettings,
@@ -23,6 +31,8 @@ pub struct Manifest {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Unchecked {
+    concurrency: Option<NonZeroU16>,
+    capabilities: Capabilities,
     defaults: TaskSettings,
     tasks: BTreeMap<String, TaskSettings>,
 }
@@ -58,12 +68,27 @@ impl Manifest {
             .get(function)
             .map_or_else(|| self.defaults.clone(), |task| task.or(&self.defaults))
     }
+
+    /// What a task asks for: its own capabilities, else the module's.
+    pub fn capabilities(&self, function: &str) -> &Capabilities {
+        let own = self
+            .tasks
+            .get(function)
+            .and_then(|task| task.capabilities.as_ref());
+        own.unwrap_or(&self.capabilities)
+    }
 }
 
 impl TryFrom<Unchecked> for Manifest {
     type Error = ManifestError;
 
-    fn try_from(Unchecked { defaults, tasks }: Unchecked) -> Result<Self, ManifestError> {
+    fn try_from(unchecked: Unchecked) -> Result<Self, ManifestError> {
+        let Unchecked {
+            concurrency,
+            capabilities,
+            defaults,
+            tasks,
+        } = unchecked;
         if defaults.name.is_some() {
             return Err(wrong(
                 "defaults",
@@ -71,12 +96,23 @@ impl TryFrom<Unchecked> for Manifest {
                 "a name is one task's: put it under [tasks.FUNCTION]",
             ));
         }
+        if defaults.capabilities.is_some() {
+            return Err(wrong(
+                "defaults",
+                "capabilities",
+                "for every task, they stand under [capabilities]",
+            ));
+        }
         check("defaults", &defaults)?;
+        check_capabilities("capabilities", &capabilities)?;
         let mut names = BTreeSet::new();
         for (function, task) in &tasks {
             let table = format!("tasks.{function}");
             check_function(function)?;
             check(&table, task)?;
+            if let Some(capabilities) = &task.capabilities {
+                check_capabilities(&format!("{table}.capabilities"), capabilities)?;
+            }
             if let Some(name) = &task.name
                 && !names.insert(name)
             {
@@ -87,7 +123,12 @@ impl TryFrom<Unchecked> for Manifest {
                 ));
             }
         }
-        Ok(Self { defaults, tasks })
+        Ok(Self {
+            concurrency,
+            capabilities,
+            defaults,
+            tasks,
+        })
     }
 }
 
@@ -121,34 +162,65 @@ fn check(table: &str, settings: &TaskSettings) -> Result<(), ManifestError> {
         name,
         time_limit,
         soft_time_limit,
+        cpu_time_limit,
+        soft_cpu_time_limit,
         ..
     } = settings;
-    for (key, limit) in [
-        ("time_limit", time_limit),
-        ("soft_time_limit", soft_time_limit),
-    ] {
-        if limit.is_some_and(|limit| limit == Duration::ZERO) {
-            return Err(wrong(table, key, "a time limit is at least a millisecond"));
-        }
-    }
-    if let (Some(soft), Some(hard)) = (soft_time_limit, time_limit)
-        && soft >= hard
-    {
-        let (soft, hard) = (soft.as_secs_f64(), hard.as_secs_f64());
-        return Err(wrong(
-            table,
-            "soft_time_limit",
-            format!("{soft} s is not shorter than the time_limit of {hard} s"),
-        ));
-    }
+    check_times(
+        table,
+        ["soft_time_limit", "time_limit"],
+        [soft_time_limit, time_limit],
+    )?;
+    check_times(
+        table,
+        ["soft_cpu_time_limit", "cpu_time_limit"],
+        [soft_cpu_time_limit, cpu_time_limit],
+    )?;
     let Some(name) = name else { return Ok(()) };
-    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        let reason = format!("{name:?} is empty or has white space in it");
+    let is_name = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
+    if name.is_empty() || !name.chars().all(is_name) {
+        let reason =
+            format!("{name:?} is not a task's name: write letters, digits and punctuation");
         return Err(wrong(table, "name", reason));
     }
     if name.len() > MAX_NAME {
         let reason = format!("{} bytes are too long: at most {MAX_NAME}", name.len());
         return Err(wrong(table, "name", reason));
+    }
+    Ok(())
+}
+
+fn check_capabilities(table: &str, asked: &Capabilities) -> Result<(), ManifestError> {
+    match asked.too_long() {
+        Some((key, count)) => {
+            let reason = format!("{count} entries are too many: at most {MAX_ASKED}");
+            Err(wrong(table, key, reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A soft limit and the hard one.
+fn check_times(
+    table: &str,
+    keys: [&str; 2],
+    limits: [&Option<Duration>; 2],
+) -> Result<(), ManifestError> {
+    for (key, limit) in keys.iter().zip(limits) {
+        if limit.is_some_and(|limit| limit == Duration::ZERO) {
+            return Err(wrong(table, key, "a time limit is at least a millisecond"));
+        }
+    }
+    if let [Some(soft), Some(hard)] = limits
+        && soft >= hard
+    {
+        let [soft_key, hard_key] = keys;
+        let (soft, hard) = (soft.as_secs_f64(), hard.as_secs_f64());
+        return Err(wrong(
+            table,
+            soft_key,
+            format!("{soft} s is not shorter than the {hard_key} of {hard} s"),
+        ));
     }
     Ok(())
 }
@@ -160,8 +232,8 @@ fn wrong(table: &str, key: &str, reason: impl Into<String>) -> ManifestError {
     }
 }
 
-fn is_default(settings: &TaskSettings) -> bool {
-    *settings == TaskSettings::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]
@@ -198,6 +270,7 @@ mod tests {
             max_retries: Some(3),
             default_retry_delay: Some(Duration::from_secs(180)),
             max_result: Some(1000),
+            ..TaskSettings::default()
         };
         let own = TaskSettings {
             name: Some("other.name".to_owned()),
@@ -212,10 +285,150 @@ mod tests {
         assert_eq!(manifest.settings("any_other"), defaults);
     }
 
+    /// Every key there is.
+    const WHOLE: &str = r#"
+        concurrency = 2
+
+        [capabilities]
+        env = ["GREETING"]
+        http = ["GET https://*.example.com"]
+        temp = "16MiB"
+
+        [defaults]
+        time_limit = 30
+        soft_time_limit = 20
+        cpu_time_limit = 3
+        soft_cpu_time_limit = 2.5
+        memory = "64MiB"
+        max_retries = 3
+        default_retry_delay = 180
+        max_result = "1MiB"
+        max_table_elements = 1000
+        max_arguments = "16KiB"
+        max_log = "4KiB"
+        max_handles = 100
+        max_random = "1MiB"
+        max_host_calls = 1_000_000_000_000
+        max_children = 0
+        max_descendants = 10
+        max_depth = 1
+        max_requests = 3
+        max_disk = "5GiB"
+
+        [tasks.quiet]
+        capabilities = {}
+
+        [tasks.writer.capabilities]
+        folders = { out = "read-write" }
+    "#;
+
+    #[test]
+    fn every_limit_can_be_set() {
+        let manifest = Manifest::from_toml(WHOLE).unwrap();
+        let whole = TaskSettings {
+            name: None,
+            time_limit: Some(Duration::from_secs(30)),
+            soft_time_limit: Some(Duration::from_secs(20)),
+            cpu_time_limit: Some(Duration::from_secs(3)),
+            soft_cpu_time_limit: Some(Duration::from_millis(2500)),
+            memory: Some(64 << 20),
+            max_retries: Some(3),
+            default_retry_delay: Some(Duration::from_secs(180)),
+            max_result: Some(1 << 20),
+            max_table_elements: Some(1000),
+            max_arguments: Some(16 << 10),
+            max_log: Some(4 << 10),
+            max_handles: Some(100),
+            max_random: Some(1 << 20),
+            max_host_calls: Some(1_000_000_000_000),
+            max_children: Some(0),
+            max_descendants: Some(10),
+            max_depth: Some(1),
+            max_requests: Some(3),
+            max_disk: Some(5 << 30),
+            capabilities: None,
+        };
+        assert_eq!(manifest.settings("any"), whole);
+        // A task with settings of its own takes each of the others from the defaults.
+        let quiet = manifest.settings("quiet");
+        assert_eq!(
+            quiet,
+            TaskSettings {
+                capabilities: Some(Capabilities::default()),
+                ..whole
+            }
+        );
+        assert_eq!(manifest.concurrency, NonZeroU16::new(2));
+    }
+
+    /// Each task has what it is given in memory.
+    #[test]
+    fn a_manifest_asks_for_so_much_of_a_kind() {
+        let names = |count: usize, of: fn(usize) -> String| {
+            let names: Vec<_> = (0..count).map(|n| format!("{:?}", of(n))).collect();
+            names.join(",")
+        };
+        for (key, of) in [
+            ("env", (|n| format!("E{n}")) as fn(usize) -> String),
+            ("secrets", |n| format!("S{n}")),
+            ("http", |n| format!("http://h{n}")),
+            ("tcp", |n| format!("h{n}:1")),
+        ] {
+            let list = |count| format!("{key} = [{}]", names(count, of));
+            for (table, name) in [
+                ("[capabilities]", "capabilities"),
+                (
+                    "[tasks.run_task.capabilities]",
+                    "tasks.run_task.capabilities",
+                ),
+            ] {
+                assert!(Manifest::from_toml(&format!("{table}\n{}", list(64))).is_ok());
+                let error = Manifest::from_toml(&format!("{table}\n{}", list(65))).unwrap_err();
+                assert_eq!(
+                    error.to_string(),
+                    format!("manifest: {name}.{key}: 65 entries are too many: at most 64")
+                );
+            }
+        }
+        let folders = (0..65).map(|n| format!("f{n} = \"read-only\"\n"));
+        let error = format!("[capabilities.folders]\n{}", folders.collect::<String>());
+        let error = Manifest::from_toml(&error).unwrap_err().to_string();
+        assert!(
+            error.contains("capabilities.folders: 65 entries"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_task_s_own_capabilities_replace_the_module_s() {
+        let manifest = Manifest::from_toml(WHOLE).unwrap();
+        assert_eq!(manifest.capabilities("any"), &manifest.capabilities);
+        assert!(manifest.capabilities.env.contains("GREETING"));
+        assert_eq!(manifest.capabilities("quiet"), &Capabilities::default());
+        let writer = manifest.capabilities("writer");
+        assert!(writer.env.is_empty() && writer.folders.contains_key("out"));
+    }
+
+    /// As the first version of Petiole wrote them into catalogs.
+    #[test]
+    fn manifests_of_before_can_be_read() {
+        let json = r#"{
+            "defaults": {"time_limit": 10.0, "memory": 67108864},
+            "tasks": {"run_task": {"name": "other.name", "max_result": 1000}}
+        }"#;
+        let manifest: Manifest = serde_json::from_str(json).unwrap();
+        let settings = manifest.settings("run_task");
+        assert_eq!(settings.time_limit, Some(Duration::from_secs(10)));
+        assert_eq!(settings.max_result, Some(1000));
+        assert_eq!(manifest.capabilities("run_task"), &Capabilities::default());
+        assert_eq!(manifest.concurrency, None);
+    }
+
     #[test]
     fn json_gives_the_manifest_back() {
         for text in [
             EXAMPLE,
+            WHOLE,
             "",
             "[defaults]\ntime_limit = 0.3",
             "[defaults]\ntime_limit = 31535999.999",
@@ -254,7 +467,20 @@ mod tests {
         let table = [
             ("time_limit = 1", "time_limit"),
             ("[defaults]\ntime_limt = 1", "time_limt"),
-            ("[tasks.a]\ncapabilities = []", "capabilities"),
+            ("[tasks.a]\ncapabilities = [\"http\"]", "capabilities"),
+            ("[tasks.a.capabilities]\nhtp = []", "htp"),
+            ("[capabilities]\nnetworks = [\"10.0.0.0/8\"]", "networks"),
+            ("[defaults.capabilities]\nenv = []", "defaults.capabilities"),
+            ("concurrency = 0", "nonzero"),
+            ("concurrency = 65536", "65536"),
+            ("[defaults]\ncpu_time_limit = 0", "defaults.cpu_time_limit"),
+            (
+                "[tasks.a]\ncpu_time_limit = 5\nsoft_cpu_time_limit = 6",
+                "tasks.a.soft_cpu_time_limit",
+            ),
+            ("[defaults]\nmax_children = -1", "max_children"),
+            ("[defaults]\nmax_depth = 1.5", "max_depth"),
+            ("[defaults]\nmax_disk = 0", "0 is not a size"),
             ("[defaults]\ntime_limit = 0", "defaults.time_limit"),
             ("[defaults]\ntime_limit = 0.0004", "defaults.time_limit"),
             ("[defaults]\ntime_limit = -1", "-1"),
@@ -269,7 +495,7 @@ mod tests {
             ),
             ("[defaults]\nmemory = 0", "0 is not a size"),
             ("[defaults]\nmemory = -5", "-5 is not a size"),
-            ("[defaults]\nmemory = \"5GiB\"", "5GiB is not a size"),
+            ("[defaults]\nmemory = \"1025GiB\"", "1025GiB is not a size"),
             ("[defaults]\nmemory = \"1.5MiB\"", "1.5MiB is not a size"),
             (
                 "[defaults]\nmemory = \"99999999999999999999GiB\"",
@@ -283,6 +509,7 @@ mod tests {
             ("[tasks.run-task]\ntime_limit = 1", "run_task"),
             ("[tasks.\"a b\"]\ntime_limit = 1", "a b"),
             ("[tasks.a]\nname = \"x y\"", "tasks.a.name"),
+            ("[tasks.a]\nname = \"x\\u202ey\"", "tasks.a.name"),
             (
                 "[tasks.a]\nname = \"x\"\n[tasks.b]\nname = \"x\"",
                 "tasks.b.name",

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use petiole_capabilities::Capabilities;
 use serde::{Deserialize, Serialize};
 
 /// What a manifest says of a task. Where it says nothing, the worker's own settings hold.
@@ -15,7 +16,13 @@ pub struct TaskSettings {
     /// The task is asked to end after this time.
     #[serde(with = "seconds", skip_serializing_if = "Option::is_none")]
     pub soft_time_limit: Option<Duration>,
-    /// Bytes of linear memory: a number, or a text such as `64MiB`.
+    /// The task is ended after this time on a CPU.
+    #[serde(with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub cpu_time_limit: Option<Duration>,
+    /// The task is asked to end after this time on a CPU.
+    #[serde(with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub soft_cpu_time_limit: Option<Duration>,
+    /// Bytes of linear memory: a number, or a text such as `64MiB`, as all sizes here.
     #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// How often a task that asks for it is run again.
@@ -27,6 +34,44 @@ pub struct TaskSettings {
     /// Bytes of the task's result as JSON.
     #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
     pub max_result: Option<u64>,
+    /// Elements of all tables together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_table_elements: Option<u64>,
+    /// Bytes of the message's body.
+    #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
+    pub max_arguments: Option<u64>,
+    /// Bytes written to log, stdout and stderr.
+    #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
+    pub max_log: Option<u64>,
+    /// Handles and resources at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_handles: Option<u64>,
+    /// Random bytes.
+    #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
+    pub max_random: Option<u64>,
+    /// Calls of imported functions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_host_calls: Option<u64>,
+    /// Signatures that it sends, with those that are nested in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_children: Option<u64>,
+    /// Tasks that may come of it, at all levels together, where it is the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_descendants: Option<u64>,
+    /// Levels of tasks that send others, where it is the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_depth: Option<u32>,
+    /// Outbound requests and connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
+    /// Bytes written to folders and the temporary folder.
+    #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
+    pub max_disk: Option<u64>,
+    /// What the task may reach beyond its sandbox, in place of the module's [`Manifest::capabilities`].
+    ///
+    /// [`Manifest::capabilities`]: crate::Manifest::capabilities
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
 }
 
 impl TaskSettings {
@@ -34,16 +79,38 @@ impl TaskSettings {
     /// one that is not longer.
     pub(crate) fn or(&self, defaults: &Self) -> Self {
         let time_limit = self.time_limit.or(defaults.time_limit);
-        let soft_time_limit = self.soft_time_limit.or(defaults.soft_time_limit);
+        let cpu_time_limit = self.cpu_time_limit.or(defaults.cpu_time_limit);
+        let below = |soft: Option<Duration>, hard: Option<Duration>| {
+            soft.filter(|soft| hard.is_none_or(|hard| *soft < hard))
+        };
         Self {
             name: self.name.clone(),
             time_limit,
-            soft_time_limit: soft_time_limit
-                .filter(|soft| time_limit.is_none_or(|hard| *soft < hard)),
+            soft_time_limit: below(
+                self.soft_time_limit.or(defaults.soft_time_limit),
+                time_limit,
+            ),
+            cpu_time_limit,
+            soft_cpu_time_limit: below(
+                self.soft_cpu_time_limit.or(defaults.soft_cpu_time_limit),
+                cpu_time_limit,
+            ),
             memory: self.memory.or(defaults.memory),
             max_retries: self.max_retries.or(defaults.max_retries),
             default_retry_delay: self.default_retry_delay.or(defaults.default_retry_delay),
             max_result: self.max_result.or(defaults.max_result),
+            max_table_elements: self.max_table_elements.or(defaults.max_table_elements),
+            max_arguments: self.max_arguments.or(defaults.max_arguments),
+            max_log: self.max_log.or(defaults.max_log),
+            max_handles: self.max_handles.or(defaults.max_handles),
+            max_random: self.max_random.or(defaults.max_random),
+            max_host_calls: self.max_host_calls.or(defaults.max_host_calls),
+            max_children: self.max_children.or(defaults.max_children),
+            max_descendants: self.max_descendants.or(defaults.max_descendants),
+            max_depth: self.max_depth.or(defaults.max_depth),
+            max_requests: self.max_requests.or(defaults.max_requests),
+            max_disk: self.max_disk.or(defaults.max_disk),
+            capabilities: self.capabilities.clone(),
         }
     }
 }
@@ -127,8 +194,8 @@ mod bytes {
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
 
-    /// What a 32-bit linear memory can hold.
-    const MAX: u64 = 4 << 30;
+    /// A tebibyte: larger is a slip of the pen.
+    const MAX: u64 = 1 << 40;
     const UNITS: [(&str, u64); 8] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -195,7 +262,7 @@ mod bytes {
 
     fn out_of_range<E: Error>(size: impl fmt::Display) -> E {
         E::custom(format_args!(
-            "{size} is not a size: from 1 to 4GiB, as a number of bytes or a whole number with KiB, MiB, GiB, kB, MB or GB"
+            "{size} is not a size: from 1 to 1024GiB, as a number of bytes or a whole number with KiB, MiB, GiB, kB, MB or GB"
         ))
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{CatalogError, Digest, Manifest, ModuleName, VERSIONS_KEPT};
+use crate::{CatalogError, Digest, Manifest, ModuleName, Upload, VERSIONS_KEPT};
 
 /// A version of a module, from 1. No number is used twice within a module.
 pub type VersionNumber = u32;
@@ -22,6 +22,22 @@ pub struct Version {
     pub uploaded_at: Timestamp,
     /// What came with it.
     pub manifest: Manifest,
+    /// The manifest as it came, which its signature covers. Empty where none came, and in catalogs of
+    /// before there were signatures.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub manifest_toml: String,
+    /// In minisign's format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Who uploaded it: `token ci`, `user alice`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded_by: Option<String>,
+    /// Who made it active the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_by: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Timestamp>,
 }
 
 /// A module and its versions.
@@ -68,14 +84,18 @@ impl Module {
         &mut self,
         digest: Digest,
         size: u64,
-        manifest: Manifest,
+        upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, CatalogError> {
         if let Some(same) = self
             .versions
-            .iter()
-            .find(|v| v.digest == digest && v.manifest == manifest)
+            .iter_mut()
+            .find(|v| v.digest == digest && v.manifest == upload.manifest)
         {
+            if upload.signature.is_some() {
+                same.signature = upload.signature;
+                same.manifest_toml = upload.manifest_toml;
+            }
             return Ok(same.number);
         }
         let number = self.next;
@@ -89,7 +109,12 @@ impl Module {
             digest,
             size,
             uploaded_at: now,
-            manifest,
+            manifest: upload.manifest,
+            manifest_toml: upload.manifest_toml,
+            signature: upload.signature,
+            uploaded_by: Some(upload.by),
+            activated_by: None,
+            activated_at: None,
         });
         self.prune(number);
         Ok(number)
@@ -110,18 +135,30 @@ impl Module {
         }
     }
 
-    pub(crate) fn activate(&mut self, number: VersionNumber) -> Result<(), CatalogError> {
+    pub(crate) fn activate(
+        &mut self,
+        number: VersionNumber,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), CatalogError> {
         self.check(number)?;
         if self.active == Some(number) {
             return Ok(());
         }
+        self.activated(number, by, now);
         self.previous.extend(self.active.replace(number));
+        // Where none was active, the last one before may be this one again.
+        self.previous.pop_if(|previous| *previous == number);
         let surplus = self.previous.len().saturating_sub(VERSIONS_KEPT);
         self.previous.drain(..surplus);
         Ok(())
     }
 
-    pub(crate) fn rollback(&mut self) -> Result<VersionNumber, CatalogError> {
+    pub(crate) fn rollback(
+        &mut self,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<VersionNumber, CatalogError> {
         let number = self
             .previous
             .pop()
@@ -129,7 +166,16 @@ impl Module {
                 name: self.name.clone(),
             })?;
         self.active = Some(number);
+        self.activated(number, by, now);
         Ok(number)
+    }
+
+    fn activated(&mut self, number: VersionNumber, by: &str, now: Timestamp) {
+        let version = self.versions.iter_mut().find(|v| v.number == number);
+        if let Some(version) = version {
+            version.activated_by = Some(by.to_owned());
+            version.activated_at = Some(now);
+        }
     }
 
     /// An active version goes only by force; then none is active.
@@ -194,7 +240,7 @@ mod tests {
             .add(
                 Digest::of(&content.to_be_bytes()),
                 4,
-                Manifest::default(),
+                Upload::new("a test"),
                 Timestamp::UNIX_EPOCH,
             )
             .unwrap()
@@ -205,16 +251,18 @@ mod tests {
         let mut module = module(3);
         assert!(module.active_version().is_none());
         for number in [1, 2, 2, 3] {
-            module.activate(number).unwrap();
+            module
+                .activate(number, "a test", Timestamp::UNIX_EPOCH)
+                .unwrap();
         }
         assert_eq!(
             (module.active, module.previous.clone()),
             (Some(3), vec![1, 2])
         );
-        assert_eq!(module.rollback().unwrap(), 2);
-        assert_eq!(module.rollback().unwrap(), 1);
+        assert_eq!(module.rollback("a test", Timestamp::UNIX_EPOCH).unwrap(), 2);
+        assert_eq!(module.rollback("a test", Timestamp::UNIX_EPOCH).unwrap(), 1);
         assert!(matches!(
-            module.rollback(),
+            module.rollback("a test", Timestamp::UNIX_EPOCH),
             Err(CatalogError::NoPrevious { .. })
         ));
         assert_eq!(module.active_version().unwrap().number, 1);
@@ -224,12 +272,12 @@ mod tests {
     fn the_same_upload_is_the_same_version_and_numbers_are_not_reused() {
         let mut module = module(2);
         assert_eq!(add(&mut module, 1), 1);
-        let manifest = Manifest::from_toml("[defaults]\ntime_limit = 1").unwrap();
+        let upload = Upload::new("a test").with_manifest("[defaults]\ntime_limit = 1");
         let other = module
             .add(
                 Digest::of(&1_u32.to_be_bytes()),
                 4,
-                manifest,
+                upload.unwrap(),
                 Timestamp::UNIX_EPOCH,
             )
             .unwrap();
@@ -242,7 +290,9 @@ mod tests {
     fn an_active_version_is_removed_by_force_only() {
         let mut module = module(3);
         for number in [1, 2, 1, 3] {
-            module.activate(number).unwrap();
+            module
+                .activate(number, "a test", Timestamp::UNIX_EPOCH)
+                .unwrap();
         }
         assert!(matches!(
             module.remove(3, false),
@@ -255,29 +305,50 @@ mod tests {
         module.remove(2, false).unwrap();
         assert_eq!(module.previous, [1]);
         module.remove(3, true).unwrap();
-        assert_eq!((module.active, module.rollback().unwrap()), (None, 1));
+        assert_eq!(
+            (
+                module.active,
+                module.rollback("a test", Timestamp::UNIX_EPOCH).unwrap()
+            ),
+            (None, 1)
+        );
     }
 
     #[test]
     fn a_rollback_never_goes_to_the_active_version() {
         let mut module = module(2);
         for number in [1, 2, 1] {
-            module.activate(number).unwrap();
+            module
+                .activate(number, "a test", Timestamp::UNIX_EPOCH)
+                .unwrap();
         }
         module.remove(2, false).unwrap();
         assert!(matches!(
-            module.rollback(),
+            module.rollback("a test", Timestamp::UNIX_EPOCH),
             Err(CatalogError::NoPrevious { .. })
         ));
         assert_eq!(module.active, Some(1));
     }
 
     #[test]
+    fn the_same_version_comes_back_after_a_removal() {
+        let mut module = module(2);
+        for number in [1, 2] {
+            module
+                .activate(number, "a test", Timestamp::UNIX_EPOCH)
+                .unwrap();
+        }
+        module.remove(2, true).unwrap();
+        module.activate(1, "a test", Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((module.active, module.previous), (Some(1), vec![]));
+    }
+
+    #[test]
     fn old_versions_are_pruned_but_not_those_in_use() {
         let kept = u32::try_from(VERSIONS_KEPT).unwrap();
         let mut module = module(2);
-        module.activate(1).unwrap();
-        module.activate(2).unwrap();
+        module.activate(1, "a test", Timestamp::UNIX_EPOCH).unwrap();
+        module.activate(2, "a test", Timestamp::UNIX_EPOCH).unwrap();
         for n in 3..=kept + 5 {
             add(&mut module, n);
         }
@@ -289,7 +360,13 @@ mod tests {
         assert_eq!(numbers.len(), VERSIONS_KEPT);
         assert_eq!(numbers.first_chunk(), Some(&[1, 2, 8]));
         for round in 0..2 * kept {
-            module.activate(if round % 2 == 0 { 1 } else { 2 }).unwrap();
+            module
+                .activate(
+                    if round % 2 == 0 { 1 } else { 2 },
+                    "a test",
+                    Timestamp::UNIX_EPOCH,
+                )
+                .unwrap();
         }
         assert!(module.previous.len() <= VERSIONS_KEPT);
     }
@@ -325,11 +402,11 @@ mod tests {
                         newest = newest.max(number);
                         false
                     }
-                    Change::Activate(number) => module.activate(number).is_err(),
+                    Change::Activate(number) => module.activate(number, "a test", Timestamp::UNIX_EPOCH).is_err(),
                     Change::Rollback => {
                         let to = before.previous.last().copied();
                         prop_assert!(to.is_none() || to != before.active);
-                        let refused = module.rollback().is_err();
+                        let refused = module.rollback("a test", Timestamp::UNIX_EPOCH).is_err();
                         prop_assert!(refused || module.active == to);
                         refused
                     }

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use petiole_modules::{
-    Catalog, CatalogError, Digest, Generation, Manifest, ModuleName, Store, StoreError,
-    VersionNumber,
+    Catalog, CatalogError, Digest, Generation, ModuleName, Store, StoreError, Upload, VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -40,7 +39,7 @@ fn push(
         &name(module),
         digest,
         u64::try_from(component.len()).unwrap(),
-        Manifest::default(),
+        Upload::new("a test"),
         now,
     )
 }
@@ -112,7 +111,7 @@ fn versions_are_added_activated_rolled_back_and_removed() {
             &tasks,
             Digest::of(b"never put"),
             9,
-            Manifest::default(),
+            Upload::new("a test"),
             now
         ),
         Err(CatalogError::Store(StoreError::Missing { .. }))
@@ -131,11 +130,15 @@ fn versions_are_added_activated_rolled_back_and_removed() {
     assert_eq!(names, ["an_app", "my_app.tasks"]);
 
     assert!(matches!(
-        catalog.activate(&tasks, 3),
+        catalog.activate(&tasks, 3, "a test", Timestamp::UNIX_EPOCH),
         Err(CatalogError::UnknownVersion { number: 3, .. })
     ));
-    catalog.activate(&tasks, 1).unwrap();
-    catalog.activate(&tasks, 2).unwrap();
+    catalog
+        .activate(&tasks, 1, "a test", Timestamp::UNIX_EPOCH)
+        .unwrap();
+    catalog
+        .activate(&tasks, 2, "a test", Timestamp::UNIX_EPOCH)
+        .unwrap();
     let module = catalog.show(&tasks).unwrap();
     let active = module.active_version().unwrap();
     assert_eq!(
@@ -147,9 +150,14 @@ fn versions_are_added_activated_rolled_back_and_removed() {
         ),
         (2, Digest::of(b"two"), 3, now)
     );
-    assert_eq!(catalog.rollback(&tasks).unwrap(), 1);
+    assert_eq!(
+        catalog
+            .rollback(&tasks, "a test", Timestamp::UNIX_EPOCH)
+            .unwrap(),
+        1
+    );
     assert!(matches!(
-        catalog.rollback(&tasks),
+        catalog.rollback(&tasks, "a test", Timestamp::UNIX_EPOCH),
         Err(CatalogError::NoPrevious { .. })
     ));
 
@@ -189,7 +197,9 @@ fn a_change_is_seen_once_and_by_every_process() {
     );
     for n in 0..20_u8 {
         let number = push(&store, "my_app", &[n], Timestamp::now()).unwrap();
-        catalog.activate(&name("my_app"), number).unwrap();
+        catalog
+            .activate(&name("my_app"), number, "a test", Timestamp::UNIX_EPOCH)
+            .unwrap();
     }
     let latest = other.changed_since(seen.generation).unwrap().unwrap();
     assert_eq!(latest.generation, catalog.snapshot().unwrap().generation);
@@ -265,7 +275,10 @@ fn push_many(folder: &Path, writer: u32) {
             Timestamp::now(),
         )
         .unwrap();
-        store.catalog().activate(&name("shared"), number).unwrap();
+        store
+            .catalog()
+            .activate(&name("shared"), number, "a test", Timestamp::UNIX_EPOCH)
+            .unwrap();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Generated from `wit/task.wit`; no code of our own.
+//! Generated from `wit/`; no code of our own.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -8,4 +8,20 @@
     clippy::restriction
 )]
 
-wasmtime::component::bindgen!({ path: "../../wit", world: "petiole:task/task" });
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "petiole:task/task",
+    imports: { default: trappable },
+});
+
+pub(crate) mod keyvalue {
+    wasmtime::component::bindgen!({
+        path: "../../wit/deps/keyvalue",
+        world: "wasi:keyvalue/imports",
+        imports: { default: async | trappable },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::keyvalue::Bucket,
+            "wasi:keyvalue/atomics.cas": crate::keyvalue::Cas,
+        },
+    });
+}

@@ -3,18 +3,24 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::engine;
 
-/// The entries that are kept; past it the oldest go.
+/// The entries that are kept, and their bytes in all; past either those go that were used longest ago.
 const MAX_ENTRIES: usize = 256;
+const MAX_BYTES: u64 = 8 << 30;
+
+/// What is being made has a name that begins so, and is gone after the time that it can take; what is older, a
+/// process that was killed has left.
+const UNFINISHED: [&str; 2] = ["new-", "compile-"];
+const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 
 const KEY_FILE: &str = "key";
 const CODE_FILE: &str = "code";
@@ -25,7 +31,8 @@ const KEY_LEN: usize = 32;
 /// A private folder of compiled components. A clone is the same cache; several processes may share one.
 ///
 /// An entry is a folder with the code and its MAC (HMAC-SHA256 with the cache's own key over the
-/// entry's name and the code). It appears whole, by one rename, and never changes.
+/// entry's name and the code). It appears whole, by one rename, and never changes, but for the time of its
+/// last use.
 #[derive(Debug, Clone)]
 pub struct Cache(Arc<Inner>);
 
@@ -35,6 +42,14 @@ struct Inner {
     key: Key,
     /// Of the engine's settings and this crate's version.
     compatibility: [u8; 32],
+    most: Most,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    entries: usize,
+    bytes: u64,
 }
 
 struct Key([u8; KEY_LEN]);
@@ -66,6 +81,16 @@ pub enum CacheError {
         /// Its permissions.
         mode: u32,
     },
+    /// The folder is another user's, who could put code there.
+    #[error("compiled code cache: {} belongs to user {owner}, not to {user}, who runs this worker: name another folder", dir.display())]
+    NotOwned {
+        /// The folder.
+        dir: PathBuf,
+        /// Its owner's id.
+        owner: u32,
+        /// This process' user's id.
+        user: u32,
+    },
     /// The key file is damaged.
     #[error("compiled code cache: {} does not hold a key: delete the folder, it is made again", path.display())]
     Key {
@@ -94,13 +119,26 @@ impl Cache {
     /// # Errors
     /// When others than this user may use the folder, or it can't be read and written.
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
+        let most = Most {
+            entries: MAX_ENTRIES,
+            bytes: MAX_BYTES,
+        };
+        Self::open_with(dir, most)
+    }
+
+    fn open_with(dir: &Path, most: Most) -> Result<Self, CacheError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.or_else(failed("making", dir))?;
-        let mode = fs::metadata(dir)
-            .or_else(failed("reading", dir))?
-            .permissions()
-            .mode()
-            & 0o777;
+        let metadata = fs::metadata(dir).or_else(failed("reading", dir))?;
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user {
+            return Err(CacheError::NotOwned {
+                dir: dir.to_owned(),
+                owner: metadata.uid(),
+                user,
+            });
+        }
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(CacheError::NotPrivate {
                 dir: dir.to_owned(),
@@ -109,11 +147,14 @@ impl Cache {
         }
         let key = Key(read_or_make_key(dir)?);
         let compatibility = compatibility()?;
-        Ok(Self(Arc::new(Inner {
+        let cache = Self(Arc::new(Inner {
             dir: dir.to_owned(),
             key,
             compatibility,
-        })))
+            most,
+        }));
+        cache.remove_unfinished();
+        Ok(cache)
     }
 
     /// The folder: private, so that it also holds what is being made.
@@ -166,6 +207,8 @@ impl Entry {
             _ => (Vec::new(), Vec::new()),
         };
         if self.mac(&code)?.verify_slice(&mac).is_ok() {
+            // What can't be marked as used is deleted earlier: no reason not to use it.
+            let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
             return Ok(Some(path));
         }
         tracing::warn!(entry = %dir.display(), "compiled code is damaged: compiling again");
@@ -183,7 +226,7 @@ impl Entry {
         write_file(&new.path().join(CODE_FILE), code)?;
         write_file(&new.path().join(MAC_FILE), &mac)?;
         match fs::rename(new.path(), &dir) {
-            Ok(()) => self.cache.prune(),
+            Ok(()) => self.cache.prune(&self.name),
             // another process was first: its code is as good, if it is whole
             Err(_) if self.verify()?.is_some() => {}
             Err(error) => return failed("renaming to", &dir)(error),
@@ -200,26 +243,77 @@ impl Entry {
     }
 }
 
+/// An entry as [`Cache::prune`] sees it.
+struct Kept {
+    used: SystemTime,
+    bytes: u64,
+    dir: PathBuf,
+}
+
 impl Cache {
-    /// Deletes the oldest entries. What can't be deleted now is tried again with the next new entry;
-    /// code that is mapped stays usable until it is unmapped.
-    fn prune(&self) {
-        let Ok(entries) = fs::read_dir(self.dir()) else {
-            return;
-        };
-        let mut entries: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| entry.metadata().ok().map(|meta| (meta, entry.path())))
-            .filter(|(meta, _)| meta.is_dir())
-            .filter_map(|(meta, path)| meta.modified().ok().map(|time| (time, path)))
-            .collect();
-        entries.sort();
-        let excess = entries.len().saturating_sub(MAX_ENTRIES);
-        for (_, path) in entries.into_iter().take(excess) {
-            if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(entry = %path.display(), %error, "can't delete old compiled code");
+    /// Deletes the entries that were used longest ago, but not `newest`. What can't be deleted now is tried
+    /// again with the next new entry; code that is mapped stays usable until it is unmapped.
+    fn prune(&self, newest: &str) {
+        let mut entries = self.entries(|name| !is_unfinished(name));
+        entries.sort_by_key(|entry| entry.used);
+        let mut count = entries.len();
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let Most {
+            entries: most,
+            bytes: most_bytes,
+        } = self.0.most;
+        for entry in entries {
+            if count <= most && bytes <= most_bytes {
+                return;
+            }
+            if entry.dir.ends_with(newest) {
+                continue;
+            }
+            count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(entry.bytes);
+            remove(&entry.dir);
+        }
+    }
+
+    /// Deletes what a process has left that was killed.
+    fn remove_unfinished(&self) {
+        let old = SystemTime::now().checked_sub(UNFINISHED_FOR);
+        for entry in self.entries(is_unfinished) {
+            if old.is_some_and(|old| entry.used < old) {
+                remove(&entry.dir);
             }
         }
+    }
+
+    fn entries(&self, wanted: impl Fn(&str) -> bool) -> Vec<Kept> {
+        let Ok(entries) = fs::read_dir(self.dir()) else {
+            return Vec::new();
+        };
+        let kept = |entry: fs::DirEntry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            let dir = entry.path();
+            let code = fs::metadata(dir.join(CODE_FILE));
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(&wanted)
+                .then_some(Kept {
+                    used: metadata.modified().ok()?,
+                    bytes: code.map_or(0, |code| code.len()),
+                    dir,
+                })
+        };
+        entries.flatten().filter_map(kept).collect()
+    }
+}
+
+fn is_unfinished(name: &str) -> bool {
+    UNFINISHED.iter().any(|start| name.starts_with(start))
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(entry = %dir.display(), %error, "can't delete old compiled code");
     }
 }
 
@@ -296,4 +390,163 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| CacheError::Host(error.to_string()))?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    const MOST: Most = Most {
+        entries: 3,
+        bytes: 1000,
+    };
+
+    fn new_cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open_with(&dir.path().join("cache"), MOST).unwrap();
+        (dir, cache)
+    }
+
+    /// Stores, as if it had been used so long ago.
+    fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
+        let entry = cache.entry(wasm);
+        entry.write(code).unwrap();
+        let used = SystemTime::now() - Duration::from_secs(seconds_ago);
+        fs::File::open(entry.dir())
+            .and_then(|dir| dir.set_modified(used))
+            .unwrap();
+        entry
+    }
+
+    fn is_there(entry: &Entry) -> bool {
+        entry.verify().unwrap().is_some()
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let (_dir, cache) = new_cache();
+        let [one, two, three] =
+            [(1, 50), (2, 40), (3, 30)].map(|(n, ago)| store(&cache, &[n], b"code", ago));
+        // Used again.
+        assert!(is_there(&one));
+        let four = store(&cache, &[4], b"code", 0);
+        assert_eq!(
+            [&one, &two, &three, &four].map(is_there),
+            [true, false, true, true]
+        );
+    }
+
+    #[test]
+    fn the_bytes_in_all_are_bounded_but_the_newest_stays() {
+        let (_dir, cache) = new_cache();
+        let one = store(&cache, b"1", &[1; 600], 20);
+        let two = store(&cache, b"2", &[2; 600], 10);
+        assert_eq!([&one, &two].map(is_there), [false, true]);
+        let large = store(&cache, b"3", &[3; 5000], 0);
+        assert_eq!([&two, &large].map(is_there), [false, true]);
+    }
+
+    #[test]
+    fn another_components_code_is_no_entry() {
+        let (_dir, cache) = new_cache();
+        let one = store(&cache, b"1", b"one", 0);
+        let two = store(&cache, b"2", b"two", 0);
+        let aside = cache.dir().join("aside");
+        fs::rename(one.dir(), &aside).unwrap();
+        fs::rename(two.dir(), one.dir()).unwrap();
+        fs::rename(&aside, two.dir()).unwrap();
+        assert_eq!([&one, &two].map(is_there), [false, false]);
+        assert!(!one.dir().exists(), "it is deleted, and compiled again");
+    }
+
+    #[test]
+    fn damage_of_any_kind_is_found() {
+        type Damage = fn(&Path);
+        let kinds: [(&str, Damage); 6] = [
+            ("cut off", |dir| {
+                let code = fs::read(dir.join(CODE_FILE)).unwrap();
+                fs::write(dir.join(CODE_FILE), &code[..code.len() - 1]).unwrap();
+            }),
+            ("longer", |dir| {
+                let mut code = fs::read(dir.join(CODE_FILE)).unwrap();
+                code.push(0);
+                fs::write(dir.join(CODE_FILE), code).unwrap();
+            }),
+            ("no code", |dir| {
+                fs::remove_file(dir.join(CODE_FILE)).unwrap()
+            }),
+            ("no mac", |dir| fs::remove_file(dir.join(MAC_FILE)).unwrap()),
+            ("short mac", |dir| {
+                fs::write(dir.join(MAC_FILE), [0]).unwrap()
+            }),
+            ("folder", |dir| {
+                fs::remove_file(dir.join(CODE_FILE)).unwrap();
+                fs::create_dir(dir.join(CODE_FILE)).unwrap();
+            }),
+        ];
+        for (kind, damage) in kinds {
+            let (_dir, cache) = new_cache();
+            let entry = store(&cache, b"1", b"one", 0);
+            assert!(is_there(&entry));
+            damage(&entry.dir());
+            assert!(!is_there(&entry), "{kind}");
+            entry.write(b"one").unwrap();
+            assert!(is_there(&entry), "{kind}: made again");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let (_dir, cache) = new_cache();
+        let entry = store(&cache, b"1", b"one", 7200);
+        for (name, hours) in [("compile-a", 2), ("new-b", 2), ("compile-c", 0)] {
+            let dir = cache.dir().join(name);
+            fs::create_dir(&dir).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(hours * 3600);
+            fs::File::open(&dir)
+                .and_then(|dir| dir.set_modified(used))
+                .unwrap();
+        }
+        let again = Cache::open_with(cache.dir(), MOST).unwrap();
+        assert!(!again.dir().join("compile-a").exists() && !again.dir().join("new-b").exists());
+        assert!(again.dir().join("compile-c").exists(), "it may be at work");
+        assert!(is_there(&entry));
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        // Only root can make one, and only root's tests see the difference between the two.
+        if !rustix::process::geteuid().is_root() {
+            let error = Cache::open(Path::new("/")).unwrap_err();
+            assert!(
+                matches!(error, CacheError::NotOwned { owner: 0, .. }),
+                "{error}"
+            );
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
+        let error = Cache::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CacheError::NotOwned {
+                    owner: 65_534,
+                    user: 0,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_written_is_told() {
+        for dir in ["/proc/petiole-cache", "/dev/null/cache"] {
+            let error = Cache::open(Path::new(dir)).unwrap_err();
+            assert!(matches!(error, CacheError::Io { .. }), "{error}");
+            assert!(error.to_string().contains(dir), "{error}");
+        }
+    }
 }

@@ -1,44 +1,40 @@
 //! One call: a fresh sandbox, the guest's function, and what it came to.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use petiole_celery::{Outcome, Signature, State};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
-use wasmtime::component::{ComponentExportIndex, Val};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::component::{ComponentExportIndex, Resource, Val};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline, WasmBacktrace};
 
 use crate::bind::{ArgumentError, Arguments, bind};
+use crate::granted::Granted;
 use crate::host::Sandbox;
+use crate::limits::{Limit, Limits};
+use crate::meter::Meter;
 use crate::module::{Loaded, Task};
-use crate::outcome;
+use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
+use crate::redact::redacted;
 use crate::signature::{Shape, TaskSignature};
+use crate::unpaused::{holds_long_text, unpaused};
 
 /// The host memory that reading a value out of a sandbox may take, as a multiple of the result's
 /// limit: a `list<u8>` has 40 bytes here for each one and a third of JSON.
-const LIFT_FACTOR: usize = 32;
-/// And what any call may take, so that small limits do not stop host calls.
-const LIFT_FLOOR: usize = 1024 * 1024;
+pub(crate) const LIFT_FACTOR: usize = 32;
+/// And what any call may take, so that small limits of results do not stop host calls, which are read by the
+/// same measure.
+pub(crate) const LIFT_FLOOR: usize = 16 * 1024 * 1024;
 
-/// Component-model handles that a guest may have at once.
-const MAX_HANDLES: usize = 10_000;
+/// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
+/// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which
+/// leaves a delivery unsettled.)
+const SLOW_DISK: Duration = Duration::from_secs(5);
 
-/// What one call may use. Every field is required: a limit that is an option is one that is forgotten.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Sum of the linear memories, in bytes.
-    pub memory: usize,
-    /// Wall time of instantiate, call and clean-up together.
-    pub time: Duration,
-    /// Wall time after which the guest is told (its context names the time); none for no soft limit.
-    pub soft_time: Option<Duration>,
-    /// The result's size as JSON, in bytes; also that of one signature it sends and one progress update.
-    pub result: usize,
-    /// What the task may write to its log, stdout and stderr, in bytes; the rest is dropped and counted.
-    pub log: usize,
-    /// How many signatures it may send.
-    pub children: usize,
-}
+/// Writing more memory than this for the first time takes some 10 ms, and giving it back 2 ms, without a pause.
+const LARGE_MEMORY: usize = 16 * 1024 * 1024;
 
 /// The request as the guest sees it (`petiole:task/context`).
 #[derive(Debug, Clone)]
@@ -79,6 +75,10 @@ pub struct Run {
     pub sent: Vec<Signature>,
     /// What it used.
     pub usage: Usage,
+    /// The limit that ended it.
+    pub limit: Option<Limit>,
+    /// Whether it takes long to read what it came to.
+    pub long: bool,
 }
 
 /// What a call used.
@@ -86,8 +86,24 @@ pub struct Run {
 pub struct Usage {
     /// Wall time of instantiate, call and clean-up.
     pub wall: Duration,
+    /// Time on a CPU of instantiate and call; not that of host calls on threads for blocking ones.
+    pub cpu: Duration,
     /// The largest sum of linear memories, in bytes.
     pub peak_memory: usize,
+    /// Calls of imported functions.
+    pub host_calls: u64,
+    /// Written to log, stdout and stderr, in bytes.
+    pub log: usize,
+    /// Received over the network and from key-value storage, in bytes.
+    pub bytes_in: u64,
+    /// Sent over the network and to key-value storage, in bytes.
+    pub bytes_out: u64,
+    /// Outbound HTTP requests and TCP connections.
+    pub requests: u32,
+    /// Written to folders, in bytes.
+    pub disk: u64,
+    /// Signatures sent, with those that are nested in them.
+    pub children: usize,
 }
 
 /// The worker could not run the task: no fault of the guest, nor of the message. Its delivery stays
@@ -118,6 +134,9 @@ pub(crate) struct ExportGone(String);
 pub(crate) struct Function {
     pub(crate) export: ComponentExportIndex,
     pub(crate) shape: Shape,
+    /// Whether a call may be long at work without a pause: parameters or result hold lists, or a call of it has
+    /// had [`LARGE_MEMORY`].
+    pub(crate) long: AtomicBool,
     pub(crate) signature: TaskSignature,
 }
 
@@ -154,34 +173,65 @@ impl Task {
         arguments: Arguments,
         context: Context,
         limits: Limits,
+        granted: &Arc<Granted>,
         progress: &watch::Sender<Option<Progress>>,
     ) -> Result<Run, HostFault> {
-        let started = Instant::now();
         let loaded = self.loaded();
-        let mut store = store(loaded, Sandbox::new(context, limits, progress), limits);
+        let meter = Arc::new(Meter::new(limits, &context.task, &context.id));
+        let opening = limits.time.max(SLOW_DISK);
+        let files = loaded.storage.open(granted, &meter, opening).await;
+        let files = files.map_err(|error| HostFault::Internal {
+            reason: error.to_string(),
+        })?;
+        let sandbox = Sandbox::new(loaded, context, limits, &meter, granted, files, progress);
+        let mut store = store(loaded, sandbox, limits);
+        let mut long = self.function().long.load(Relaxed);
         let run = run(loaded, self.function(), &mut store, &arguments.0);
-        let ended = tokio::time::timeout(limits.time, run).await;
-
-        let outcome = match ended {
-            Err(_elapsed) => Ok(outcome::out_of_time(limits.time)),
-            Ok(Ok(val)) => Ok(outcome::returned(
-                self.function().shape.result.as_ref(),
-                val,
-                limits.result,
-            )),
-            Ok(Err(error)) => outcome::broke_off(&error, store.data().limiter.hit()),
+        let ended = match meter.run(run, long).await {
+            Ok(val) => {
+                let ty = self.function().shape.result.as_ref();
+                long |= val.as_ref().is_some_and(holds_long_text);
+                unpaused(long, || returned(ty, val, limits.result))
+            }
+            Err(error) => broke_off(&error, &mut store, &limits)?,
         };
-        let peak_memory = store.data().limiter.peak_memory();
-        let sent = std::mem::take(&mut store.data_mut().sent);
-        store.data().log.finish();
-        drop(store);
+        let Sandbox {
+            limiter,
+            log,
+            sent,
+            children,
+            ..
+        } = store.data_mut();
+        let peak_memory = limiter.peak_memory();
+        let log = log.finish();
+        let (sent, children) = (std::mem::take(sent), *children);
+        let temp = store.data_mut().files.take_temp();
+        let large = peak_memory > LARGE_MEMORY;
+        if large {
+            self.function().long.store(true, Relaxed);
+        }
+        unpaused(large, || drop(store));
+        if let Some(temp) = temp {
+            temp.remove(SLOW_DISK).await;
+        }
+        let (bytes_in, bytes_out) = meter.network();
         Ok(Run {
-            outcome: outcome?,
+            outcome: redacted(ended.outcome, granted),
             sent,
             usage: Usage {
-                wall: started.elapsed(),
+                wall: meter.wall(),
+                cpu: meter.cpu(),
                 peak_memory,
+                host_calls: meter.host_calls(),
+                log,
+                bytes_in,
+                bytes_out,
+                requests: meter.requests(),
+                disk: meter.disk_written(),
+                children,
             },
+            limit: ended.limit,
+            long: long || children > 0,
         })
     }
 }
@@ -189,22 +239,23 @@ impl Task {
 fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
     let mut store = Store::new(loaded.engine(), sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
-    store.set_hostcall_fuel(
-        limits
-            .result
-            .saturating_mul(LIFT_FACTOR)
-            .saturating_add(LIFT_FLOOR),
-    );
-    store.set_max_component_handles(MAX_HANDLES);
-    // a guest that computes yields at every tick, so that others run and the time limit is seen
+    store.set_hostcall_fuel(lift_fuel(limits.result));
+    store.set_max_component_handles(limits.handles);
+    // a guest that computes yields at every tick, so that others run and its limits are seen
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| {
-        Ok(UpdateDeadline::YieldCustom(
-            1,
-            Box::pin(tokio::task::yield_now()),
-        ))
+    store.epoch_deadline_callback(|store| {
+        store.data().meter.tick()?;
+        let others = Box::pin(tokio::task::yield_now());
+        Ok(UpdateDeadline::YieldCustom(1, others))
     });
     store
+}
+
+/// The host memory that one value out of a sandbox may take, in bytes.
+fn lift_fuel(result: usize) -> usize {
+    result
+        .saturating_mul(LIFT_FACTOR)
+        .saturating_add(LIFT_FLOOR)
 }
 
 /// Instantiates and calls; the result is none for a function without one.
@@ -218,16 +269,51 @@ async fn run(
     let func = instance
         .get_func(&mut *store, function.export)
         .ok_or_else(|| ExportGone(function.signature.name.clone()))?;
-    match function.shape.result {
-        None => func
-            .call_async(store, arguments, &mut [])
-            .await
-            .map(|()| None),
-        Some(_) => {
-            let mut result = [Val::Bool(false)];
-            func.call_async(store, arguments, &mut result).await?;
-            let [result] = result;
-            Ok(Some(result))
-        }
+    let mut result = [Val::Bool(false)];
+    let results = match function.shape.result {
+        None => &mut [],
+        Some(_) => result.as_mut_slice(),
+    };
+    func.call_async(store, arguments, results)
+        .await
+        .map_err(ResultUnreadable::or)?;
+    let [result] = result;
+    Ok(function.shape.result.as_ref().map(|_| result))
+}
+
+/// # Errors
+/// What is not the guest's doing.
+fn broke_off(
+    error: &wasmtime::Error,
+    store: &mut Store<Sandbox>,
+    limits: &Limits,
+) -> Result<Ended, HostFault> {
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Err(HostFault::PoolExhausted {
+            reason: error.root_cause().to_string(),
+        });
     }
+    // what fails while the guest runs is an answer to the guest
+    let by_host = error.is::<std::io::Error>() && !error.is::<WasmBacktrace>();
+    if error.is::<ExportGone>() || by_host {
+        return Err(HostFault::Internal {
+            reason: format!("{error:#}"),
+        });
+    }
+    let broken = Broken {
+        error,
+        denied: store.data().limiter.hit(),
+        handles_full: handles_full(store),
+        limits,
+    };
+    Ok(broken.ended())
+}
+
+/// Whether the guest has as many component-model handles as it may. wasmtime's error for one too many has no
+/// type, so one more is tried.
+fn handles_full(store: &mut Store<Sandbox>) -> bool {
+    struct Probe;
+    Resource::<Probe>::new_own(0)
+        .try_into_resource_any(store)
+        .is_err()
 }

@@ -1,12 +1,15 @@
 //! Compiling components, in a child process that can be killed: compilation can't be interrupted.
 
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit, setsid};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
@@ -19,6 +22,10 @@ pub const MAX_COMPONENT_SIZE: usize = 64 * 1024 * 1024;
 /// The hidden subcommand of the child: `EXE compile-component INPUT OUTPUT CPU_SECONDS MEMORY_BYTES`.
 pub const COMPILE_COMMAND: &str = "compile-component";
 
+/// Files in the child's folder.
+const INPUT: &str = "input";
+const OUTPUT: &str = "output";
+
 /// `EX_DATAERR` of sysexits.h: the component is at fault, the message is on stderr.
 const INVALID: u8 = 65;
 /// `EX_OSERR`: the machine is.
@@ -26,6 +33,15 @@ const OS_ERROR: u8 = 71;
 
 /// What the child may say, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024;
+
+/// The largest file that the child may write: what it makes of a component, which this process reads whole.
+/// Eight times the largest component; componentized Python comes to twice its size.
+const MAX_CODE: u64 = 512 << 20;
+/// Files that the child may have open. It needs its input, its output, and some of the system's.
+const MAX_FILES: u64 = 64;
+
+/// Components that may wait for their turn; compiling one takes up to its time limit.
+const MAX_WAITING: usize = 16;
 
 /// What compiling one component may take.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +99,9 @@ pub enum CompileError {
         /// What it said.
         stderr: String,
     },
+    /// Others came before it.
+    #[error("{MAX_WAITING} other components wait to be compiled: try again later")]
+    Busy,
     /// The compiler can't be run: no fault of the component.
     #[error("can't run the compiler: {0}")]
     Host(#[source] std::io::Error),
@@ -95,7 +114,10 @@ pub struct Compiler(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     place: Place,
+    /// Held by who compiles.
     turn: Semaphore,
+    /// Held by who compiles and by who waits for it.
+    queue: Semaphore,
 }
 
 #[derive(Debug)]
@@ -120,12 +142,14 @@ impl Compiler {
         Self(Arc::new(Inner {
             place,
             turn: Semaphore::new(1),
+            queue: Semaphore::new(MAX_WAITING + 1),
         }))
     }
 
     /// Compiled code; `dir` is a private folder for the files on the way.
     pub(crate) async fn compile(&self, wasm: &[u8], dir: &Path) -> Result<Vec<u8>, CompileError> {
         check(wasm)?;
+        let _waiting = self.0.queue.try_acquire().map_err(|_| CompileError::Busy)?;
         // the semaphore is never closed
         let _turn = self.0.turn.acquire().await.ok();
         match &self.0.place {
@@ -166,9 +190,9 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
         })
 }
 
-/// The child's main: limits itself, compiles the component in `input` to `output`.
+/// The child's main: gives up what it does not need, and compiles the component in `input` to `output`.
 pub fn compile_command(input: &Path, output: &Path, cpu_seconds: u64, memory: u64) -> ExitCode {
-    let compiled = limit_this_process(cpu_seconds, memory)
+    let compiled = confine_this_process(cpu_seconds, memory)
         .and_then(|()| std::fs::read(input))
         .map_err(CompileError::Host)
         .and_then(|wasm| compile(&wasm))
@@ -183,22 +207,60 @@ pub fn compile_command(input: &Path, output: &Path, cpu_seconds: u64, memory: u6
     ExitCode::from(code)
 }
 
-/// Bounds the CPU time and the address space of this process, for good.
-fn limit_this_process(cpu_seconds: u64, memory: u64) -> std::io::Result<()> {
-    for (resource, limit) in [
-        (Resource::Cpu, cpu_seconds),
-        (Resource::As, memory),
-        (Resource::Core, 0),
+/// Bounds what this process may use, for good, and lets go of what ties it to others: it is in no session
+/// with them, gains no rights by what it may start, and does not outlive its parent.
+fn confine_this_process(cpu_seconds: u64, memory: u64) -> std::io::Result<()> {
+    // The signal of the soft limit says why it ended.
+    let grace = cpu_seconds.saturating_add(1);
+    for (resource, soft, hard) in [
+        (Resource::Cpu, cpu_seconds, grace),
+        (Resource::As, memory, memory),
+        (Resource::Fsize, MAX_CODE, MAX_CODE),
+        (Resource::Nofile, MAX_FILES, MAX_FILES),
+        (Resource::Core, 0, 0),
     ] {
         setrlimit(
             resource,
             Rlimit {
-                current: Some(limit),
-                maximum: Some(limit),
+                current: Some(soft),
+                maximum: Some(hard),
             },
         )?;
     }
+    // Fails for who leads one already: run by hand.
+    let _ = setsid();
+    #[cfg(target_os = "linux")]
+    no_new_privileges()?;
+    end_with_parent()
+}
+
+/// Ends this process with its parent, who holds the other end of the pipe that is its standard input: run by hand, it
+/// has none. (Linux has a signal for that, but sends it when the thread ends that started this process, which those
+/// of a runtime do at any time.)
+fn end_with_parent() -> std::io::Result<()> {
+    let stdin = std::io::stdin();
+    if FileType::from_raw_mode(fstat(&stdin)?.st_mode) != FileType::Fifo {
+        return Ok(());
+    }
+    std::thread::Builder::new().spawn(move || {
+        while matches!(
+            rustix::io::read(&stdin, &mut [0; 1]),
+            Ok(1..) | Err(Errno::INTR)
+        ) {}
+        std::process::exit(OS_ERROR.into());
+    })?;
     Ok(())
+}
+
+/// rustix has this behind its feature `thread`.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no safe wrapper at hand")]
+fn no_new_privileges() -> std::io::Result<()> {
+    // SAFETY: takes numbers alone, and changes nothing but what this thread, and those it starts, may gain.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 async fn compile_in_child(
@@ -211,11 +273,12 @@ async fn compile_in_child(
         .prefix("compile-")
         .tempdir_in(dir)
         .map_err(CompileError::Host)?;
-    let (input, output) = (work.path().join("input"), work.path().join("output"));
-    tokio::fs::write(&input, wasm)
+    tokio::fs::write(work.path().join(INPUT), wasm)
         .await
         .map_err(CompileError::Host)?;
-    let mut child = spawn(exe, limits, &input, &output).map_err(CompileError::Host)?;
+    let mut child = spawn(exe, limits, work.path()).map_err(CompileError::Host)?;
+    // kept open, as that is how the child knows that this process lives: `wait` would close it
+    let _alive = child.stdin.take();
     let (status, stderr) = match tokio::time::timeout(limits.time, finished(&mut child)).await {
         Ok(ended) => ended.map_err(CompileError::Host)?,
         Err(_elapsed) => {
@@ -224,10 +287,15 @@ async fn compile_in_child(
         }
     };
     match status.code() {
-        Some(0) => tokio::fs::read(&output).await.map_err(CompileError::Host),
+        Some(0) => tokio::fs::read(work.path().join(OUTPUT))
+            .await
+            .map_err(CompileError::Host),
         Some(code) if code == i32::from(INVALID) => Err(CompileError::Invalid { reason: stderr }),
         Some(code) if code == i32::from(OS_ERROR) => {
             Err(CompileError::Host(std::io::Error::other(stderr)))
+        }
+        None if status.signal() == Some(Signal::XCPU.as_raw()) => {
+            Err(CompileError::TooSlow { limit: limits.time })
         }
         _ => Err(CompileError::Crashed {
             status,
@@ -237,9 +305,10 @@ async fn compile_in_child(
     }
 }
 
-/// The child has no environment: that may hold the broker's password. Its CPU time is bounded too,
-/// in case this process is gone before it.
-fn spawn(exe: &Path, limits: CompileLimits, input: &Path, output: &Path) -> std::io::Result<Child> {
+/// The child has no environment: that may hold the broker's password. Of this process' descriptors it has
+/// none: all are closed on exec. Its CPU time is bounded too: on all cores it could use up more than the wall
+/// time in which it is killed.
+fn spawn(exe: &Path, limits: CompileLimits, work: &Path) -> std::io::Result<Child> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu_seconds = limits
         .time
@@ -248,10 +317,11 @@ fn spawn(exe: &Path, limits: CompileLimits, input: &Path, output: &Path) -> std:
         .saturating_mul(u64::try_from(cores).unwrap_or(1));
     Command::new(exe)
         .arg(COMPILE_COMMAND)
-        .args([input, output])
+        .args([INPUT, OUTPUT])
         .args([cpu_seconds.to_string(), limits.memory.to_string()])
+        .current_dir(work)
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

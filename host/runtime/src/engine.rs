@@ -10,11 +10,12 @@ const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
 const TABLES: u32 = 8;
 /// The elements of one table. An interpreter has some ten thousand.
-const TABLE_ELEMENTS: usize = 100_000;
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
 /// What stays mapped between two tasks in a slot; above it, pages go back to the kernel.
 const MEMORY_KEEP_RESIDENT: usize = 128 * 1024;
 const TABLE_KEEP_RESIDENT: usize = 64 * 1024;
+const STACK_KEEP_RESIDENT: usize = 8 * 1024;
 
 /// The guest's stack; wasmtime's default of 512 KiB is little for interpreters.
 const WASM_STACK: usize = 1024 * 1024;
@@ -86,6 +87,9 @@ pub(crate) fn compiling() -> wasmtime::Result<Engine> {
 }
 
 /// What compiled code depends on.
+///
+/// Memories are reserved whole with guards around them, tables are checked, and loads are masked against
+/// speculation (Spectre): all are wasmtime's defaults, and none is touched here.
 fn config() -> Config {
     let mut config = Config::new();
     config
@@ -93,13 +97,28 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
+        // what a task left on its stack is gone before another has it, and its pages too
+        .async_stack_zeroing(true)
         .memory_init_cow(true)
-        .concurrency_support(false)
+        .concurrency_support(false);
+    features(&mut config);
+    config
+}
+
+/// What no toolchain needs for the components that run here is off: code that is not compiled has no bugs.
+/// Several memories stay on, as components that are composed of others copy between theirs; so do tail calls
+/// and SIMD, which languages use.
+fn features(config: &mut Config) {
+    config
         .wasm_gc(false)
+        .wasm_function_references(false)
         .wasm_exceptions(false)
         .wasm_threads(false)
-        .wasm_memory64(false);
-    config
+        .wasm_memory64(false)
+        // wasmtime tells the limiter of growths of these that fail before it asks
+        .wasm_custom_page_sizes(false)
+        // the same result on every CPU, and no sign of which one it is
+        .relaxed_simd_deterministic(true);
 }
 
 fn pool(size: PoolSize) -> PoolingAllocationConfig {
@@ -119,6 +138,7 @@ fn pool(size: PoolSize) -> PoolingAllocationConfig {
         .max_memory_size(size.max_memory)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }

@@ -1,62 +1,112 @@
 //! What a guest may import from Petiole: `petiole:task`.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use petiole_capabilities::Redactor;
 use petiole_celery::{ChildKind, Signature, State, child_id};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::petiole::task as wit;
+use crate::egress::Egress;
+use crate::files::{Files, FilesView};
+use crate::granted::Granted;
+use crate::json_texts::JsonTexts;
+use crate::keyvalue::{KeyValueState, KeyValueView};
 use crate::limiter::Limiter;
+use crate::limits::{Limit, LimitExceeded};
+use crate::meter::Meter;
+use crate::module::Loaded;
+use crate::random::Random;
+use crate::sockets::Sockets;
 use crate::task_log::TaskLog;
-use crate::{Context, Limits, Progress};
-
-/// WASI resources that a guest may hold at once.
-const MAX_RESOURCES: usize = 10_000;
+use crate::unpaused::{is_long, unpaused};
+use crate::{Context, Limits, Progress, files, http, keyvalue, random, sockets};
 
 /// The length of a state's name, in bytes.
 const MAX_STATE_NAME: usize = 64;
+/// The size of what a state tells, in bytes: it is read and stored again and again, and a value takes up to
+/// 150 times its JSON text here.
+const MAX_STATE_META: usize = 256 * 1024;
 
 /// What one call has: the data of its store.
 pub(crate) struct Sandbox {
     pub(crate) limiter: Limiter,
     pub(crate) log: TaskLog,
     pub(crate) sent: Vec<Signature>,
+    /// What may come of them: themselves, and the signatures that are nested in them.
+    pub(crate) children: usize,
+    /// The texts of the signatures in `sent`.
+    sent_texts: JsonTexts,
+    pub(crate) meter: Arc<Meter>,
+    /// None where the task has no use for it.
+    pub(crate) egress: Option<Arc<Egress>>,
+    pub(crate) network: Sockets,
+    pub(crate) files: Files,
+    keyvalue: KeyValueState,
+    granted: Arc<Granted>,
     context: Context,
     limits: Limits,
     /// Since the Unix epoch.
     started: Duration,
     progress: watch::Sender<Option<Progress>>,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    http_hooks: http::Hooks,
     resources: ResourceTable,
 }
 
 impl Sandbox {
     pub(crate) fn new(
+        loaded: &Loaded,
         context: Context,
         limits: Limits,
+        meter: &Arc<Meter>,
+        granted: &Arc<Granted>,
+        files: Files,
         progress: &watch::Sender<Option<Progress>>,
     ) -> Self {
-        let log = TaskLog::new(&context.id, limits.log);
+        let redactor = Redactor::new(granted.secrets.iter().map(|(_, secret)| secret));
+        let log = TaskLog::new(&context.id, limits.log, redactor);
+        let egress = Egress::new(loaded, granted, meter, &context.id);
+        // a clock before 1970 would only make the guest's deadlines wrong
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut resources = ResourceTable::new();
-        resources.set_max_capacity(MAX_RESOURCES);
+        resources.set_max_capacity(limits.handles);
         Self {
-            limiter: Limiter::new(limits.memory),
-            wasi: crate::wasi::context(&log),
+            limiter: Limiter::new(&limits),
+            wasi: crate::wasi::context(&log, granted, &context.id, started),
             log,
             sent: Vec::new(),
+            children: 0,
+            sent_texts: JsonTexts::new(limits.result),
+            meter: Arc::clone(meter),
             context,
             limits,
-            // a clock before 1970 would only make the guest's deadlines wrong
-            started: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
+            started,
+            http: http::context(),
+            http_hooks: http::Hooks {
+                egress: egress.clone(),
+            },
+            egress,
+            network: Sockets::default(),
+            files,
+            keyvalue: KeyValueState::default(),
+            granted: Arc::clone(granted),
             progress: progress.clone(),
             resources,
         }
+    }
+
+    pub(crate) fn task_id(&self) -> &str {
+        &self.context.id
     }
 
     /// Milliseconds since the Unix epoch.
@@ -65,8 +115,59 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// The data of a host function of Petiole's own. Every call of an imported function gets its data here
+    /// or by [`WasiView::ctx`], and is counted there: wasmtime has no hook for the calls of components.
+    pub(crate) fn called(&mut self) -> &mut Self {
+        self.meter.host_call();
+        self
+    }
+
+    pub(crate) fn random(&mut self) -> Random<'_> {
+        self.meter.host_call();
+        Random {
+            numbers: self.wasi.random(),
+            meter: &self.meter,
+        }
+    }
+
+    pub(crate) fn files(&mut self) -> FilesView<'_> {
+        self.meter.host_call();
+        self.files.view(&mut self.resources)
+    }
+
+    pub(crate) fn keyvalue(&mut self) -> KeyValueView<'_> {
+        self.meter.host_call();
+        KeyValueView {
+            space: self.granted.keyvalue.as_ref(),
+            state: &mut self.keyvalue,
+            meter: &self.meter,
+            table: &mut self.resources,
+        }
+    }
+}
+
+impl Sandbox {
+    /// Counts an outbound request or connection before it is made.
+    pub(crate) fn spend_request(&self) -> Result<(), LimitExceeded> {
+        self.meter.request()
+    }
+}
+
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.meter.host_call();
+        WasiHttpCtxView {
+            hooks: &mut self.http_hooks,
+            table: &mut self.resources,
+            ctx: &mut self.http,
+        }
+    }
+}
+
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.meter.host_call();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.resources,
@@ -78,15 +179,22 @@ impl WasiView for Sandbox {
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wit::context::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-    wit::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-    wit::progress::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
-    wit::canvas::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
+    linker.allow_shadowing(true);
+    random::add_to_linker(&mut linker)?;
+    sockets::add_to_linker(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
+    keyvalue::add_to_linker(&mut linker)?;
+    wit::context::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, Sandbox::called)?;
+    wit::log::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, Sandbox::called)?;
+    wit::progress::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, Sandbox::called)?;
+    wit::canvas::add_to_linker::<_, HasSelf<Sandbox>>(&mut linker, Sandbox::called)?;
     Ok(linker)
 }
 
 impl wit::context::Host for Sandbox {
-    fn get_request(&mut self) -> wit::context::Request {
+    fn get_request(&mut self) -> wasmtime::Result<wit::context::Request> {
         let Context {
             id,
             task,
@@ -97,7 +205,7 @@ impl wit::context::Host for Sandbox {
             group_index,
             headers,
         } = &self.context;
-        wit::context::Request {
+        Ok(wit::context::Request {
             id: id.clone(),
             task: task.clone(),
             retries: *retries,
@@ -112,12 +220,16 @@ impl wit::context::Host for Sandbox {
             deadline_ms: self.after(self.limits.time),
             soft_deadline_ms: self.limits.soft_time.map(|soft| self.after(soft)),
             idempotency_key: format!("{id}:{retries}"),
-        }
+        })
+    }
+
+    fn soft_limit_reached(&mut self) -> wasmtime::Result<bool> {
+        Ok(self.meter.soft_limit_reached())
     }
 }
 
 impl wit::log::Host for Sandbox {
-    fn log(&mut self, level: wit::log::Level, message: String) {
+    fn log(&mut self, level: wit::log::Level, message: String) -> wasmtime::Result<()> {
         let level = match level {
             wit::log::Level::Trace => Level::TRACE,
             wit::log::Level::Debug => Level::DEBUG,
@@ -125,49 +237,93 @@ impl wit::log::Host for Sandbox {
             wit::log::Level::Warn => Level::WARN,
             wit::log::Level::Error => Level::ERROR,
         };
-        self.log.line(level, &message);
+        let logged = unpaused(is_long(message.len()), || self.log.line(level, &message));
+        Ok(logged?)
     }
 }
 
 impl wit::progress::Host for Sandbox {
-    fn update_state(&mut self, state: String, meta: String) -> Result<(), String> {
-        within("meta", meta.len(), self.limits.result)?;
-        let meta = json("meta", &meta)?;
-        self.progress.send_replace(Some(Progress {
-            state: custom_state(state)?,
-            meta,
-        }));
-        Ok(())
+    fn update_state(
+        &mut self,
+        state: String,
+        meta: String,
+    ) -> wasmtime::Result<Result<(), String>> {
+        let limit = self.limits.result.min(MAX_STATE_META);
+        let progress = unpaused(is_long(meta.len()), || progress(state, &meta, limit));
+        Ok(progress.map(|progress| {
+            self.progress.send_replace(Some(progress));
+        }))
     }
 }
 
 impl wit::canvas::Host for Sandbox {
-    fn send(&mut self, signature: wit::canvas::Signature) -> Result<String, String> {
-        if self.sent.len() >= self.limits.children {
-            return Err(format!(
-                "a task may send {} others at most",
-                self.limits.children
-            ));
+    fn send(
+        &mut self,
+        signature: wit::canvas::Signature,
+    ) -> wasmtime::Result<Result<String, String>> {
+        let texts = [
+            &signature.task,
+            &signature.args,
+            &signature.kwargs,
+            &signature.options,
+        ];
+        let size = texts.map(String::len).into_iter().sum();
+        if let Err(too_large) = within("signature", size, self.limits.result) {
+            return Ok(Err(too_large));
         }
-        let signature = self.signature(signature)?;
-        let Some(Value::String(id)) = signature.options.get("task_id") else {
-            return Err("option task_id is not a string".to_owned());
+        unpaused(is_long(size), || self.spend_texts(texts))?;
+        let read = unpaused(is_long(size), || {
+            let (id, signature) = self.signature(signature)?;
+            Ok((id, signature.tasks(), signature))
+        });
+        let (id, tasks, signature) = match read {
+            Ok(read) => read,
+            Err(misfit) => return Ok(Err(misfit)),
         };
-        let id = id.clone();
+        self.spend_children(tasks)?;
         self.sent.push(signature);
-        Ok(id)
+        Ok(Ok(id))
     }
 }
 
 impl Sandbox {
-    /// The signature with its id in `options.task_id`: its own, or one made of this task's.
-    fn signature(&self, from: wit::canvas::Signature) -> Result<Signature, String> {
-        let size = from
-            .args
-            .len()
-            .saturating_add(from.kwargs.len())
-            .saturating_add(from.options.len());
-        within("signature", size, self.limits.result)?;
+    /// Counts the texts of a signature: the worker keeps the values of all of them until the task ends, so that
+    /// together they may be as large as a result.
+    fn spend_texts(&mut self, texts: [&String; 4]) -> Result<(), LimitExceeded> {
+        let mut added = Ok(());
+        for text in texts {
+            added = self.sent_texts.add(text);
+        }
+        added.map_err(|asked| LimitExceeded::new(Limit::Result, self.limits.result, asked))
+    }
+
+    /// Counts what may come of a signature before it is sent.
+    fn spend_children(&mut self, tasks: usize) -> Result<(), LimitExceeded> {
+        let Limits {
+            children,
+            descendants,
+            depth,
+            ..
+        } = self.limits;
+        let asked = self.children.saturating_add(tasks);
+        if depth == 0 {
+            return Err(LimitExceeded::new(Limit::Depth, 0, 1));
+        }
+        if asked > children {
+            return Err(LimitExceeded::new(Limit::Children, children, asked));
+        }
+        if asked > descendants {
+            return Err(LimitExceeded::new(Limit::Descendants, descendants, asked));
+        }
+        self.children = asked;
+        Ok(())
+    }
+}
+
+impl Sandbox {
+    /// The signature with its id, which is in `options.task_id`: made of this task's. A guest chooses none: under
+    /// another task's id it would overwrite that one's result.
+    fn signature(&self, from: wit::canvas::Signature) -> Result<(String, Signature), String> {
         if from.task.is_empty() {
             return Err("the signature names no task".to_owned());
         }
@@ -176,22 +332,35 @@ impl Sandbox {
         };
         let kwargs = object("kwargs", &from.kwargs)?;
         let mut options = object("options", &from.options)?;
-        if options.get("task_id").is_none_or(Value::is_null) {
-            let Context { id, retries, .. } = &self.context;
-            options.insert(
-                "task_id".to_owned(),
-                child_id(id, *retries, ChildKind::Sent, self.sent.len()).into(),
+        if options.get("task_id").is_some_and(|id| !id.is_null()) {
+            return Err(
+                "option task_id is the worker's to choose: leave it out, `send` returns it"
+                    .to_owned(),
             );
         }
-        Ok(Signature {
+        let Context { id, retries, .. } = &self.context;
+        let id = child_id(id, *retries, ChildKind::Sent, self.sent.len());
+        options.insert("task_id".to_owned(), id.clone().into());
+        let signature = Signature {
             task: from.task,
             args,
             kwargs,
             options,
             subtask_type: None,
             immutable: from.immutable,
-        })
+        };
+        Ok((id, signature))
     }
+}
+
+/// `limit`: the size of `meta`, in bytes.
+fn progress(state: String, meta: &str, limit: usize) -> Result<Progress, String> {
+    within("meta", meta.len(), limit)?;
+    let meta = json("meta", meta)?;
+    Ok(Progress {
+        state: custom_state(state)?,
+        meta,
+    })
 }
 
 fn json(name: &str, text: &str) -> Result<Value, String> {

@@ -1,14 +1,21 @@
 //! JSON <-> WIT values, on random types and values.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
 use crate::from_json::{from_json, json_record};
-use crate::to_json::to_json;
+use crate::json_texts::JsonTexts;
+use crate::to_json;
 use crate::wit_type::{Case, Field, Name, WitType};
+
+fn to_json(ty: &WitType, val: Val) -> Result<Value, to_json::ToJsonError> {
+    to_json::to_json(ty, val, &mut JsonTexts::new(usize::MAX))
+}
 
 /// Different names, in kebab-case.
 fn name(index: usize) -> Name {
@@ -196,23 +203,63 @@ fn type_and_val() -> impl Strategy<Value = (WitType, Val)> {
     })
 }
 
+/// Through JSON text, as messages and results are.
+fn assert_survives_json(ty: &WitType, val: Val) {
+    let json = to_json(ty, val.clone()).unwrap();
+    let json: Value = serde_json::from_str(&json.to_string()).unwrap();
+    assert_eq!(from_json(ty, &json), Ok(val), "{ty} as {json}");
+}
+
+fn assert_taken_or_refused(ty: &WitType, value: &Value) {
+    match from_json(ty, value) {
+        Ok(val) => assert_survives_json(ty, val),
+        Err(mismatch) => assert!(mismatch.to_string().chars().count() < 1_000),
+    }
+}
+
 proptest! {
-    /// Through JSON text, as messages and results are.
     #[test]
     fn a_value_survives_json((ty, val) in type_and_val()) {
-        let json = to_json(&ty, val.clone()).unwrap();
-        let json: Value = serde_json::from_str(&json.to_string()).unwrap();
-        prop_assert_eq!(from_json(&ty, &json), Ok(val), "{} as {}", ty, json);
+        assert_survives_json(&ty, val);
     }
 
     #[test]
     fn any_json_is_taken_or_refused(ty in wit_type(), value in json()) {
-        match from_json(&ty, &value) {
-            Ok(val) => {
-                let json = to_json(&ty, val.clone()).unwrap();
-                prop_assert_eq!(from_json(&ty, &json), Ok(val));
-            }
-            Err(mismatch) => prop_assert!(mismatch.to_string().chars().count() < 1_000),
-        }
+        assert_taken_or_refused(&ty, &value);
     }
+}
+
+/// The same for a fuzzer: a type and a value of it, and edits of its JSON text: where (in 65,536ths), and the byte.
+#[test]
+fn edited_json_is_taken_or_refused() {
+    bolero::check!()
+        .with_type::<([u8; 32], Vec<(u16, u8)>)>()
+        .with_iterations(2_000)
+        .for_each(|(seed, edits)| {
+            let rng = TestRng::from_seed(RngAlgorithm::ChaCha, seed);
+            let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+            let Ok(tree) = type_and_val().new_tree(&mut runner) else {
+                return;
+            };
+            let (ty, val) = tree.current();
+            let mut text = to_json(&ty, val.clone()).unwrap().to_string().into_bytes();
+            assert_survives_json(&ty, val);
+            // few, so that it is still JSON now and then
+            for (at, byte) in edits.iter().take(edits.len() % 4) {
+                if text.is_empty() {
+                    break;
+                }
+                let at = text.len() * usize::from(*at) / 65_536;
+                const TOKENS: &[u8] = b"0123456789-+.eE\"\\[]{},:ntfa \xff";
+                let token = TOKENS[usize::from(*byte) % TOKENS.len()];
+                match byte % 3 {
+                    0 => text[at] = token,
+                    1 => text.insert(at, token),
+                    _ => drop(text.remove(at)),
+                }
+            }
+            if let Ok(value) = serde_json::from_slice(&text) {
+                assert_taken_or_refused(&ty, &value);
+            }
+        });
 }

@@ -10,10 +10,16 @@ use wasmtime::component::Val;
 
 use crate::bind::bind;
 use crate::from_json::from_json;
+use crate::json_texts::JsonTexts;
+use crate::limits::Limit;
 use crate::outcome::returned;
 use crate::signature::Shape;
-use crate::to_json::to_json;
+use crate::to_json;
 use crate::wit_type::{Case, Field, Name, WitType};
+
+fn to_json(ty: &WitType, val: Val) -> Result<Value, to_json::ToJsonError> {
+    to_json::to_json(ty, val, &mut JsonTexts::new(usize::MAX))
+}
 
 fn option(ty: WitType) -> WitType {
     WitType::Option(Box::new(ty))
@@ -397,6 +403,7 @@ fn outcome_of_err(err: WitType, value: Value) -> Outcome {
         Some(Val::Result(Err(Some(Box::new(val))))),
         1_000,
     )
+    .outcome
 }
 
 fn exception(exc_type: &str, args: Value, exc_module: &str) -> Exception {
@@ -496,7 +503,7 @@ fn other_errs_are_failures() {
     }
     let ty = WitType::Result(None, None);
     let exception = exception("TaskError", json!([]), "petiole.exceptions");
-    let outcome = returned(Some(&ty), Some(Val::Result(Err(None))), 1_000);
+    let outcome = returned(Some(&ty), Some(Val::Result(Err(None))), 1_000).outcome;
     assert_eq!(
         outcome,
         Outcome::Failure {
@@ -512,9 +519,80 @@ fn a_json_record_must_hold_json() {
         "petiole-json".to_owned(),
         Val::String("{".to_owned()),
     )]);
-    let Outcome::Failure { exception, .. } = returned(Some(&WitType::Json), Some(bad), 1_000)
+    let Outcome::Failure { exception, .. } =
+        returned(Some(&WitType::Json), Some(bad), 1_000).outcome
     else {
         panic!("not a failure")
     };
     assert_eq!(exception.exc_type, "InvalidResult");
+}
+
+fn json_text(text: String) -> Val {
+    Val::Record(vec![("petiole-json".to_owned(), Val::String(text))])
+}
+
+/// These are no JSON: that is not found out.
+#[test]
+fn json_texts_are_bounded_together_before_they_are_read() {
+    let text = |bytes| json_text("[".repeat(bytes));
+    let failure = |texts| {
+        Val::Record(vec![
+            ("exc-type".to_owned(), Val::String("Busy".to_owned())),
+            ("exc-message".to_owned(), Val::List(texts)),
+            ("exc-module".to_owned(), Val::Option(None)),
+        ])
+    };
+    let fail = |texts| {
+        let case = Val::Variant("fail".to_owned(), Some(Box::new(failure(texts))));
+        Val::Result(Err(Some(Box::new(case))))
+    };
+    let task = WitType::Result(None, Some(Box::new(task_error())));
+    let two = || vec![json_text("\"x\"".to_owned()), text(998)];
+    for (ty, val, size) in [
+        (WitType::Json, text(5_000_000), 5_000_000),
+        (list(WitType::Json), Val::List(two()), 1_001),
+        (task.clone(), fail(two()), 1_001),
+    ] {
+        let ended = returned(Some(&ty), Some(val), 1_000);
+        let message = format!("the result's JSON texts count as {size} bytes: the limit is 1000");
+        let expected = exception("ResultTooLarge", json!([message]), "petiole.exceptions");
+        let outcome = Outcome::Failure {
+            exception: expected,
+            traceback: None,
+        };
+        assert_eq!((ended.outcome, ended.limit), (outcome, Some(Limit::Result)));
+    }
+    let ended = returned(Some(&task), Some(fail(vec![text(1_000)])), 1_000);
+    let Outcome::Failure { exception, .. } = ended.outcome else {
+        panic!("not a failure")
+    };
+    assert_eq!(exception.exc_type, "InvalidResult");
+}
+
+#[test]
+fn names_of_exceptions_are_bounded() {
+    let name = |bytes| "N".repeat(bytes);
+    let failure = |class: usize, module: usize| json!({"exc_type": name(class), "exc_message": [], "exc_module": name(module)});
+    let retry =
+        |class, module| json!({"retry": {"reason": failure(class, module), "at": "default"}});
+    let fail = |class, module| json!({"fail": failure(class, module)});
+    let long = "n".repeat(256);
+    let case = WitType::Enum(names(&[&long]));
+    for (ty, value, said) in [
+        (task_error(), fail(256, 1), "class is 256 bytes"),
+        (task_error(), fail(1, 256), "module is 256 bytes"),
+        (task_error(), retry(900, 1), "class is 900 bytes"),
+        (task_error(), retry(1, 900), "module is 900 bytes"),
+        (case, json!(long), "class is 256 bytes"),
+    ] {
+        let message = format!("the name of the exception's {said}: the limit is 255");
+        let exception = exception("InvalidResult", json!([message]), "petiole.exceptions");
+        let expected = Outcome::Failure {
+            exception,
+            traceback: None,
+        };
+        assert_eq!(outcome_of_err(ty, value), expected);
+    }
+    let outcome = outcome_of_err(task_error(), retry(255, 255));
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
 }

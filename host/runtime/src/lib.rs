@@ -28,33 +28,55 @@ mod cache;
 mod call;
 mod compile;
 mod docs;
+mod egress;
 mod engine;
+mod file_streams;
+mod files;
+mod filesystem;
 mod from_json;
+mod granted;
 mod host;
+mod http;
 mod imports;
 #[cfg(test)]
 mod json_properties;
 #[cfg(test)]
 mod json_tables;
+mod json_texts;
+mod keyvalue;
 mod limiter;
+mod limits;
+mod meter;
+mod metered;
 mod mismatch;
 mod module;
 mod outcome;
+mod random;
+mod redact;
 mod reflect;
+mod request_body;
 mod signature;
+mod sockets;
 mod task_error;
 mod task_log;
+mod temp;
 mod to_json;
+mod unpaused;
 mod wasi;
 mod wit_type;
 
 pub use bind::{ArgumentError, Arguments};
 pub use cache::{Cache, CacheError};
-pub use call::{Context, HostFault, Limits, Progress, Run, Usage};
+pub use call::{Context, HostFault, Progress, Run, Usage};
 pub use compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };
+pub use egress::{Network, Resolver};
 pub use engine::{PoolSize, RuntimeError};
+pub use granted::{Folder, Granted, KeyValueSpace};
+pub use imports::{Interfaces, RefusedImport};
+pub use limits::{Limit, Limits};
 pub use module::{LoadError, Module, Runtime, Task};
 pub use reflect::RefusedExport;
 pub use signature::{Param, TaskSignature};
+pub use unpaused::{is_long, unpaused};

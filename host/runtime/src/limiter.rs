@@ -1,42 +1,35 @@
 //! Bounds the memories of a sandbox together, and its tables.
 
-use std::fmt::{self, Display, Formatter};
-
 use wasmtime::ResourceLimiter;
 
-/// The elements of all tables together.
-const MAX_TABLE_ELEMENTS: usize = 400_000;
+use crate::engine::TABLE_ELEMENTS;
+use crate::limits::{Limit, LimitExceeded, Limits};
 
 /// Counts what a sandbox has, and denies what goes over.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory: Account,
     table: Account,
-    hit: Option<LimitHit>,
+    hit: Option<LimitExceeded>,
 }
 
 #[derive(Debug)]
 struct Account {
+    /// Of all together.
     limit: usize,
+    /// Of each: what the pool has room for.
+    limit_of_one: usize,
     used: usize,
     peak: usize,
     /// What was granted last: taken back if the growth fails after all.
     granted: usize,
 }
 
-/// A limit that the guest was denied memory for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LimitHit {
-    Memory { limit: usize, asked: usize },
-    Table { limit: usize, asked: usize },
-}
-
 impl Limiter {
-    /// `memory`: the limit in bytes.
-    pub(crate) fn new(memory: usize) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            memory: Account::new(memory),
-            table: Account::new(MAX_TABLE_ELEMENTS),
+            memory: Account::new(limits.memory, limits.memory),
+            table: Account::new(limits.table_elements, TABLE_ELEMENTS),
             hit: None,
         }
     }
@@ -46,29 +39,37 @@ impl Limiter {
         self.memory.peak
     }
 
-    /// The last denial.
-    pub(crate) fn hit(&self) -> Option<LimitHit> {
+    /// The last denial, where no growth of its kind has succeeded since.
+    pub(crate) fn hit(&self) -> Option<LimitExceeded> {
         self.hit
+    }
+
+    fn forget(&mut self, limit: Limit) {
+        self.hit = self.hit.filter(|hit| hit.limit != limit);
     }
 }
 
 impl Account {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, limit_of_one: usize) -> Self {
         Self {
             limit,
+            limit_of_one,
             used: 0,
             peak: 0,
             granted: 0,
         }
     }
 
-    /// The sum that was asked for, where it is over the limit.
-    fn grow(&mut self, current: usize, desired: usize) -> Result<(), usize> {
+    /// The limit and what was asked for, where that is over it.
+    fn grow(&mut self, current: usize, desired: usize) -> Result<(), (usize, usize)> {
         self.granted = 0;
         let more = desired.saturating_sub(current);
         let sum = self.used.saturating_add(more);
         if sum > self.limit {
-            return Err(sum);
+            return Err((self.limit, sum));
+        }
+        if desired > self.limit_of_one {
+            return Err((self.limit_of_one, desired));
         }
         self.granted = more;
         self.used = sum;
@@ -88,14 +89,14 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let limit = self.memory.limit;
         match self.memory.grow(current, desired) {
             Ok(()) => {
                 self.memory.peak = self.memory.peak.max(self.memory.used);
+                self.forget(Limit::Memory);
                 Ok(true)
             }
-            Err(asked) => {
-                self.hit = Some(LimitHit::Memory { limit, asked });
+            Err((limit, asked)) => {
+                self.hit = Some(LimitExceeded::new(Limit::Memory, limit, asked));
                 Ok(false)
             }
         }
@@ -112,11 +113,13 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let limit = self.table.limit;
         match self.table.grow(current, desired) {
-            Ok(()) => Ok(true),
-            Err(asked) => {
-                self.hit = Some(LimitHit::Table { limit, asked });
+            Ok(()) => {
+                self.forget(Limit::TableElements);
+                Ok(true)
+            }
+            Err((limit, asked)) => {
+                self.hit = Some(LimitExceeded::new(Limit::TableElements, limit, asked));
                 Ok(false)
             }
         }
@@ -125,39 +128,5 @@ impl ResourceLimiter for Limiter {
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         self.table.take_back();
         Ok(())
-    }
-}
-
-impl Display for LimitHit {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory { limit, asked } => write!(
-                f,
-                "memory limit of {} exceeded: the task asked for {}",
-                Bytes(*limit),
-                Bytes(*asked)
-            ),
-            Self::Table { limit, asked } => {
-                write!(
-                    f,
-                    "table limit of {limit} elements exceeded: the task asked for {asked}"
-                )
-            }
-        }
-    }
-}
-
-/// In the largest unit that divides it.
-struct Bytes(usize);
-
-impl Display for Bytes {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const KIB: usize = 1024;
-        const MIB: usize = 1024 * KIB;
-        match self.0 {
-            bytes if bytes % MIB == 0 => write!(f, "{} MiB", bytes / MIB),
-            bytes if bytes % KIB == 0 => write!(f, "{} KiB", bytes / KIB),
-            bytes => write!(f, "{bytes} bytes"),
-        }
     }
 }

@@ -4,22 +4,30 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::cache::{Cache, CacheError};
 use crate::call::Function;
 use crate::compile::{CompileError, Compiler};
+use crate::egress::{Network, connections_for_each, lookups_of_module};
 use crate::engine::{PoolSize, RuntimeError, pooled};
+use crate::files::{Storage, raise_descriptors};
 use crate::host::{Sandbox, linker};
 use crate::reflect::{RefusedExport, exports};
-use crate::{docs, imports};
+use crate::unpaused::{holds_list, is_long, unpaused};
+use crate::{Interfaces, RefusedImport, docs, imports};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
 #[derive(Clone)]
 pub struct Runtime {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
+    network: Arc<Network>,
+    /// That each task may have at once.
+    connections: usize,
+    storage: Arc<Storage>,
 }
 
 /// A component whose exports can be called. A clone is the same module.
@@ -42,6 +50,14 @@ pub struct Task {
 /// A component, ready to be instantiated.
 pub(crate) struct Loaded {
     pub(crate) instance_pre: InstancePre<Sandbox>,
+    pub(crate) network: Arc<Network>,
+    /// That each task may have at once.
+    pub(crate) connections: usize,
+    /// One permit for each name that its tasks look up at once.
+    pub(crate) lookups: Arc<Semaphore>,
+    pub(crate) storage: Arc<Storage>,
+    /// Whether any of its tasks may send requests.
+    pub(crate) http: bool,
 }
 
 /// A component can't be loaded. The text is for the one who uploads it.
@@ -56,8 +72,8 @@ pub enum LoadError {
     /// It imports what it is not granted.
     #[error("the component imports what is not granted to it:{}", list(imports))]
     Imports {
-        /// All of them.
-        imports: Vec<String>,
+        /// All of them, with what each would take.
+        imports: Vec<RefusedImport>,
     },
     /// It does not fit this worker: an import of another shape, or more memory than any task may have.
     #[error("the component can't run here: {reason}")]
@@ -99,11 +115,22 @@ impl Runtime {
         Ok(Self {
             engine,
             linker: Arc::new(linker),
+            network: Arc::new(Network::system()),
+            connections: connections_for_each(raise_descriptors(), size.slots),
+            storage: Arc::new(Storage::new(size.slots)),
         })
     }
 
+    /// The same sandboxes, for modules that reach another network.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = Arc::new(network);
+        self
+    }
+
     /// Loads the component `wasm` as the module `name`. Its compiled code comes from `cache`; what is
-    /// not there is compiled by `compiler` first, which takes seconds for large components.
+    /// not there is compiled by `compiler` first, which takes seconds for large components. `interfaces`:
+    /// what its tasks are granted, together.
     ///
     /// # Errors
     /// When it is not a component, does not compile, imports what is not granted, or has no task.
@@ -113,8 +140,10 @@ impl Runtime {
         wasm: &[u8],
         cache: &Cache,
         compiler: &Compiler,
+        interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
-        let entry = cache.entry(wasm);
+        let long = is_long(wasm.len());
+        let entry = unpaused(long, || cache.entry(wasm));
         let code = match entry.verified().await? {
             Some(code) => code,
             None => {
@@ -123,19 +152,29 @@ impl Runtime {
                     .await?
             }
         };
-        self.module(name, wasm, &code)
+        unpaused(long, || self.module(name, wasm, &code, interfaces))
     }
 
-    fn module(&self, name: &str, wasm: &[u8], code: &Path) -> Result<Module, LoadError> {
+    fn module(
+        &self,
+        name: &str,
+        wasm: &[u8],
+        code: &Path,
+        interfaces: Interfaces,
+    ) -> Result<Module, LoadError> {
         let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
             reason: format!("{error:#}"),
         };
         let component = deserialize(&self.engine, code).map_err(incompatible)?;
-        let imports = imports::refused(&component);
+        let imports = imports::refused(&component, interfaces);
         if !imports.is_empty() {
             return Err(LoadError::Imports { imports });
         }
         let exports = exports(&component);
+        if let Some((functions, most)) = exports.too_many() {
+            let reason = format!("it exports {functions} functions: the limit is {most}");
+            return Err(LoadError::Incompatible { reason });
+        }
         if exports.tasks.is_empty() {
             return Err(LoadError::NoTasks {
                 refused: exports.refused,
@@ -145,13 +184,22 @@ impl Runtime {
             .linker
             .instantiate_pre(&component)
             .map_err(incompatible)?;
-        let loaded = Arc::new(Loaded { instance_pre });
+        let loaded = Arc::new(Loaded {
+            instance_pre,
+            network: Arc::clone(&self.network),
+            connections: self.connections,
+            lookups: lookups_of_module(),
+            storage: Arc::clone(&self.storage),
+            http: interfaces.http,
+        });
         let mut docs = docs::docs(wasm);
         let tasks = exports.tasks.into_iter().map(|(function, export)| {
             let docs = docs.remove(&function).unwrap_or_default();
             let signature = export.shape.signature(name, &function, docs);
+            let long = export.shape.types().any(holds_list).into();
             let function = Function {
                 export: export.index,
+                long,
                 shape: export.shape,
                 signature,
             };

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use petiole_celery::{Exception, Outcome};
 use serde_json::{Number, Value};
-use wasmtime::component::Val;
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::component::{ResourceTableError, Val};
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::call::{ExportGone, HostFault};
-use crate::limiter::LimitHit;
+use crate::json_texts::JsonTexts;
+use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
 use crate::to_json::{ToJsonError, payload, to_json};
 use crate::wit_type::{Case, WitType};
@@ -20,30 +20,56 @@ pub(crate) const EXCEPTIONS: &str = "petiole.exceptions";
 /// How much of a guest's stack a failure quotes, in bytes: function names may be of any length.
 const MAX_TRACEBACK: usize = 16 * 1024;
 
-/// What the function returned. `limit`: the result's size as JSON, in bytes.
-pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, limit: usize) -> Outcome {
-    let outcome = match (ty, val) {
-        (Some(WitType::Result(ok, _)), Some(Val::Result(Ok(val)))) => {
-            payload(ok.as_deref(), val).map(Outcome::Success)
-        }
-        (Some(WitType::Result(_, err)), Some(Val::Result(Err(val)))) => {
-            returned_err(err.as_deref(), val)
-        }
-        (Some(ty), Some(val)) => to_json(ty, val).map(Outcome::Success),
-        _ => Ok(Outcome::Success(Value::Null)),
-    };
-    outcome.map_or_else(
-        |error| failure("InvalidResult", error.to_string()),
-        |outcome| bounded(outcome, limit),
-    )
+/// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
+const MAX_EXCEPTION_NAME: usize = 255;
+
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    /// The limit that ended it.
+    pub(crate) limit: Option<Limit>,
 }
 
-fn returned_err(ty: Option<&WitType>, val: Option<Box<Val>>) -> Result<Outcome, ToJsonError> {
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            limit: None,
+        }
+    }
+}
+
+/// What the function returned. `limit`: the result's size as JSON, in bytes.
+pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, limit: usize) -> Ended {
+    let texts = &mut JsonTexts::new(limit);
+    let outcome = match (ty, val) {
+        (Some(WitType::Result(ok, _)), Some(Val::Result(Ok(val)))) => {
+            payload(ok.as_deref(), val, texts).map(Outcome::Success)
+        }
+        (Some(WitType::Result(_, err)), Some(Val::Result(Err(val)))) => {
+            returned_err(err.as_deref(), val, texts)
+        }
+        (Some(ty), Some(val)) => to_json(ty, val, texts).map(Outcome::Success),
+        _ => Ok(Outcome::Success(Value::Null)),
+    };
+    match outcome {
+        Ok(outcome) => bounded(outcome, limit),
+        Err(error @ ToJsonError::TooLarge { .. }) => exceeded(Limit::Result, error.to_string()),
+        Err(error) => failure("InvalidResult", error.to_string()).into(),
+    }
+}
+
+fn returned_err(
+    ty: Option<&WitType>,
+    val: Option<Box<Val>>,
+    texts: &mut JsonTexts,
+) -> Result<Outcome, ToJsonError> {
     let (Some(ty), Some(val)) = (ty, val) else {
         return Ok(failed("TaskError".to_owned(), Vec::new()));
     };
     Ok(match (ty, *val) {
-        (ty, val) if is_task_error(ty) => task_error(to_json(ty, val)?),
+        (ty, val) if is_task_error(ty) => task_error(to_json(ty, val, texts)?),
         (WitType::Enum(_), Val::Enum(name)) => failed(upper_camel(&name), Vec::new()),
         (WitType::Variant(cases), Val::Variant(name, val)) => {
             let ty = cases
@@ -51,32 +77,56 @@ fn returned_err(ty: Option<&WitType>, val: Option<Box<Val>>) -> Result<Outcome, 
                 .find(|case| case.name.kebab == name)
                 .and_then(|case: &Case| case.ty.as_ref());
             let args = match val {
-                Some(val) => vec![payload(ty, Some(val))?],
+                Some(val) => vec![payload(ty, Some(val), texts)?],
                 None => Vec::new(),
             };
             failed(upper_camel(&name), args)
         }
-        (ty, val) => failed("TaskError".to_owned(), vec![to_json(ty, val)?]),
+        (ty, val) => failed("TaskError".to_owned(), vec![to_json(ty, val, texts)?]),
     })
 }
 
 /// A failure's arguments count as its result.
-fn bounded(outcome: Outcome, limit: usize) -> Outcome {
+fn bounded(outcome: Outcome, limit: usize) -> Ended {
     let size = match &outcome {
         Outcome::Success(value) => json_size(value),
         Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } => {
+            if let Some(message) = overlong(exception) {
+                return failure("InvalidResult", message).into();
+            }
             exception.exc_message.iter().map(json_size).sum()
         }
         Outcome::Reject { reason, .. } => reason.len(),
         Outcome::Ignore => 0,
     };
     if size <= limit {
-        return outcome;
+        return outcome.into();
     }
-    failure(
-        "ResultTooLarge",
-        format!("the result is {size} bytes of JSON: the limit is {limit}"),
-    )
+    let message = format!("the result is {size} bytes of JSON: the limit is {limit}");
+    exceeded(Limit::Result, message)
+}
+
+/// What is said of a name that is too long.
+fn overlong(exception: &Exception) -> Option<String> {
+    [
+        ("class", &exception.exc_type),
+        ("module", &exception.exc_module),
+    ]
+    .into_iter()
+    .find(|(_, name)| name.len() > MAX_EXCEPTION_NAME)
+    .map(|(what, name)| {
+        let size = name.len();
+        format!(
+            "the name of the exception's {what} is {size} bytes: the limit is {MAX_EXCEPTION_NAME}"
+        )
+    })
+}
+
+fn exceeded(limit: Limit, message: String) -> Ended {
+    Ended {
+        outcome: failure(limit.exception(), message),
+        limit: Some(limit),
+    }
 }
 
 fn json_size(value: &Value) -> usize {
@@ -99,66 +149,161 @@ impl std::io::Write for Count {
     }
 }
 
-/// Celery's own exception for a hard time limit.
-pub(crate) fn out_of_time(limit: Duration) -> Outcome {
+/// Celery's own exception for a hard time limit. `limit`: in microseconds.
+fn out_of_time(limit: u64) -> Ended {
+    let limit = Duration::from_micros(limit);
     let seconds = match limit.subsec_nanos() {
         0 => Some(Number::from(limit.as_secs())),
         _ => Number::from_f64(limit.as_secs_f64()),
     };
-    Outcome::Failure {
-        exception: Exception {
-            exc_type: "TimeLimitExceeded".to_owned(),
-            exc_message: seconds.map(Value::Number).into_iter().collect(),
-            exc_module: "billiard.exceptions".to_owned(),
+    Ended {
+        outcome: Outcome::Failure {
+            exception: Exception {
+                exc_type: Limit::Time.exception().to_owned(),
+                exc_message: seconds.map(Value::Number).into_iter().collect(),
+                exc_module: "billiard.exceptions".to_owned(),
+            },
+            traceback: None,
         },
-        traceback: None,
+        limit: Some(Limit::Time),
     }
 }
 
-/// What ended the guest before it returned. `hit`: the last limit that it was denied memory for.
-///
-/// # Errors
-/// What is not the guest's doing.
-pub(crate) fn broke_off(
-    error: &wasmtime::Error,
-    hit: Option<LimitHit>,
-) -> Result<Outcome, HostFault> {
-    if error.is::<PoolConcurrencyLimitError>() {
-        return Err(HostFault::PoolExhausted {
-            reason: error.root_cause().to_string(),
-        });
+/// A result takes more host memory to read than its limit leaves room for: however it is written as JSON, it
+/// would be larger than the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the result is too large to be read")]
+pub(crate) struct ResultUnreadable;
+
+impl ResultUnreadable {
+    /// `error`, or what it stands for. wasmtime's error for what is too large has a private type. But it is not
+    /// from within the guest, so has no stack, and all other errors that reading a value may have are of
+    /// these types.
+    pub(crate) fn or(error: wasmtime::Error) -> wasmtime::Error {
+        let other = error.is::<WasmBacktrace>()
+            || error.is::<Trap>()
+            || error.is::<LimitExceeded>()
+            || error.is::<I32Exit>()
+            || error.is::<String>()
+            || error.is::<&'static str>()
+            || error.is::<std::str::Utf8Error>()
+            || error.is::<std::char::DecodeUtf16Error>()
+            || error.is::<std::char::CharTryFromError>()
+            || error.is::<wasmtime::OutOfMemory>();
+        if other { error } else { Self.into() }
     }
-    if error.is::<ExportGone>() || error.is::<std::io::Error>() {
-        return Err(HostFault::Internal {
-            reason: format!("{error:#}"),
-        });
-    }
-    let (exc_type, args) = if let Some(I32Exit(status)) = error.downcast_ref() {
-        ("GuestExit", Value::from(*status))
-    } else if let Some(hit) = hit {
-        ("MemoryLimitExceeded", hit.to_string().into())
-    } else {
-        match error.downcast_ref::<Trap>() {
-            Some(trap @ Trap::StackOverflow) => ("StackOverflow", trap_message(*trap)),
-            Some(trap) => ("WasmTrap", trap_message(*trap)),
-            None => ("WasmTrap", error.root_cause().to_string().into()),
+}
+
+/// What ended a guest before it returned.
+pub(crate) struct Broken<'a> {
+    pub(crate) error: &'a wasmtime::Error,
+    /// The limit that it was denied memory for, and has had none since: most programs then end themselves.
+    pub(crate) denied: Option<LimitExceeded>,
+    /// Whether it had as many component-model handles as it may.
+    pub(crate) handles_full: bool,
+    pub(crate) limits: &'a Limits,
+}
+
+impl Broken<'_> {
+    pub(crate) fn ended(&self) -> Ended {
+        let mut ended = match self.limit() {
+            Some(hit) if hit.limit == Limit::Time => out_of_time(hit.allowed),
+            Some(hit) => exceeded(hit.limit, self.told(hit)),
+            None if self.error.is::<ResultUnreadable>() => {
+                let limit = self.limits.result;
+                let message = format!(
+                    "the result is too large to be read: the limit is {limit} bytes of JSON"
+                );
+                exceeded(Limit::Result, message)
+            }
+            None => self.crashed().into(),
+        };
+        if let Outcome::Failure { traceback, .. } = &mut ended.outcome {
+            *traceback = self.error.downcast_ref().map(shown);
         }
-    };
-    Ok(Outcome::Failure {
-        exception: exception(exc_type.to_owned(), vec![args]),
-        traceback: error.downcast_ref::<WasmBacktrace>().map(traceback),
-    })
+        ended
+    }
+
+    /// The limit, and how the guest ended of it.
+    fn told(&self, hit: LimitExceeded) -> String {
+        let error = self.error;
+        match (
+            error.downcast_ref::<I32Exit>(),
+            error.downcast_ref::<Trap>(),
+        ) {
+            _ if self.denied != Some(hit) => hit.to_string(),
+            (Some(I32Exit(status)), _) => format!("{hit}; then it exited with {status}"),
+            (_, Some(trap)) => format!("{hit}; then: {}", said(*trap)),
+            (None, None) => hit.to_string(),
+        }
+    }
+
+    fn limit(&self) -> Option<LimitExceeded> {
+        let Self { error, limits, .. } = self;
+        let one_more = |limit, allowed: usize| {
+            Some(LimitExceeded::new(
+                limit,
+                allowed,
+                allowed.saturating_add(1),
+            ))
+        };
+        if let Some(exceeded) = error.downcast_ref::<LimitExceeded>() {
+            return Some(*exceeded);
+        }
+        if error.is::<ResultUnreadable>() {
+            return None;
+        }
+        if let Some(ResourceTableError::Full) = error.downcast_ref() {
+            return one_more(Limit::Handles, limits.handles);
+        }
+        match (
+            error.downcast_ref::<Trap>(),
+            error.downcast_ref::<I32Exit>(),
+        ) {
+            (Some(Trap::StackOverflow), _) => one_more(Limit::Stack, 0),
+            (_, Some(I32Exit(0))) => None,
+            (Some(trap), _) => self.denied.filter(|_| follows_denial(*trap)),
+            (_, Some(_)) => self.denied,
+            (None, None) if self.denied.is_some() => self.denied,
+            (None, None) if self.handles_full => one_more(Limit::Handles, limits.handles),
+            (None, None) => None,
+        }
+    }
+
+    fn crashed(&self) -> Outcome {
+        let error = self.error;
+        match (
+            error.downcast_ref::<I32Exit>(),
+            error.downcast_ref::<Trap>(),
+        ) {
+            (Some(I32Exit(status)), _) => failed("GuestExit".to_owned(), vec![(*status).into()]),
+            (_, Some(trap)) => failure("WasmTrap", said(*trap)),
+            (None, None) => failure("WasmTrap", error.root_cause().to_string()),
+        }
+    }
 }
 
-fn trap_message(trap: Trap) -> Value {
+/// How programs end that have no memory: they give up, or use what they have not got.
+fn follows_denial(trap: Trap) -> bool {
+    matches!(
+        trap,
+        Trap::UnreachableCodeReached
+            | Trap::MemoryOutOfBounds
+            | Trap::TableOutOfBounds
+            | Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds
+    )
+}
+
+fn said(trap: Trap) -> String {
     let message = trap.to_string();
-    message
-        .strip_prefix("wasm trap: ")
-        .unwrap_or(&message)
-        .into()
+    match message.strip_prefix("wasm trap: ") {
+        Some(message) => message.to_owned(),
+        None => message,
+    }
 }
 
-fn traceback(backtrace: &WasmBacktrace) -> String {
+fn shown(backtrace: &WasmBacktrace) -> String {
     let mut text = backtrace.to_string();
     text.truncate(text.floor_char_boundary(MAX_TRACEBACK));
     text
@@ -168,7 +313,7 @@ pub(crate) fn failure(exc_type: &str, message: String) -> Outcome {
     failed(exc_type.to_owned(), vec![message.into()])
 }
 
-pub(crate) fn failed(exc_type: String, args: Vec<Value>) -> Outcome {
+fn failed(exc_type: String, args: Vec<Value>) -> Outcome {
     Outcome::Failure {
         exception: exception(exc_type, args),
         traceback: None,

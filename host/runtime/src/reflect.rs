@@ -9,6 +9,11 @@ use wasmtime::component::{Component, ComponentExportIndex};
 use crate::signature::Shape;
 use crate::wit_type::{Name, TypeBudget, TypeError, WitType};
 
+/// The functions that a component may export.
+const MAX_FUNCTIONS: usize = 1000;
+/// The longest name of a function, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
+const MAX_NAME: usize = 255;
+
 /// An exported function that is not a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedExport {
@@ -30,6 +35,14 @@ pub(crate) struct Exports {
     /// By the function's name in snake_case.
     pub(crate) tasks: BTreeMap<String, Export>,
     pub(crate) refused: Vec<RefusedExport>,
+    functions: usize,
+}
+
+impl Exports {
+    /// How many functions there are and how many there may be, where there are too many.
+    pub(crate) fn too_many(&self) -> Option<(usize, usize)> {
+        (self.functions > MAX_FUNCTIONS).then_some((self.functions, MAX_FUNCTIONS))
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +104,21 @@ impl Reflection<'_> {
         // [constructor], [method] and [static] belong to a resource
         if name.starts_with('[') {
             return;
+        }
+        self.exports.functions += 1;
+        if self.exports.too_many().is_some() {
+            return;
+        }
+        if name.len() > MAX_NAME {
+            let (start, _) = name.split_at(name.floor_char_boundary(MAX_NAME));
+            let refused = RefusedExport {
+                name: format!("{start}..."),
+                reason: format!(
+                    "a name of {} bytes is too long: the limit is {MAX_NAME}",
+                    name.len()
+                ),
+            };
+            return self.exports.refused.push(refused);
         }
         let full_name = interface.map_or_else(
             || name.to_owned(),

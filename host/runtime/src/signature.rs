@@ -67,6 +67,12 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Of its parameters and of its result.
+    pub(crate) fn types(&self) -> impl Iterator<Item = &WitType> {
+        let params = self.params.iter().map(|(_, ty)| ty);
+        params.chain(&self.result)
+    }
+
     /// The parameters from here on may be left out.
     pub(crate) fn optional_from(&self) -> usize {
         let trailing = self

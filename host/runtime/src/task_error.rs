@@ -8,7 +8,7 @@ use petiole_celery::{Exception, Outcome, RetryAt};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outcome::{EXCEPTIONS, failed, failure};
+use crate::outcome::{EXCEPTIONS, failure};
 use crate::wit_type::{Case, Field, Name, WitType};
 
 /// The variant's shape, as `wit/task.wit` has it.
@@ -99,7 +99,7 @@ enum At {
 
 /// The outcome that a `task-error`, in its JSON form, asks for.
 pub(crate) fn task_error(value: Value) -> Outcome {
-    match serde_json::from_value(value.clone()) {
+    match serde_json::from_value(value) {
         Ok(TaskError::Fail(reason)) => Outcome::Failure {
             exception: reason.into(),
             traceback: None,
@@ -122,16 +122,34 @@ pub(crate) fn task_error(value: Value) -> Outcome {
         Ok(TaskError::Reject { reason, requeue }) => Outcome::Reject { requeue, reason },
         Ok(TaskError::Ignore) => Outcome::Ignore,
         // can't be: the shape was checked
-        Err(_) => failed("TaskError".to_owned(), vec![value]),
+        Err(error) => failure("TaskError", error.to_string()),
     }
 }
 
+/// Classes that Python, Celery, asyncio and gevent derive from `BaseException` alone, so that what reads a result and
+/// catches `Exception` would end. A task may use their names, not them.
+const ENDS_ITS_READER: [&str; 8] = [
+    "BaseException",
+    "CancelledError",
+    "GeneratorExit",
+    "GreenletExit",
+    "KeyboardInterrupt",
+    "SystemExit",
+    "WorkerShutdown",
+    "WorkerTerminate",
+];
+
 impl From<Failure> for Exception {
     fn from(failure: Failure) -> Self {
+        let class = failure.exc_type.rsplit('.').next().unwrap_or_default();
+        let ends_its_reader = ENDS_ITS_READER.contains(&class);
         Self {
             exc_type: failure.exc_type,
             exc_message: failure.exc_message,
-            exc_module: failure.exc_module.unwrap_or_else(|| EXCEPTIONS.to_owned()),
+            exc_module: failure
+                .exc_module
+                .filter(|_| !ends_its_reader)
+                .unwrap_or_else(|| EXCEPTIONS.to_owned()),
         }
     }
 }

@@ -1,13 +1,19 @@
 //! What a task writes, on its way to the worker's log.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use petiole_capabilities::Redactor;
 use tracing::Level;
+
+use crate::limits::{Limit, LimitExceeded};
 
 /// Longer lines of output are broken.
 const MAX_LINE: usize = 8 * 1024;
+
+/// What a line counts as at least, in bytes: about what the worker writes before it. Else empty lines
+/// would fill a disk within the limit.
+const MIN_LINE: usize = 64;
 
 /// Log, stdout and stderr of one call, which share a limit.
 #[derive(Debug, Clone)]
@@ -16,10 +22,11 @@ pub(crate) struct TaskLog(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     task_id: String,
-    /// Bytes that may still be written.
-    left: usize,
-    /// Bytes past the limit.
-    dropped: usize,
+    redactor: Redactor,
+    /// Bytes that may be written.
+    limit: usize,
+    /// Bytes that were: more than the limit only when the task is about to end for it.
+    written: usize,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -32,63 +39,67 @@ pub(crate) enum Output {
 }
 
 impl TaskLog {
-    /// `limit`: bytes of all lines together.
-    pub(crate) fn new(task_id: &str, limit: usize) -> Self {
+    /// `limit`: bytes of all lines together. `redactor`: what lines must not show.
+    pub(crate) fn new(task_id: &str, limit: usize, redactor: Redactor) -> Self {
         Self(Arc::new(Mutex::new(State {
             task_id: task_id.to_owned(),
-            left: limit,
-            dropped: 0,
+            redactor,
+            limit,
+            written: 0,
             stdout: Vec::new(),
             stderr: Vec::new(),
         })))
     }
 
-    /// One line of `petiole:task/log`.
-    pub(crate) fn line(&self, level: Level, message: &str) {
+    /// One line of `petiole:task/log`: as much of it as the limit has room for.
+    pub(crate) fn line(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
         let mut state = self.state();
+        // first, so that the limit cuts no secret in two
+        let message = &*state.redactor.redact(message).into_owned();
         let kept = state.take(message.len());
-        let message = message
-            .get(..message.floor_char_boundary(kept))
-            .unwrap_or_default();
-        if kept > 0 || message.is_empty() {
-            state.emit(level, message);
+        let kept = message.floor_char_boundary(kept);
+        if kept > 0 || state.within().is_ok() {
+            state.fill_up(kept);
+            state.emit(level, message.get(..kept).unwrap_or_default());
         }
+        state.within()
     }
 
     /// Bytes of an output stream: whole lines are logged, the rest waits for its end.
-    pub(crate) fn write(&self, output: Output, bytes: &[u8]) {
+    pub(crate) fn write(&self, output: Output, bytes: &[u8]) -> Result<(), LimitExceeded> {
         let mut state = self.state();
         let kept = state.take(bytes.len());
         let mut buffer = std::mem::take(state.buffer(output));
         for byte in bytes.iter().take(kept) {
-            match byte {
-                b'\n' => state.emit_bytes(output, &mut buffer),
-                byte => {
-                    buffer.push(*byte);
-                    if buffer.len() >= MAX_LINE {
-                        state.emit_bytes(output, &mut buffer);
-                    }
-                }
+            buffer.push(*byte);
+            if *byte == b'\n' {
+                state.emit_bytes(output, &mut buffer);
+            } else if !buffer.len().is_multiple_of(MAX_LINE) {
+                continue;
+            } else {
+                state.emit_part(output, &mut buffer);
+            }
+            if state.written > state.limit {
+                break;
             }
         }
         *state.buffer(output) = buffer;
+        state.within()
     }
 
-    /// Logs unfinished lines, and how much went over the limit.
-    pub(crate) fn finish(&self) {
+    /// Logs unfinished lines: of one that the limit has cut, not what may be a part of a secret. Returns how much
+    /// was logged in all, in bytes.
+    pub(crate) fn finish(&self) -> usize {
         let mut state = self.state();
         for output in [Output::Stdout, Output::Stderr] {
             let mut rest = std::mem::take(state.buffer(output));
-            if !rest.is_empty() {
+            if state.within().is_err() {
+                state.emit_part(output, &mut rest);
+            } else if !rest.is_empty() {
                 state.emit_bytes(output, &mut rest);
             }
         }
-        if state.dropped > 0 {
-            tracing::warn!(
-                target: "petiole::task", task_id = state.task_id, dropped = state.dropped,
-                "the task wrote more than its log limit; the rest was dropped (bytes: {})", state.dropped
-            );
-        }
+        state.written.min(state.limit)
     }
 
     /// The state is whole between any two statements, so a panic elsewhere does not spoil it.
@@ -98,12 +109,19 @@ impl TaskLog {
 }
 
 impl State {
-    /// How many of so many bytes may be written.
+    /// How many of so many bytes the limit has room for.
     fn take(&mut self, bytes: usize) -> usize {
-        let kept = bytes.min(self.left);
-        self.left -= kept;
-        self.dropped = self.dropped.saturating_add(bytes - kept);
-        kept
+        let left = self.limit.saturating_sub(self.written);
+        self.written = self.written.saturating_add(bytes);
+        bytes.min(left)
+    }
+
+    fn within(&self) -> Result<(), LimitExceeded> {
+        if self.written <= self.limit {
+            Ok(())
+        } else {
+            Err(LimitExceeded::new(Limit::Log, self.limit, self.written))
+        }
     }
 
     fn buffer(&mut self, output: Output) -> &mut Vec<u8> {
@@ -113,13 +131,33 @@ impl State {
         }
     }
 
-    fn emit_bytes(&self, output: Output, line: &mut Vec<u8>) {
+    fn emit_bytes(&mut self, output: Output, line: &mut Vec<u8>) {
         let level = match output {
             Output::Stdout => Level::INFO,
             Output::Stderr => Level::WARN,
         };
-        self.emit(level, String::from_utf8_lossy(line).trim_end_matches('\r'));
+        self.fill_up(line.len());
+        let text = String::from_utf8_lossy(line);
+        self.emit(
+            level,
+            self.redactor.redact(&text).trim_end_matches(['\r', '\n']),
+        );
         line.clear();
+    }
+
+    /// A line that is broken off: what may be the beginning of a secret stays behind, be it all of it.
+    fn emit_part(&mut self, output: Output, line: &mut Vec<u8>) {
+        let rest = line.split_off(line.len().saturating_sub(self.redactor.unfinished(line)));
+        if !line.is_empty() {
+            self.emit_bytes(output, line);
+        }
+        *line = rest;
+    }
+
+    /// Counts what a line of so many bytes is short of [`MIN_LINE`].
+    fn fill_up(&mut self, line: usize) {
+        let short = MIN_LINE.saturating_sub(line);
+        self.written = self.written.saturating_add(short);
     }
 
     fn emit(&self, level: Level, message: &str) {
@@ -135,63 +173,201 @@ impl State {
     }
 }
 
-/// Control characters would let a task forge log lines and drive terminals.
-fn escaped(message: &str) -> Cow<'_, str> {
+/// What is no plain text would let a task forge log lines and drive terminals.
+pub(crate) fn escaped(message: &str) -> Cow<'_, str> {
     if !message.chars().any(is_unsafe) {
         return Cow::Borrowed(message);
     }
     let mut out = String::with_capacity(message.len());
     for c in message.chars() {
-        if is_unsafe(c) {
-            // writing to a string does not fail
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
+        match c {
+            c if !is_unsafe(c) => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.extend(c.escape_unicode()),
         }
     }
     Cow::Owned(out)
 }
 
-/// Controls, line and paragraph separators, and the marks that reorder text.
+/// Controls, line and paragraph separators, and what reorders or hides text: Unicode's bidirectional
+/// controls (UAX 9), zero-width and invisible characters, interlinear annotations and tags. A joiner
+/// stands in the text of many languages: it shows nothing, but moves nothing either.
 fn is_unsafe(c: char) -> bool {
-    (c.is_control() && c != '\t') || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    (c.is_control() && c != '\t')
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(escaped("plain\tüñí"), "plain\tüñí");
-        assert_eq!(
-            escaped("a\u{1b}[31m\nb\u{202e}"),
-            "a\\u{1b}[31m\\nb\\u{202e}"
-        );
+    fn what_is_no_plain_text_is_escaped() {
+        for (message, shown) in [
+            (
+                "plain\tüñí 日本 👩\u{200d}🚀",
+                "plain\tüñí 日本 👩\u{200d}🚀",
+            ),
+            ("a\u{1b}[31m\nb\r\u{0}", "a\\u{1b}[31m\\nb\\r\\u{0}"),
+            ("\u{85}\u{9b}", "\\u{85}\\u{9b}"),
+            ("\u{2028}x\u{2029}", "\\u{2028}x\\u{2029}"),
+            (
+                "\u{202e}\u{2066}\u{200f}\u{61c}",
+                "\\u{202e}\\u{2066}\\u{200f}\\u{61c}",
+            ),
+            ("\u{200b}\u{feff}\u{e0041}", "\\u{200b}\\u{feff}\\u{e0041}"),
+        ] {
+            assert_eq!(escaped(message), shown);
+        }
     }
 
     #[test]
-    fn the_limit_is_shared_and_the_rest_is_counted() {
-        let log = TaskLog::new("id", 10);
-        log.write(Output::Stdout, b"12345");
-        log.line(Level::INFO, "abcd");
-        log.write(Output::Stderr, b"xyz");
-        let state = log.state();
-        assert_eq!((state.left, state.dropped), (0, 2));
+    fn the_limit_is_shared_and_ends_the_task() {
+        let log = TaskLog::new("id", 80, Redactor::default());
+        assert_eq!(log.write(Output::Stdout, b"12345"), Ok(()));
+        assert_eq!(log.line(Level::INFO, "abcd"), Ok(()));
+        let exceeded = log.write(Output::Stderr, b"123456789012").unwrap_err();
         assert_eq!(
-            (state.stdout.as_slice(), state.stderr.as_slice()),
-            (&b"12345"[..], &b"x"[..])
+            exceeded.to_string(),
+            "log limit of 80 bytes exceeded: the task wrote 81 bytes"
         );
+        {
+            let state = log.state();
+            assert_eq!(
+                (state.stdout.as_slice(), state.stderr.as_slice()),
+                (&b"12345"[..], &b"12345678901"[..])
+            );
+        }
+        assert!(log.line(Level::INFO, "").is_err());
+        assert_eq!(log.finish(), 80);
     }
 
     #[test]
     fn lines_leave_the_buffer() {
-        let log = TaskLog::new("id", usize::MAX);
-        log.write(Output::Stdout, b"one\ntwo");
+        let log = TaskLog::new("id", usize::MAX, Redactor::default());
+        log.write(Output::Stdout, b"one\ntwo").unwrap();
         assert_eq!(log.state().stdout, b"two");
-        log.write(Output::Stdout, &vec![b'x'; MAX_LINE]);
+        log.write(Output::Stdout, &vec![b'x'; MAX_LINE]).unwrap();
         assert_eq!(log.state().stdout, b"xxx");
-        log.finish();
+        assert_eq!(log.finish(), MIN_LINE + 3 + MAX_LINE + MIN_LINE - 3);
         assert!(log.state().stdout.is_empty());
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that are logged of what is written to stdout.
+    fn logged(secret: &str, limit: usize, text: &str) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let redactor = Redactor::new(&[secret.into()]);
+            let log = TaskLog::new("id", limit, redactor);
+            let _ = log.write(Output::Stdout, text.as_bytes());
+            log.finish();
+        });
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let message = |line: &str| {
+            let (_, message) = line.split_once("petiole::task: ").unwrap();
+            message.strip_suffix(" task_id=\"id\"").unwrap().to_owned()
+        };
+        lines.lines().map(message).collect()
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_left_where_a_line_is_broken() {
+        let long: String = (0..2000).map(|n| format!("{n}-")).collect();
+        let x = |count| "x".repeat(count);
+        for (secret, limit, text, lines) in [
+            // it has no end within a line
+            (
+                &*long,
+                usize::MAX,
+                format!("{long}\n"),
+                vec!["***".to_owned()],
+            ),
+            (&long, usize::MAX, long.clone(), vec!["***".to_owned()]),
+            (
+                &long,
+                usize::MAX,
+                format!("{}{long}\n", x(100)),
+                vec![x(100), "***".to_owned()],
+            ),
+            (&long, 8500, long.clone(), vec![]),
+            // the limit is within it
+            ("hunter2-3", 6, "hunter2-3".to_owned(), vec![]),
+            (
+                "hunter2-3",
+                70,
+                format!("{}\nhunter2-3", x(64)),
+                vec![x(64)],
+            ),
+            (
+                "hunter2-3",
+                8,
+                "a hunter2-3".to_owned(),
+                vec!["a ".to_owned()],
+            ),
+            // its end is as its beginning, and the line's end
+            (
+                "abca",
+                usize::MAX,
+                format!("{}abca y\n", x(MAX_LINE - 4)),
+                vec![x(MAX_LINE - 4), "*** y".to_owned()],
+            ),
+            ("abca", 8, "1234abca5".to_owned(), vec!["1234".to_owned()]),
+            // what only begins as it does is shown
+            (
+                "abca",
+                usize::MAX,
+                format!("{}abcd\n", x(MAX_LINE - 2)),
+                vec![x(MAX_LINE - 2), "abcd".to_owned()],
+            ),
+            ("abca", usize::MAX, "abc".to_owned(), vec!["abc".to_owned()]),
+        ] {
+            let found = logged(secret, limit, &text);
+            assert!(found == lines, "{text:.20} {limit}: {found:.20?}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_count() {
+        let log = TaskLog::new("id", 10 * MIN_LINE, Redactor::default());
+        log.write(Output::Stdout, &[b'\n'; 10]).unwrap();
+        assert!(log.write(Output::Stdout, b"\n").is_err());
+        let log = TaskLog::new("id", 10 * MIN_LINE, Redactor::default());
+        for _ in 0..10 {
+            log.line(Level::INFO, "").unwrap();
+        }
+        assert!(log.line(Level::INFO, "").is_err());
     }
 }

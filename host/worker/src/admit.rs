@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use petiole_celery::{Refusal, Request, Undecodable};
+use petiole_celery::{Lineage, Message, Refusal, Request, RetrySettings, Undecodable};
 use petiole_runtime::{Arguments, Limits};
 
+use crate::limits::below;
 use crate::registered::RegisteredTask;
 use crate::registry::Registry;
 
@@ -15,6 +16,11 @@ const LONGEST_DELAY: SignedDuration = SignedDuration::from_secs((1 << 28) - 1);
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),
+    Not(NotRun),
+}
+
+/// What is done with a message instead.
+pub(crate) enum NotRun {
     Postpone {
         request: Box<Request>,
         until: Timestamp,
@@ -32,8 +38,17 @@ pub(crate) struct Ready {
     pub(crate) task: Arc<RegisteredTask>,
     pub(crate) arguments: Arguments,
     pub(crate) limits: Limits,
+    pub(crate) retry: RetrySettings,
 }
 
+impl Ready {
+    /// The message it came in; everything else is gone.
+    pub(crate) fn into_message(self) -> Message {
+        self.request.message
+    }
+}
+
+/// Decides whether a message is run.
 pub(crate) fn admit(
     received: Result<Request, Box<Undecodable>>,
     registry: &Registry,
@@ -41,16 +56,16 @@ pub(crate) fn admit(
 ) -> Admitted {
     let request = match received {
         Ok(request) => Box::new(request),
-        Err(undecodable) => return Admitted::Quarantine(undecodable),
+        Err(undecodable) => return Admitted::Not(NotRun::Quarantine(undecodable)),
     };
     if request.expires.is_some_and(|expires| expires <= now) {
-        return Admitted::Refuse {
+        return Admitted::Not(NotRun::Refuse {
             request,
             refusal: Refusal::Expired,
-        };
+        });
     }
     if let Some(refusal) = request.unsupported() {
-        return Admitted::Refuse { request, refusal };
+        return Admitted::Not(NotRun::Refuse { request, refusal });
     }
     if let Some(until) = request.eta.filter(|eta| *eta > now) {
         return postpone(request, until, now);
@@ -59,50 +74,177 @@ pub(crate) fn admit(
         let refusal = Refusal::UnknownTask {
             task: request.task.clone(),
         };
-        return Admitted::Refuse { request, refusal };
+        return Admitted::Not(NotRun::Refuse { request, refusal });
     };
+    let limits = limits(&request, task.limits);
     match task.task.bind(&request.args, &request.kwargs) {
-        Ok(arguments) => {
-            let limits = limits(&request, &task);
-            Admitted::Run(Box::new(Ready {
-                request: *request,
-                task,
-                arguments,
-                limits,
-            }))
-        }
-        Err(misfit) => Admitted::Refuse {
+        Ok(arguments) => Admitted::Run(Box::new(Ready {
+            retry: retry(&request, task.retry),
+            request: *request,
+            task,
+            arguments,
+            limits,
+        })),
+        Err(misfit) => Admitted::Not(NotRun::Refuse {
             request,
             refusal: Refusal::Arguments {
                 reason: misfit.to_string(),
             },
-        },
+        }),
     }
 }
 
 fn postpone(request: Box<Request>, until: Timestamp, now: Timestamp) -> Admitted {
     if until.duration_since(now) <= LONGEST_DELAY {
-        return Admitted::Postpone { request, until };
+        return Admitted::Not(NotRun::Postpone { request, until });
     }
     let reason = format!(
         "eta {until} is more than {} s away",
         LONGEST_DELAY.as_secs()
     );
-    Admitted::Refuse {
+    Admitted::Not(NotRun::Refuse {
         request,
         refusal: Refusal::Malformed { reason },
-    }
+    })
 }
 
-/// The task's limits; a message's `timelimit` may lower them, never raise them.
-fn limits(request: &Request, task: &RegisteredTask) -> Limits {
-    let mut limits = task.limits;
+/// The task's limits; what the message says may lower them, never raise them: its `timelimit`, what the task
+/// that sent it left for it, and the runs that it had before.
+fn limits(request: &Request, mut limits: Limits) -> Limits {
     if let Some(hard) = request.time_limits.hard {
         limits.time = limits.time.min(hard);
     }
-    limits.soft_time = match (limits.soft_time, request.time_limits.soft) {
+    let soft = match (limits.soft_time, request.time_limits.soft) {
         (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
         (ours, theirs) => ours.or(theirs),
     };
+    limits.soft_time = below(soft, limits.time);
+    if let Some(Lineage { descendants, depth }) = request.lineage {
+        limits.descendants = limits.descendants.min(descendants);
+        limits.depth = limits.depth.min(depth);
+    }
+    let retries = usize::try_from(request.retries).unwrap_or(usize::MAX);
+    limits.descendants = limits.descendants.saturating_sub(retries);
     limits
+}
+
+/// The task's retries. One that a guest has sent may ask for no more than were left for it.
+fn retry(request: &Request, retry: RetrySettings) -> RetrySettings {
+    let left = request
+        .lineage
+        .and_then(|left| u32::try_from(left.descendants).ok());
+    RetrySettings {
+        most_retries: retry
+            .most_retries
+            .min(left.unwrap_or(u32::MAX))
+            .max(retry.max_retries),
+        ..retry
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use petiole_celery::Properties;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn request(headers: &Value) -> Request {
+        let mut all = json!({"task": "a.b", "id": "1"});
+        all.as_object_mut()
+            .unwrap()
+            .extend(headers.as_object().unwrap().clone());
+        let properties = Properties {
+            content_type: Some("application/json".into()),
+            ..Properties::default()
+        };
+        let message = Message {
+            properties,
+            headers: all.as_object().unwrap().clone(),
+            body: b"[[], {}, {}]".to_vec(),
+        };
+        Request::decode(message, |_| usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn retries_that_a_guest_asks_for_come_of_what_was_left_for_it() {
+        let task = RetrySettings {
+            max_retries: 3,
+            most_retries: 10_000,
+            default_retry_delay: Duration::ZERO,
+        };
+        for (descendants, most) in [
+            (None, 10_000),
+            (Some(50_000), 10_000),
+            (Some(7), 7),
+            (Some(0), 3),
+        ] {
+            let headers = match descendants {
+                None => json!({}),
+                Some(left) => json!({"x-petiole-descendants": left, "x-petiole-depth": 1}),
+            };
+            let retry = retry(&request(&headers), task);
+            assert_eq!(
+                retry,
+                RetrySettings {
+                    most_retries: most,
+                    ..task
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_lowers_limits_and_never_raises_them() {
+        let task = crate::limits::tests::limits();
+        let seconds = Duration::from_secs;
+        let table = [
+            (json!({}), (seconds(300), Some(seconds(250)))),
+            (
+                json!({"timelimit": [10, 5]}),
+                (seconds(10), Some(seconds(5))),
+            ),
+            (json!({"timelimit": [10, null]}), (seconds(10), None)),
+            (json!({"timelimit": [10, 10]}), (seconds(10), None)),
+            (
+                json!({"timelimit": [null, 5]}),
+                (seconds(300), Some(seconds(5))),
+            ),
+            (
+                json!({"timelimit": [900, 800]}),
+                (seconds(300), Some(seconds(250))),
+            ),
+            (
+                json!({"timelimit": [0, 0]}),
+                (seconds(300), Some(seconds(250))),
+            ),
+        ];
+        for (headers, expected) in table {
+            let limits = limits(&request(&headers), task);
+            assert_eq!((limits.time, limits.soft_time), expected, "{headers}");
+        }
+        let table = [
+            (
+                json!({"x-petiole-descendants": 7, "x-petiole-depth": 0}),
+                (7, 0),
+            ),
+            (
+                json!({"x-petiole-descendants": 20_000, "x-petiole-depth": 200}),
+                (10_000, 100),
+            ),
+            (json!({}), (10_000, 100)),
+            (json!({"retries": 3}), (9_997, 100)),
+            (
+                json!({"retries": 3, "x-petiole-descendants": 2, "x-petiole-depth": 1}),
+                (0, 1),
+            ),
+        ];
+        for (headers, expected) in table {
+            let limits = limits(&request(&headers), task);
+            assert_eq!((limits.descendants, limits.depth), expected, "{headers}");
+        }
+    }
 }

@@ -1,8 +1,13 @@
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use petiole_celery::RetrySettings;
 use petiole_celery::plan::Policy;
+use petiole_modules::TaskSettings;
 use petiole_runtime::Limits;
+
+use crate::SettingsError;
 
 /// What a worker consumes and how.
 #[derive(Debug, Clone)]
@@ -11,7 +16,9 @@ pub struct WorkerConfig {
     pub queues: Vec<String>,
     /// How many tasks run at once: the number of slots.
     pub concurrency: NonZeroU16,
-    /// Unsettled deliveries for each queue, as a multiple of the concurrency: while one task runs, the
+    /// How many tasks of a queue run at once, where that is fewer.
+    pub queue_concurrency: BTreeMap<String, NonZeroU16>,
+    /// Unsettled deliveries for each queue, as a multiple of its concurrency: while one task runs, the
     /// results of others are stored and their messages confirmed.
     pub prefetch_multiplier: NonZeroU16,
     /// What the plan needs to know of the worker.
@@ -21,23 +28,93 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// The prefetch of each queue's consumer.
-    pub fn prefetch(&self) -> u16 {
-        self.concurrency
-            .get()
-            .saturating_mul(self.prefetch_multiplier.get())
+    /// How many tasks of a queue run at once; none for as many as there are slots.
+    pub fn cap(&self, queue: &str) -> Option<NonZeroU16> {
+        let cap = self.queue_concurrency.get(queue).copied();
+        cap.filter(|cap| *cap < self.concurrency)
+    }
+
+    /// The prefetch of a queue's consumer.
+    pub fn prefetch(&self, queue: &str) -> u16 {
+        let at_once = self.cap(queue).unwrap_or(self.concurrency);
+        at_once.get().saturating_mul(self.prefetch_multiplier.get())
     }
 }
 
-/// What a task may use where neither its manifest nor its message says less.
+/// What a task may use and do where its manifest says nothing, and the most that a manifest may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskDefaults {
     /// Its limits.
     pub limits: Limits,
-    /// The most memory that a manifest may ask for, in bytes: what the sandbox pool has for one task.
-    pub max_memory: usize,
+    /// The most that a manifest may raise each of them to; its soft limits are not looked at.
+    pub most: Limits,
     /// Celery's `max_retries`.
     pub max_retries: u32,
     /// Celery's `default_retry_delay`.
     pub default_retry_delay: Duration,
+}
+
+impl TaskDefaults {
+    /// How often and when a task runs again, by what its manifest says of it. A task that asks for more
+    /// retries may have as many as it may have descendants: both are runs.
+    ///
+    /// # Errors
+    /// When the manifest asks for more than that.
+    pub(crate) fn retry(
+        &self,
+        task: &str,
+        settings: &TaskSettings,
+        limits: &Limits,
+    ) -> Result<RetrySettings, SettingsError> {
+        let descendants = u32::try_from(limits.descendants).unwrap_or(u32::MAX);
+        if let Some(asked) = settings.max_retries.filter(|asked| *asked > descendants) {
+            return Err(SettingsError::Retries {
+                task: task.to_owned(),
+                asked,
+                most: descendants,
+            });
+        }
+        let max_retries = settings.max_retries.unwrap_or(self.max_retries);
+        Ok(RetrySettings {
+            max_retries,
+            most_retries: descendants.max(max_retries),
+            default_retry_delay: settings
+                .default_retry_delay
+                .unwrap_or(self.default_retry_delay),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use petiole_celery::Routes;
+    use petiole_celery::plan::ResultMode;
+
+    use super::*;
+
+    #[test]
+    fn the_prefetch_of_a_queue_follows_its_cap() {
+        let config = WorkerConfig {
+            queues: Vec::new(),
+            concurrency: NonZeroU16::new(16).unwrap(),
+            queue_concurrency: [("heavy", 2), ("wide", 100)]
+                .map(|(queue, cap)| (queue.to_owned(), NonZeroU16::new(cap).unwrap()))
+                .into(),
+            prefetch_multiplier: NonZeroU16::new(4).unwrap(),
+            policy: Policy {
+                hostname: "w@h".into(),
+                origin: "1@h".into(),
+                routes: Routes::new("celery"),
+                results: ResultMode::Disabled,
+                result_extended: false,
+                quarantine: "kept".into(),
+            },
+            drain: Duration::ZERO,
+        };
+        let queue = |name| (config.cap(name).map(NonZeroU16::get), config.prefetch(name));
+        assert_eq!(queue("celery"), (None, 64));
+        assert_eq!(queue("heavy"), (Some(2), 8));
+        assert_eq!(queue("wide"), (None, 64), "there are no more slots");
+    }
 }

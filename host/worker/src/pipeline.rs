@@ -6,24 +6,28 @@
 //! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`]) is the only one that leaves a
 //! delivery unsettled, so that the broker delivers it again.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
-use petiole_celery::Request;
-use petiole_celery::plan::{Plan, Policy, Settle, Source, plan, postpone, quarantine, refuse};
-use petiole_runtime::{Arguments, Context, Limits, Run};
+use petiole_celery::plan::{Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse};
+use petiole_celery::{Lineage, Message, Request, Undecodable};
+use petiole_runtime::{Context, Run, is_long, unpaused};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::admit::{Admitted, Ready, admit};
+use crate::admit::{Admitted, NotRun, Ready, admit};
 use crate::carry_out::{Fault, Servers, causes};
+use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
-use crate::registered::RegisteredTask;
 use crate::registry::Registry;
 use crate::runs::Runs;
 use crate::shutdown::Stage;
-use crate::status::{Count, Status};
+use crate::slot::Slot;
+use crate::status::Status;
 use crate::task_log;
+use crate::usage::{Told, usage};
 
 /// What the journeys of a worker share.
 pub(crate) struct Pipeline {
@@ -36,118 +40,231 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Takes one delivery to its settlement.
-    pub(crate) async fn journey(&self, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
-        self.status.count(Count::Received);
+    pub(crate) async fn journey(&self, mut delivery: Delivery, slot: Slot) {
         let source = source(&delivery);
         let message = std::mem::take(&mut delivery.message);
+        let (labels, admitted) = unpaused(takes_long(&message), || {
+            let received = self.decode(message);
+            let labels = self.labels(&received, &source);
+            self.status.metrics.received(&labels);
+            (labels, admit(received, &self.registry, Timestamp::now()))
+        });
+        match admitted {
+            Admitted::Run(ready) => self.run(ready, delivery, &source, &labels, slot).await,
+            Admitted::Not(not_run) => {
+                drop(slot);
+                self.settle(not_run, delivery, &source, &labels).await;
+            }
+        }
+    }
+
+    /// Settles a message that is not run.
+    async fn settle(
+        &self,
+        not_run: NotRun,
+        delivery: Delivery,
+        source: &Source,
+        labels: &TaskLabels,
+    ) {
+        let metrics = &self.status.metrics;
         let now = Timestamp::now();
-        let plan = match admit(Request::decode(message), &self.registry, now) {
-            Admitted::Run(ready) => return self.run(*ready, delivery, &source, slot).await,
-            Admitted::Postpone { request, until } => {
-                self.status.count(Count::Postponed);
+        let plan = match not_run {
+            NotRun::Postpone { request, until } => {
+                metrics.postponed(labels);
                 task_log::postponed(&request, until);
-                postpone(&request, until, &source)
+                postpone(&request, until, source)
             }
-            Admitted::Refuse { request, refusal } => {
-                self.status.count(Count::Refused);
+            NotRun::Refuse { request, refusal } => {
+                metrics.refused(labels, &refusal);
                 task_log::refused(&request, &refusal);
-                refuse(&request, &refusal, &source, &self.policy, now)
+                refuse(&request, &refusal, source, &self.policy, now)
             }
-            Admitted::Quarantine(undecodable) => {
-                self.status.count(Count::Refused);
+            NotRun::Quarantine(undecodable) => {
+                metrics.refused(labels, &undecodable.refusal);
                 task_log::undecodable(&undecodable, &source.queue);
-                quarantine(&undecodable, &source, &self.policy, now)
+                quarantine(&undecodable, source, &self.policy, now)
             }
         };
-        drop(slot);
-        let _ = self.finish(&plan, delivery).await;
+        let _ = self.finish(&plan, delivery, labels).await;
     }
 
     /// Runs a request, unless an earlier delivery of it was carried out here and only its ack was lost. The
     /// slot is given back as soon as the guest has ended: storing and publishing need none.
     async fn run(
         &self,
-        ready: Ready,
+        ready: Box<Ready>,
         delivery: Delivery,
         source: &Source,
-        slot: OwnedSemaphorePermit,
+        labels: &TaskLabels,
+        mut slot: Slot,
     ) {
-        let Ready {
-            request,
-            task,
-            arguments,
-            limits,
-        } = ready;
-        let turn = self.runs.turn(&request).await;
+        let turn = self.runs.turn(&ready.request);
+        let Some((turn, admitted)) = self.wait(turn, ready, &delivery, &mut slot).await else {
+            return;
+        };
         if let Some(settle) = turn.settled().filter(|_| delivery.redelivered) {
             if settle_as(delivery, settle).await.is_err() {
                 turn.unacked(settle);
             }
             return;
         }
+        let Some((module_turn, admitted)) = self.module_turn(admitted, &delivery, &mut slot).await
+        else {
+            return;
+        };
         if !delivery.usable() {
             return;
         }
-        task_log::received(&request);
-        let run = match self.call(&request, &task, arguments, limits, source).await {
-            Ok(run) => run,
-            Err(fault) => return self.unsettled(&fault),
+        let ready = match admitted {
+            Admitted::Run(ready) => *ready,
+            Admitted::Not(not_run) => {
+                drop((slot, module_turn));
+                return self.settle(not_run, delivery, source, labels).await;
+            }
         };
-        drop(slot);
-        self.status.count(Count::of(&run.outcome));
-        task_log::ended(&request, &run);
-        let plan = plan(
-            &request,
-            run.outcome,
-            &run.sent,
-            source,
-            &self.policy,
-            Timestamp::now(),
-        );
-        match self.finish(&plan, delivery).await {
+        task_log::received(&ready.request);
+        let (request, ran, told) = match self.call(ready, source, labels).await {
+            Ok(called) => called,
+            Err(fault) => return self.unsettled(&fault, labels),
+        };
+        drop((slot, module_turn));
+        let plan = unpaused(told.long, || {
+            plan(&request, ran, source, &self.policy, Timestamp::now())
+        });
+        self.status.metrics.ended(labels, &plan.ended, &told);
+        task_log::ended(&request, &plan.ended, &told);
+        match self.finish(&plan, delivery, labels).await {
             Ok(()) => turn.done(plan.settle),
             Err(Fault::Settle(_)) => turn.unacked(plan.settle),
             Err(Fault::Sandbox(_) | Fault::Store(_) | Fault::Publish(_) | Fault::ColdShutdown) => {}
         }
     }
 
-    /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.
-    async fn call(
+    /// Waits for a turn among the tasks of the request's module, where not all of them may run at once. A
+    /// version that has become active meanwhile may have turns of its own: then it waits for one of those.
+    async fn module_turn(
         &self,
-        request: &Request,
-        task: &RegisteredTask,
-        arguments: Arguments,
-        limits: Limits,
-        source: &Source,
-    ) -> Result<Run, Fault> {
-        let _active = self.status.run();
-        let (progress, updates) = watch::channel(None);
-        let call = task
-            .task
-            .call(arguments, context(request), limits, &progress);
-        tokio::select! {
-            run = call => {
-                let mut run = run?;
-                let outcome = task.with_retry_settings(run.outcome);
-                run.outcome = outcome.unless_exhausted(request.retries, self.policy.max_retries);
-                Ok(run)
+        mut admitted: Admitted,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<(Option<OwnedSemaphorePermit>, Admitted)> {
+        loop {
+            let ready = match admitted {
+                Admitted::Run(ready) => ready,
+                not @ Admitted::Not(_) => return Some((None, not)),
+            };
+            let task = Arc::clone(&ready.task);
+            let (turn, again) = self.wait(task.turn(), ready, delivery, slot).await?;
+            match again {
+                Admitted::Run(ready) if !ready.task.shares_turns(&task) => {
+                    admitted = Admitted::Run(ready);
+                }
+                again => return Some((turn, again)),
             }
-            never = store_progress(updates, request, source, &self.policy, &self.servers) => match never {},
-            () = self.servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         }
     }
 
+    /// Waits for a turn without a slot, so that what waits keeps nobody from running; and with nothing but the
+    /// message, since what it decodes to is much larger. So it is admitted anew after a wait: it may have
+    /// expired, or have another version now. None where its connection is gone, or the worker is told to stop.
+    /// How many wait is bounded by the prefetch.
+    async fn wait<T>(
+        &self,
+        turn: impl Future<Output = T>,
+        ready: Box<Ready>,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<(T, Admitted)> {
+        let mut turn = pin!(turn);
+        if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
+            return Some((turn, Admitted::Run(ready)));
+        }
+        let message = ready.into_message();
+        let turn = tokio::select! {
+            biased;
+            turn = slot.leave_for(turn) => turn,
+            () = delivery.gone() => return None,
+            () = self.servers.shutdown.reached(Stage::Warm) => return None,
+        };
+        Some((turn, self.admit_again(message)))
+    }
+
+    fn admit_again(&self, message: Message) -> Admitted {
+        unpaused(takes_long(&message), || {
+            admit(self.decode(message), &self.registry, Timestamp::now())
+        })
+    }
+
+    /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.
+    async fn call(
+        &self,
+        ready: Ready,
+        source: &Source,
+        labels: &TaskLabels,
+    ) -> Result<(Request, Ran, Told), Fault> {
+        let Ready {
+            request,
+            task,
+            arguments,
+            limits,
+            retry,
+        } = ready;
+        let _active = self.status.metrics.started(labels);
+        let (progress, updates) = watch::channel(None);
+        let (context, granted) = (context(&request), &task.grants.granted);
+        let call = task
+            .task
+            .call(arguments, context, limits, granted, &progress);
+        let run: Run = tokio::select! {
+            run = call => run?,
+            never = store_progress(updates, &request, source, &self.policy, &self.servers) => match never {},
+            () = self.servers.shutdown.reached(Stage::Cold) => return Err(Fault::ColdShutdown),
+        };
+        let told = Told::of(&run);
+        let ran = Ran {
+            outcome: run.outcome,
+            sent: run.sent,
+            lineage: Lineage {
+                descendants: limits.descendants,
+                depth: limits.depth,
+            },
+            retry,
+            usage: usage(&run.usage),
+        };
+        Ok((request, ran, told))
+    }
+
+    fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
+        Request::decode(message, |task| self.registry.argument_limit(task))
+    }
+
+    /// A name counts only where a module has it: senders may write any.
+    fn labels(&self, received: &Result<Request, Box<Undecodable>>, source: &Source) -> TaskLabels {
+        let task = match received {
+            Ok(request) => Some(request.task.as_str()),
+            Err(undecodable) => undecodable.task.as_deref(),
+        };
+        let task = task.and_then(|task| self.registry.task(task));
+        let name = task.as_ref().map(|task| task.name.as_str());
+        self.status.metrics.labels(name, &source.queue)
+    }
+
     /// Carries a plan out, and settles the delivery last.
-    async fn finish(&self, plan: &Plan, delivery: Delivery) -> Result<(), Fault> {
+    async fn finish(
+        &self,
+        plan: &Plan,
+        delivery: Delivery,
+        labels: &TaskLabels,
+    ) -> Result<(), Fault> {
         let finished = match self.servers.carry_out(plan).await {
             Ok(()) => settle_as(delivery, plan.settle).await.map_err(Fault::from),
             Err(fault) => Err(fault),
         };
-        finished.inspect_err(|fault| self.unsettled(fault))
+        finished.inspect_err(|fault| self.unsettled(fault, labels))
     }
 
-    fn unsettled(&self, fault: &Fault) {
-        self.status.count(Count::Faults);
+    fn unsettled(&self, fault: &Fault, labels: &TaskLabels) {
+        self.status.metrics.fault(labels);
         tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {}", causes(fault));
     }
 }
@@ -155,9 +272,13 @@ impl Pipeline {
 async fn settle_as(delivery: Delivery, settle: Settle) -> Result<(), Unsettled> {
     match settle {
         Settle::Ack => delivery.ack().await,
-        Settle::Requeue => delivery.requeue().await,
         Settle::Reject => delivery.reject().await,
     }
+}
+
+/// Whether a message takes long to decode; a compressed one may be small.
+fn takes_long(message: &Message) -> bool {
+    is_long(message.body.len()) || message.headers.contains_key("compression")
 }
 
 fn source(delivery: &Delivery) -> Source {

@@ -24,6 +24,7 @@ type Run = tokio::sync::Mutex<Option<Settle>>;
 struct RunKey {
     id: String,
     retries: u32,
+    requeues: u32,
     replaced: u32,
 }
 
@@ -38,19 +39,25 @@ pub(crate) struct Turn<'a> {
 
 impl Runs {
     /// Waits until no other delivery of the request is under way.
-    pub(crate) async fn turn(&self, request: &Request) -> Turn<'_> {
+    pub(crate) fn turn<'a>(
+        &'a self,
+        request: &Request,
+    ) -> impl Future<Output = Turn<'a>> + use<'a> {
         let key = RunKey {
             id: request.id.clone(),
             retries: request.retries,
+            requeues: request.requeues,
             replaced: request.replaced_task_nesting,
         };
-        let run = self.open(&key);
-        let settled = Some(Arc::clone(&run).lock_owned().await);
-        Turn {
-            runs: self,
-            key,
-            run,
-            settled,
+        async move {
+            let run = self.open(&key);
+            let settled = Some(Arc::clone(&run).lock_owned().await);
+            Turn {
+                runs: self,
+                key,
+                run,
+                settled,
+            }
         }
     }
 
@@ -139,7 +146,7 @@ mod tests {
             headers: headers.as_object().unwrap().clone(),
             body,
         };
-        Request::decode(message).unwrap()
+        Request::decode(message, |_| usize::MAX).unwrap()
     }
 
     #[tokio::test]

@@ -1,10 +1,14 @@
 //! Celery's log lines for a task, so that what reads a Celery worker's log reads this one.
 
+use std::fmt::{self, Display, Write};
+
 use jiff::Timestamp;
-use petiole_celery::{Exception, Outcome, Refusal, Request, Undecodable};
-use petiole_runtime::Run;
-use serde_json::Value;
+use petiole_celery::plan::Ended;
+use petiole_celery::{Exception, Refusal, Request, Undecodable};
+use petiole_runtime::Usage;
 use tracing::{error, info, warn};
+
+use crate::usage::Told;
 
 /// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
 const SHOWN: usize = 1024;
@@ -13,31 +17,44 @@ pub(crate) fn received(request: &Request) {
     info!(target: "petiole", task = request.task, id = request.id, "Task {}[{}] received", request.task, request.id);
 }
 
-pub(crate) fn ended(request: &Request, run: &Run) {
+pub(crate) fn ended(request: &Request, ended: &Ended, told: &Told) {
     let Request { task, id, .. } = request;
-    let seconds = run.usage.wall.as_secs_f64();
-    let peak_memory = run.usage.peak_memory;
-    match &run.outcome {
-        Outcome::Success(result) => {
-            info!(target: "petiole", task, id, seconds, peak_memory, "Task {task}[{id}] succeeded in {seconds:.6}s: {}", shown(result));
+    let Usage {
+        wall,
+        cpu,
+        peak_memory,
+        host_calls,
+        log,
+        bytes_in,
+        bytes_out,
+        ..
+    } = told.usage;
+    let (seconds, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
+    match ended {
+        Ended::Success => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] succeeded in {seconds:.6}s: {}", told.result);
         }
-        Outcome::Failure {
+        Ended::Failure {
             exception,
             traceback,
         } => {
             let traceback = traceback.as_deref().unwrap_or_default();
-            error!(target: "petiole", task, id, seconds, peak_memory, traceback, "Task {task}[{id}] raised {}", raised(exception));
+            error!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, traceback, "Task {task}[{id}] raised {}", raised(exception));
         }
-        Outcome::Retry { exception, .. } => {
-            info!(target: "petiole", task, id, seconds, peak_memory, "Task {task}[{id}] retry: {}", raised(exception));
+        Ended::Retry { exception } => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] retry: {}", raised(exception));
         }
-        Outcome::Reject { requeue, reason } => {
-            let what = if *requeue { "requeued" } else { "rejected" };
-            warn!(target: "petiole", task, id, seconds, peak_memory, "Task {task}[{id}] {what}: {reason}");
+        Ended::Requeued { reason } => {
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] requeued: {}", shown(reason));
         }
-        Outcome::Ignore => {
-            info!(target: "petiole", task, id, seconds, peak_memory, "Task {task}[{id}] ignored");
+        Ended::Rejected { reason } => {
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] rejected: {}", shown(reason));
         }
+        Ended::Ignored => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] ignored");
+        }
+        // these are not run, and told of by `refused` and `postponed`
+        Ended::Revoked | Ended::Postponed => {}
     }
 }
 
@@ -58,15 +75,78 @@ pub(crate) fn undecodable(message: &Undecodable, queue: &str) {
 }
 
 fn raised(exception: &Exception) -> String {
-    let arguments: Vec<String> = exception.exc_message.iter().map(shown).collect();
-    format!("{}({})", exception.exc_type, arguments.join(", "))
+    let mut shown = Shown::default();
+    // an error says that there is no more room
+    let _ = write!(shown, "{}(", exception.exc_type);
+    for (place, argument) in exception.exc_message.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        let _ = write!(shown, "{comma}{argument}");
+    }
+    let _ = shown.write_char(')');
+    shown.text
 }
 
-fn shown(value: &Value) -> String {
-    let mut text = value.to_string();
-    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
-        text.truncate(end);
-        text.push('…');
+/// The beginning of a value.
+pub(crate) fn shown(value: impl Display) -> String {
+    let mut shown = Shown::default();
+    let _ = write!(shown, "{value}");
+    shown.text
+}
+
+/// The beginning of a text: what a task says of itself is not written without end. Whoever writes more is told
+/// by an error, and stops.
+#[derive(Default)]
+struct Shown {
+    text: String,
+    characters: usize,
+}
+
+impl Write for Shown {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = SHOWN.saturating_sub(self.characters);
+        match more.char_indices().nth(room) {
+            None => {
+                self.text.push_str(more);
+                self.characters += more.chars().count();
+                Ok(())
+            }
+            Some((end, _)) => {
+                if self.characters <= SHOWN {
+                    self.text.push_str(more.get(..end).unwrap_or_default());
+                    self.text.push('…');
+                }
+                self.characters = SHOWN + 1;
+                Err(fmt::Error)
+            }
+        }
     }
-    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_once() {
+        let exception = |arguments: &[Value]| Exception {
+            exc_type: "ValueError".into(),
+            exc_message: arguments.to_vec(),
+            exc_module: "builtins".into(),
+        };
+        assert_eq!(raised(&exception(&[])), "ValueError()");
+        assert_eq!(
+            raised(&exception(&[json!("a"), json!(1)])),
+            "ValueError(\"a\", 1)"
+        );
+        let long = raised(&exception(&[json!("ä".repeat(2000)), json!(1)]));
+        assert!(
+            long.starts_with("ValueError(\"ää") && long.ends_with("ä…"),
+            "{long}"
+        );
+        assert_eq!(long.chars().count(), SHOWN + 1);
+        assert_eq!(shown(json!("a".repeat(SHOWN - 2))).chars().count(), SHOWN);
+        assert_eq!(shown("b".repeat(SHOWN + 1)).chars().count(), SHOWN + 1);
+    }
 }

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
 use petiole_results::Results;
-use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::runs::Runs;
 use crate::shutdown::{Shutdown, Stage};
+use crate::slot::Slots;
 use crate::status::Status;
 
 /// How often the worker looks for versions that others have activated in a shared store.
@@ -43,7 +44,7 @@ impl Worker {
         results: Results,
         registry: Arc<Registry>,
     ) -> Self {
-        let status = Arc::new(Status::new(Arc::clone(&broker)));
+        let status = Arc::new(Status::new(Arc::clone(&broker), &config.policy.hostname));
         let pipeline = Arc::new(Pipeline {
             servers: Servers {
                 broker,
@@ -80,15 +81,13 @@ impl Worker {
         for queue in config.queues.iter().chain([&config.policy.quarantine]) {
             broker.declare(queue).await?;
         }
-        let deliveries = broker.consume(&config.queues, config.prefetch()).await?;
+        let consumers = subscribe(&**broker, &config).await?;
         pipeline.status.set_consuming(true);
         let journeys = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(usize::from(config.concurrency.get())));
         // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
-        let mut consumer = tokio::spawn(consume(
+        let mut consumer = tokio::spawn(consume_all(
             Arc::clone(&pipeline),
-            deliveries,
-            slots,
+            consumers,
             journeys.clone(),
         ));
         // A consumer that ends by itself ends the worker: it must not stay up and take nothing.
@@ -106,17 +105,57 @@ impl Worker {
     }
 }
 
-/// Starts a journey for each delivery, and takes one only when a slot is free, so that nothing is held here
-/// that another worker could run. What was prefetched goes back when the deliveries are dropped.
+/// Deliveries, and where their tasks run.
+type Consumer = (Deliveries, Slots);
+
+/// Subscribes to the queues: to those without a cap together, to each of the others apart.
+async fn subscribe(
+    broker: &dyn Broker,
+    config: &WorkerConfig,
+) -> Result<Vec<Consumer>, BrokerError> {
+    let slots = Slots::new(config.concurrency.get());
+    let mut consumers = Vec::new();
+    let mut open = Vec::new();
+    for queue in &config.queues {
+        let Some(cap) = config.cap(queue) else {
+            open.push(queue.clone());
+            continue;
+        };
+        let deliveries = broker
+            .consume(std::slice::from_ref(queue), config.prefetch(queue))
+            .await?;
+        consumers.push((deliveries, slots.capped(cap.get())));
+    }
+    if let Some(queue) = open.first() {
+        let deliveries = broker.consume(&open, config.prefetch(queue)).await?;
+        consumers.push((deliveries, slots));
+    }
+    Ok(consumers)
+}
+
+/// Ends when one of them ends, by a shutdown or by itself: then the others end too.
+async fn consume_all(pipeline: Arc<Pipeline>, consumers: Vec<Consumer>, journeys: TaskTracker) {
+    if consumers.is_empty() {
+        return;
+    }
+    let consumers = consumers.into_iter().map(|(deliveries, slots)| {
+        let consume = consume(Arc::clone(&pipeline), deliveries, slots, journeys.clone());
+        Box::pin(consume)
+    });
+    select_all(consumers).await;
+}
+
+/// Starts a journey for each delivery that there is a slot for. What was prefetched goes back when the
+/// deliveries are dropped.
 async fn consume(
     pipeline: Arc<Pipeline>,
     mut deliveries: Deliveries,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     journeys: TaskTracker,
 ) {
     let mut next = async || {
-        let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
-        Some((deliveries.next().await?, slot))
+        let delivery = deliveries.next().await?;
+        Some((delivery, slots.clone().slot().await))
     };
     loop {
         let (delivery, slot) = tokio::select! {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: throughput beside a raw lapin loop and beside Celery.
+//! `cargo xtask bench`: what a sandbox costs, and throughput beside a raw lapin loop and beside Celery.
 
 use std::path::Path;
 
@@ -34,8 +34,9 @@ impl Size {
 /// # Errors
 /// When the set-up or a measurement fails.
 pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
-    machine::prepare(root, &Need::ALL)?;
+    machine::prepare(root, &Need::NODES)?;
     guests::build(root)?;
+    costs(root, true)?;
     let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
     print(
         root,
@@ -46,6 +47,29 @@ pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
             ..Size::FULL
         },
     )
+}
+
+/// The tests that print what a sandbox costs.
+const COSTS: [&str; 3] = [
+    "costs::the_cost_of_a_call",
+    "costs::the_neighbours_of_spinning_guests",
+    "costs::a_thousand_parked_guests",
+];
+
+/// Prints what a sandbox costs, alone and among others. The guests have to be built.
+///
+/// # Errors
+/// When that can't be measured.
+pub(crate) fn costs(root: &Path, release: bool) -> Result<()> {
+    let mut test = step::command("cargo");
+    test.args(["test", "--quiet", "--workspace", "--test", "runtime"])
+        .args(release.then_some("--release"))
+        .args(["--", "--exact", "--nocapture", "--test-threads=1"])
+        .args(COSTS)
+        // would make each task slower
+        .env("RUST_BACKTRACE", "0")
+        .current_dir(root);
+    step::run(&mut test)
 }
 
 /// Prints the figures, measured on the given nodes.
@@ -78,4 +102,18 @@ pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<
             .env("PETIOLE_TEST_COMPONENTS", guests::folder(root))
             .current_dir(root),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_costs_are_tests_that_exist() {
+        let code = include_str!("../../../host/runtime/tests/runtime/costs.rs");
+        for cost in COSTS {
+            let name = cost.trim_start_matches("costs::");
+            assert!(code.contains(&format!("fn {name}(")), "{cost}");
+        }
+    }
 }

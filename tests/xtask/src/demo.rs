@@ -27,7 +27,7 @@ const ON_ERROR: &str = "my_app.tasks.on_error_task";
 /// When the set-up fails, or what should have happened has not.
 pub(crate) fn run(root: &Path, rabbitmq: bool) -> Result<()> {
     let needs: &[Need] = if rabbitmq {
-        &Need::ALL
+        &Need::NODES
     } else {
         &[Need::WasmTarget, Need::Cc]
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::step;
+use crate::{hostile, step};
 
 /// The manifest of the guests' workspace: the example tasks, and the tests' own.
 pub(crate) const MANIFEST: &str = "tasks-wasm/Cargo.toml";
@@ -30,6 +30,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
             ])
             .current_dir(root),
     )?;
+    hostile::build(root)?;
     Ok(folder(root))
 }
 

@@ -20,13 +20,30 @@ pub(crate) enum Need {
     Rabbitmq,
     /// A Redis server.
     Redis,
+    /// A PostgreSQL server, for an example task.
+    Postgres,
+    /// A C compiler for guests, with its C library.
+    WasmCc,
+    /// What judges the unit file, and filters system calls as systemd does.
+    Systemd,
     /// Celery and pytest in a virtual environment under `target/`.
     Venv,
 }
 
 impl Need {
     /// All that the tests need.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 8] = [
+        Self::WasmTarget,
+        Self::Cc,
+        Self::Rabbitmq,
+        Self::Redis,
+        Self::Postgres,
+        Self::WasmCc,
+        Self::Systemd,
+        Self::Venv,
+    ];
+    /// What it takes to run the worker and a Celery producer on private nodes.
+    pub(crate) const NODES: [Self; 5] = [
         Self::WasmTarget,
         Self::Cc,
         Self::Rabbitmq,
@@ -43,6 +60,16 @@ impl Need {
                     || Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").exists()
             }
             Self::Redis => on_path("redis-server"),
+            Self::Postgres => on_path("psql") && (on_path("initdb") || debian_has_initdb()),
+            Self::WasmCc => {
+                let builtins =
+                    "/usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a";
+                on_path("clang-19")
+                    && on_path("wasm-ld-19")
+                    && Path::new("/usr/lib/wasm32-wasi").exists()
+                    && Path::new(builtins).exists()
+            }
+            Self::Systemd => on_path("systemd-analyze") && has_library("libseccomp.so.2")?,
             Self::Venv => venv_is_current(root),
         })
     }
@@ -53,6 +80,9 @@ impl Need {
             Self::Cc => "a C compiler",
             Self::Rabbitmq => "RabbitMQ",
             Self::Redis => "Redis",
+            Self::Postgres => "PostgreSQL",
+            Self::WasmCc => "clang for WebAssembly",
+            Self::Systemd => "systemd-analyze and libseccomp",
             Self::Venv => "Celery and pytest, in target/venv",
         }
     }
@@ -64,6 +94,14 @@ impl Need {
             Self::Cc => &["build-essential"],
             Self::Rabbitmq => &["rabbitmq-server"],
             Self::Redis => &["redis-server"],
+            Self::Postgres => &["postgresql"],
+            Self::WasmCc => &[
+                "clang-19",
+                "lld-19",
+                "wasi-libc",
+                "libclang-rt-19-dev-wasm32",
+            ],
+            Self::Systemd => &["systemd", "libseccomp2"],
             Self::Venv if python_has_venv() => &[],
             Self::Venv => &["python3", "python3-venv"],
         }
@@ -158,6 +196,22 @@ pub(crate) fn on_path(program: &str) -> bool {
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
         .any(|folder| folder.join(program).is_file())
+}
+
+/// Debian keeps a server's programs off the path, in a folder for each version, which the client's package has too.
+fn debian_has_initdb() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    versions
+        .flatten()
+        .any(|version| version.path().join("bin/initdb").is_file())
+}
+
+fn has_library(name: &str) -> Result<bool> {
+    let known = step::command("/sbin/ldconfig")
+        .arg("-p")
+        .output()
+        .context("can't run ldconfig")?;
+    Ok(String::from_utf8_lossy(&known.stdout).contains(name))
 }
 
 /// The virtual environment's Python.

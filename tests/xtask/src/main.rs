@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod guests;
+mod hostile;
 mod machine;
 mod node;
 mod step;
@@ -35,7 +36,7 @@ enum Command {
         /// Only the Rust and Python tests whose name contains this.
         filter: Option<String>,
     },
-    /// Prints throughput beside a raw lapin loop and beside Celery, on the same broker.
+    /// Prints what a sandbox costs, and throughput beside a raw lapin loop and beside Celery, on the same broker.
     Bench {
         /// Messages for each figure.
         #[arg(long, default_value_t = bench::Size::FULL.messages)]

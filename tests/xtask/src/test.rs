@@ -37,6 +37,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
         )
     });
     if filter.is_none() {
+        steps.step("costs of a sandbox", || bench::costs(root, false));
         lints(root, &mut steps);
         steps.step("bench, small", || {
             bench::print(root, &nodes.amqp.url, &nodes.redis.url, bench::Size::SMALL)
@@ -49,6 +50,9 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
                     "test",
                     "--quiet",
                     "--workspace",
+                    // its examples are no programs of this machine
+                    "--exclude",
+                    "hostile",
                     "--manifest-path",
                     guests::MANIFEST,
                 ])
@@ -142,6 +146,24 @@ fn examples_in_other_languages(root: &Path, steps: &mut Steps) {
         let mut python = step::command(machine::python(root));
         python.args(["-m", "unittest"]);
         step::run(python.current_dir(tasks.join("python_invoice")))
+    });
+    steps.step("cc, c_checksum", || {
+        let test = root.join("target/test_checksum");
+        let mut compiler = step::command("cc");
+        compiler.args([
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "test_checksum.c",
+            "checksum.c",
+        ]);
+        step::run(
+            compiler
+                .arg("-o")
+                .arg(&test)
+                .current_dir(tasks.join("c_checksum")),
+        )?;
+        step::run(&mut step::command(test))
     });
     if machine::on_path("node") {
         steps.step("node --test, javascript_pricing", || {

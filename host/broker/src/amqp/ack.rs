@@ -92,7 +92,6 @@ pub(super) async fn settle(
                         Settlement::Verdict(tag, verdict, answer) => {
                             match verdict {
                                 Verdict::Ack => batch.acks.push(tag),
-                                Verdict::Requeue => batch.rejects.push((tag, true)),
                                 Verdict::Reject => batch.rejects.push((tag, false)),
                             }
                             batch.answers.push(answer);

@@ -250,9 +250,6 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
             Settlement::Verdict(id, Verdict::Ack | Verdict::Reject, answer) => {
                 Some((id, End::Removed, Some(answer)))
             }
-            Settlement::Verdict(id, Verdict::Requeue, answer) => {
-                Some((id, End::Back { pause: 0 }, Some(answer)))
-            }
             Settlement::Dropped(id) => Some((id, End::Back { pause }, None)),
             Settlement::ReaderGone => None,
         })

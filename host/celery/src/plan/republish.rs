@@ -1,19 +1,26 @@
 //! Messages that are sent again.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::results::Results;
-use super::{Context, Plan, Policy, Settle, Source};
+use super::{Context, Ended, Plan, Policy, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source};
 use crate::{
     Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, time,
 };
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own.
-pub(super) fn retry(at: &Context<'_>, exception: &Exception, when: RetryAt) -> Plan {
+pub(super) fn retry(
+    at: &Context<'_>,
+    exception: Exception,
+    when: RetryAt,
+    default_delay: Duration,
+) -> Plan {
     let countdown = |delay| SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
     let eta = match when {
-        RetryAt::Default => time::after(at.now, countdown(at.policy.default_retry_delay)),
+        RetryAt::Default => time::after(at.now, countdown(default_delay)),
         RetryAt::Countdown(delay) => time::after(at.now, countdown(delay)),
         RetryAt::Eta(eta) => eta,
     };
@@ -35,7 +42,24 @@ pub(super) fn retry(at: &Context<'_>, exception: &Exception, when: RetryAt) -> P
 
     let mut results = Results::new(at.policy, at.now);
     results.add(at, State::Retry, exception.to_json(), None, Vec::new());
-    results.into_plan(vec![publication], Settle::Ack)
+    results.into_plan(vec![publication], Ended::Retry { exception })
+}
+
+/// The same message at the end of its queue: at its head, where `basic.reject` would put it, it would keep
+/// the others waiting.
+pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
+    let mut message = copy(&at.request.message);
+    let requeues = at.request.requeues.saturating_add(1);
+    message
+        .headers
+        .insert(headers::REQUEUES.into(), requeues.into());
+    let publication = Publication {
+        destination: Destination::queue(&at.source.queue),
+        message,
+        mandatory: true,
+        not_before: (requeues > REQUEUES_AT_ONCE).then(|| time::after(at.now, REQUEUE_DELAY)),
+    };
+    Results::new(at.policy, at.now).into_plan(vec![publication], Ended::Requeued { reason })
 }
 
 /// The same message, to where it came from.

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Context, Plan, Policy, ResultMode, Settle};
+use super::{Context, Ended, Plan, Policy, ResultMode, Settle};
 use crate::{
     Destination, Exception, Extended, Message, Properties, Publication, Signature, State, TaskMeta,
     Undecodable,
@@ -47,6 +47,7 @@ impl<'a> Results<'a> {
             retries: request.retries,
             queue: Some(at.source.routing_key.clone()),
             stamps: stamps(&request.stamped_headers, &request.stamps),
+            usage: at.usage.cloned().unwrap_or_default(),
         });
         let meta = TaskMeta {
             task_id: request.id.clone(),
@@ -89,6 +90,7 @@ impl<'a> Results<'a> {
             retries: 0,
             queue: None,
             stamps: Map::new(),
+            usage: Map::new(),
         });
         let meta = TaskMeta {
             task_id: id.to_owned(),
@@ -139,14 +141,21 @@ impl<'a> Results<'a> {
         );
     }
 
-    /// Replies go last: whoever reads one may rely on the task's other messages.
-    pub(super) fn into_plan(self, mut publications: Vec<Publication>, settle: Settle) -> Plan {
-        publications.extend(self.replies);
+    pub(super) fn into_plan(self, mut publications: Vec<Publication>, ended: Ended) -> Plan {
+        let (results, replies) = self.into_parts();
+        // Replies go last: whoever reads one may rely on the task's other messages.
+        publications.extend(replies);
         Plan {
-            results: self.stored,
+            results,
             publications,
-            settle,
+            settle: Settle::Ack,
+            ended,
         }
+    }
+
+    /// What is stored, and what is sent.
+    pub(super) fn into_parts(self) -> (Vec<TaskMeta>, Vec<Publication>) {
+        (self.stored, self.replies)
     }
 
     fn date_done(&self, status: &State) -> Option<Timestamp> {

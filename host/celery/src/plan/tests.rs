@@ -6,11 +6,14 @@
 )]
 
 mod failure;
+mod lineage;
 mod properties;
 mod refusals;
 mod results;
 mod retries;
 mod success;
+
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -40,8 +43,6 @@ fn policy() -> Policy {
         routes,
         results: ResultMode::Stored,
         result_extended: false,
-        default_retry_delay: Duration::from_secs(180),
-        max_retries: 3,
         quarantine: "kept".into(),
     }
 }
@@ -78,11 +79,29 @@ fn request(options: Value, chain: Value) -> Request {
         now(),
     )
     .unwrap();
-    Request::decode(sent.message).unwrap()
+    Request::decode(sent.message, |_| usize::MAX).unwrap()
 }
 
 fn plan_of(request: &Request, outcome: Outcome) -> Plan {
-    plan(request, outcome, &[], &source(), &policy(), now())
+    plan(request, ran(outcome), &source(), &policy(), now())
+}
+
+/// A run that sent nothing.
+fn ran(outcome: Outcome) -> Ran {
+    Ran {
+        outcome,
+        sent: Vec::new(),
+        lineage: Lineage {
+            descendants: 100,
+            depth: 10,
+        },
+        retry: RetrySettings {
+            max_retries: 3,
+            most_retries: 9,
+            default_retry_delay: Duration::from_secs(180),
+        },
+        usage: Map::new(),
+    }
 }
 
 fn boom() -> Exception {
@@ -108,7 +127,7 @@ fn retry(at: RetryAt, max_retries: Option<u32>) -> Outcome {
 fn tasks(plan: &Plan) -> Vec<Request> {
     plan.publications
         .iter()
-        .map(|sent| Request::decode(sent.message.clone()).unwrap())
+        .map(|sent| Request::decode(sent.message.clone(), |_| usize::MAX).unwrap())
         .collect()
 }
 

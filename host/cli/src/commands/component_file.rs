@@ -1,4 +1,4 @@
-//! Component files from a user: checked here, so that a mistake is told before anything is sent.
+//! Components and manifests from a user: checked here, so that a mistake is told before anything is sent.
 
 use std::path::Path;
 
@@ -45,6 +45,16 @@ fn check(bytes: &[u8]) -> std::result::Result<(), &'static str> {
             "is not a WebAssembly component: build one, for example with `cargo build --target wasm32-wasip2`",
         ),
     }
+}
+
+/// Reads a manifest, where one is named.
+pub(super) fn manifest(path: Option<&Path>) -> Result<Option<String>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("can't read the manifest {}", path.display()))
+            .map_err(Failure::usage)
+    };
+    path.map(read).transpose()
 }
 
 /// The module that a file becomes where none is named: `my-app.wasm` is `my_app.tasks`.

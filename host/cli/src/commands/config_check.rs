@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure, Result};
 pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     let flags = Written::of_worker(args).map_err(Failure::usage)?;
     let config = sources.resolve(flags).map_err(Failure::usage)?;
+    config.outside().map_err(Failure::usage)?;
     super::print_text(&show(&config))?;
     Ok(Exit::Ok)
 }

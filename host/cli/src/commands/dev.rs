@@ -1,8 +1,11 @@
+use std::path::Path;
+
 use jiff::Timestamp;
-use petiole_modules::Manifest;
+use petiole_modules::{Digest, Upload};
 
 use super::node::Node;
-use super::{block_on, component_file};
+use super::{block_on, component_file, signature_file};
+use crate::audit::{Actor, Entry};
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
 use crate::exit::{Failure, Result};
@@ -10,12 +13,7 @@ use crate::{http, logging, session};
 
 /// `petiole dev`
 pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
-    let files = args.files.iter().map(|file| {
-        Ok((
-            component_file::module_name(file)?,
-            component_file::read(file)?,
-        ))
-    });
+    let files = args.files.iter().map(|file| upload(file));
     let files = files.collect::<Result<Vec<_>>>()?;
     let config = config(sources, args)?;
     logging::init(config.loglevel.value, config.log_format.value);
@@ -34,22 +32,56 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
     })
 }
 
-/// The settings of this folder, but the embedded broker and results: one SQLite file in `.petiole`.
+/// The settings of this folder, but the embedded broker and results: one SQLite file in `.petiole`. Key-value
+/// storage is another one, where the settings name none.
 fn config(sources: Sources, args: DevArgs) -> Result<Resolved> {
     let database = session::make_dir()?.join("dev.db");
     let url = format!("sqlite://{}", database.display());
+    let sources = session::with_keyvalue(sources);
     let mut flags = Written::default().with_node(args.node);
     flags.broker = Some(url.clone());
     flags.results = Some(url);
     sources.resolve(flags).map_err(Failure::usage)
 }
 
-async fn push(node: &Node, files: Vec<(String, Vec<u8>)>) -> Result<()> {
-    for (name, component) in files {
+/// A component to push, with the manifest and the signature beside it, where they are there: my_app.toml and
+/// my_app.wasm.minisig for my_app.wasm.
+struct File {
+    module: String,
+    component: Vec<u8>,
+    upload: Upload,
+}
+
+fn upload(file: &Path) -> Result<File> {
+    let manifest = file.with_extension("toml");
+    let manifest = manifest.exists().then_some(manifest);
+    let manifest = component_file::manifest(manifest.as_deref())?.unwrap_or_default();
+    let upload = Upload::new(Actor::local().name()).with_manifest(&manifest);
+    let mut upload = upload.map_err(Failure::usage)?;
+    if let Some(signature) = signature_file::read(file, None)? {
+        upload = upload.with_signature(signature);
+    }
+    Ok(File {
+        module: component_file::module_name(file)?,
+        component: component_file::read(file)?,
+        upload,
+    })
+}
+
+async fn push(node: &Node, files: Vec<File>) -> Result<()> {
+    for file in files {
+        let (digest, upload) = (Digest::of(&file.component), file.upload);
         let installed = node
             .registry
-            .install(&name, component, Manifest::default(), Timestamp::now())
+            .install(
+                &file.module,
+                file.component,
+                upload.clone(),
+                Timestamp::now(),
+            )
             .await;
+        let entry = Entry::upload(&file.module, digest, &upload, &installed);
+        node.audit.record(&Actor::local(), &entry);
         installed.map_err(|error| match error.is_refusal() {
             true => Failure::usage(error),
             false => Failure::failed(error),

@@ -4,14 +4,18 @@ mod call;
 mod component_file;
 mod config_check;
 mod dev;
+mod given;
 mod modules;
 mod node;
 mod push;
 mod result;
 mod run;
 mod send;
+mod sign;
+mod signature_file;
 mod target;
 mod tasks;
+mod token;
 mod worker;
 
 use std::path::Path;
@@ -51,6 +55,8 @@ pub(crate) fn run(command: Command, config: Option<&Path>) -> Result<ExitCode> {
         Command::Send(args) => send::run(client()?, args),
         Command::Result(args) => result::run(client()?, args),
         Command::Run(args) => run::run(sources()?, args),
+        Command::Token(args) => token::run(args),
+        Command::Sign(args) => sign::run(args),
         Command::Config(args) => match args.command {
             ConfigCommand::Check(args) => config_check::run(sources()?, args),
         },

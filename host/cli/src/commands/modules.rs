@@ -1,4 +1,4 @@
-use petiole_modules::Module;
+use petiole_modules::{KeyId, Module};
 use serde_json::json;
 
 use super::target::Target;
@@ -6,6 +6,7 @@ use super::{print_json, print_text};
 use crate::cli::{ModulesArgs, ModulesCommand};
 use crate::config::{Bytes, Sources};
 use crate::exit::{Exit, Result};
+use crate::logging::escaped;
 use crate::tables::table;
 
 /// `petiole modules`
@@ -91,14 +92,56 @@ fn show(module: &Module) -> String {
             [
                 format!("{}{active}", version.number),
                 version.uploaded_at.to_string(),
+                escaped(version.uploaded_by.as_deref().unwrap_or("-")),
+                escaped(version.activated_by.as_deref().unwrap_or("-")),
+                signer(version.signature.as_deref()),
                 Bytes(version.size).to_string(),
                 version.digest.to_string(),
             ]
         })
         .collect();
     format!(
-        "module {} (* active)\n{}",
+        "module {} (* active)\n{}{}",
         module.name,
-        table(["VERSION", "UPLOADED", "SIZE", "SHA256"], &rows)
+        table(
+            [
+                "VERSION",
+                "UPLOADED",
+                "BY",
+                "ACTIVATED BY",
+                "SIGNED BY KEY",
+                "SIZE",
+                "SHA256"
+            ],
+            &rows
+        ),
+        manifest(module)
+    )
+}
+
+/// Whose signature it claims to be: the workers check it.
+fn signer(signature: Option<&str>) -> String {
+    let key = signature.and_then(|signature| KeyId::of_signature(signature).ok());
+    key.map_or_else(|| "-".to_owned(), |key| key.to_string())
+}
+
+/// What the active version asks for; what a worker gives of it is its own to say.
+fn manifest(module: &Module) -> String {
+    let Some(active) = module.active_version() else {
+        return String::new();
+    };
+    // Serializing plain data can't fail.
+    let manifest = toml::to_string(&active.manifest).unwrap_or_default();
+    if manifest.is_empty() {
+        return String::new();
+    }
+    let lines = manifest.lines().map(|line| format!("  {}", escaped(line)));
+    let lines: Vec<_> = lines
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect();
+    format!(
+        "\nmanifest of version {}:\n{}",
+        active.number,
+        lines.concat()
     )
 }

@@ -6,26 +6,24 @@ use anyhow::Context;
 use petiole_broker::Broker;
 use petiole_results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::print_text;
+use crate::audit::Audit;
 use crate::banner::banner;
 use crate::config::Resolved;
 use crate::exit::{Exit, Failure, Result};
-use crate::http::{self, Api, Listening};
+use crate::http::{self, Api, Gate, Listening};
 use crate::open;
 use crate::session::Session;
 use crate::signals::Signals;
-
-/// Uploads that the API holds in memory at once.
-const UPLOADS: usize = 2;
 
 /// Everything that a worker works with, connected.
 pub(super) struct Node {
     config: Resolved,
     broker: Arc<dyn Broker>,
     results: Results,
+    pub(super) audit: Audit,
     /// Its modules.
     pub(super) registry: Arc<Registry>,
 }
@@ -36,13 +34,17 @@ impl Node {
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             tracing::warn!(target: "petiole", "RUST_BACKTRACE is set: each task takes about half as long again");
         }
-        let registry = open::registry(&config, u32::from(config.concurrency.value.get())).await?;
+        let audit = open::audit(&config)?;
+        let grants = open::grants(&config).await?;
+        let slots = u32::from(config.concurrency.value.get());
+        let registry = open::registry(&config, slots, grants).await?;
         let results = open::results(&config).await?;
         let broker = open::broker(&config).await?;
         Ok(Self {
             config,
             broker,
             results,
+            audit,
             registry,
         })
     }
@@ -69,17 +71,10 @@ impl Node {
 
         let worker = self.worker();
         let closing = CancellationToken::new();
-        let api = listening.map(
-            |Listening {
-                 listener, token, ..
-             }| {
-                tokio::spawn(http::serve(
-                    self.api(worker.status(), &token),
-                    listener,
-                    closing.clone(),
-                ))
-            },
-        );
+        let api = listening.map(|listening| {
+            let api = self.api(worker.status(), listening.gate.clone());
+            tokio::spawn(http::serve(api, listening, closing.clone()))
+        });
         let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
         tracing::info!(target: "petiole", "{} ready.", self.config.hostname.value);
         let ended = worker.run().await;
@@ -93,9 +88,13 @@ impl Node {
     }
 
     fn worker(&self) -> Worker {
+        let queue_concurrency = self.config.queue_concurrency.iter();
         let config = WorkerConfig {
             queues: self.config.queues.value.clone(),
             concurrency: self.config.concurrency.value,
+            queue_concurrency: queue_concurrency
+                .map(|(queue, cap)| (queue.clone(), cap.value))
+                .collect(),
             prefetch_multiplier: self.config.prefetch_multiplier.value,
             policy: open::policy(&self.config, &self.results),
             drain: self.config.soft_shutdown_timeout.value.0,
@@ -108,17 +107,16 @@ impl Node {
         )
     }
 
-    fn api(&self, status: Arc<Status>, token: &str) -> Api {
+    fn api(&self, status: Arc<Status>, gate: Gate) -> Api {
         Api {
             registry: Arc::clone(&self.registry),
             broker: Arc::clone(&self.broker),
             results: self.results.clone(),
             status,
             routes: Arc::new(self.config.routes()),
-            hostname: self.config.hostname.value.as_str().into(),
             origin: open::origin(&self.config).into(),
-            token: token.into(),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            audit: self.audit.clone(),
+            gate,
         }
     }
 }
@@ -126,8 +124,8 @@ impl Node {
 /// A token that was configured is known to those who need it; one that was made up is told here.
 fn session(listening: &Listening, mut settings: toml::Table) -> anyhow::Result<Session> {
     settings.insert("api".to_owned(), listening.url.as_str().into());
-    if listening.generated {
-        let http = toml::Table::from_iter([("token".to_owned(), listening.token.as_str().into())]);
+    if let Some(token) = &listening.generated {
+        let http = toml::Table::from_iter([("token".to_owned(), token.as_str().into())]);
         settings.insert("http".to_owned(), http.into());
     }
     Session::start(settings)

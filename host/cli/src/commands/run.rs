@@ -1,29 +1,43 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use petiole_celery::Outcome;
-use petiole_runtime::{Compiler, Context, Module, Run, Task};
-use petiole_worker::InstallError;
+use petiole_modules::{Manifest, ModuleName};
+use petiole_runtime::{
+    Compiler, Context, Granted, Limits, Module, Run, Task, TaskSignature, Usage,
+};
+use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
-use super::{block_on, call, component_file, print_json, print_text, result};
+use super::{block_on, call, component_file, given, print_json, print_text, result};
 use crate::cli::RunArgs;
 use crate::config::{LogFormat, Resolved, Sources, Written};
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::{self, escaped};
-use crate::open;
+use crate::{open, session};
 
 /// `petiole run`
-pub(super) fn run(sources: Sources, args: RunArgs) -> Result {
+pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     let (positional, keyword) = (call::positional(&args.call)?, call::keyword(&args.call)?);
     let component = component_file::read(&args.file)?;
-    let name = component_file::module_name(&args.file)?;
-    let config = sources
-        .resolve(Written::of_run(&args))
-        .map_err(Failure::usage)?;
+    let name = match args.name.take() {
+        Some(name) => name,
+        None => component_file::module_name(&args.file)?,
+    };
+    let name: ModuleName = name.parse().map_err(Failure::usage)?;
+    let manifest = component_file::manifest(args.manifest.as_deref())?.unwrap_or_default();
+    let manifest = Manifest::from_toml(&manifest).map_err(Failure::usage)?;
+    let flags = Written::default().with_limits(std::mem::take(&mut args.limits));
+    let sources = session::with_keyvalue(sources);
+    let config = sources.resolve(flags).map_err(Failure::usage)?;
+    if config.allows_keyvalue() {
+        session::make_dir()?;
+    }
     logging::init(config.loglevel.value, LogFormat::Plain);
     block_on(async {
-        let module = load(&config, &name, &component).await?;
+        let grants = open::grants(&config).await?;
+        let module = load(&config, &name, &component, &manifest, &grants).await?;
         let Some(function) = &args.function else {
             print_text(&functions(&args.file, &module))?;
             return Ok(Exit::Ok);
@@ -35,28 +49,81 @@ pub(super) fn run(sources: Sources, args: RunArgs) -> Result {
             ))
         })?;
         let arguments = task.bind(&positional, &keyword).map_err(Failure::usage)?;
+        let (limits, granted) = given_to(task, &config, &name, &manifest, &grants)?;
         let (progress, _) = watch::channel(None);
-        let run = task
-            .call(arguments, context(task), open::limits(&config)?, &progress)
-            .await;
-        report(run.context("the host failed, not the task")?)
+        let run = task.call(arguments, context(task), limits, &granted, &progress);
+        let run = run.await.context("the host failed, not the task")?;
+        if args.verbose {
+            eprintln!("{}", used(&run.usage));
+        }
+        report(run)
     })
 }
 
+/// What a worker of this configuration would give to the task; tells on stderr what it would not.
+fn given_to(
+    task: &Task,
+    config: &Resolved,
+    module: &ModuleName,
+    manifest: &Manifest,
+    grants: &Grants,
+) -> Result<(Limits, Arc<Granted>)> {
+    let TaskSignature { name, function, .. } = task.signature();
+    let limits = open::defaults(config)?.limits(name, &manifest.settings(function));
+    let grants = grants.decide(module, name, manifest.capabilities(function));
+    let (limits, grants) = (limits.map_err(refusal)?, grants.map_err(refusal)?);
+    if !grants.refused.is_empty() {
+        eprintln!("{}", given::refused(&grants.refused, module.as_str()));
+    }
+    Ok((limits, grants.granted))
+}
+
 /// Compiles, or takes what is compiled already: the second run starts at once.
-async fn load(config: &Resolved, name: &str, component: &[u8]) -> Result<Module> {
+async fn load(
+    config: &Resolved,
+    name: &ModuleName,
+    component: &[u8],
+    manifest: &Manifest,
+    grants: &Grants,
+) -> Result<Module> {
     let (runtime, cache) = (open::runtime(config, 1)?, open::cache(config)?);
-    let loaded = runtime
-        .load(name, component, &cache, &Compiler::in_process())
-        .await;
-    loaded.map_err(|error| {
-        let error = InstallError::from(error);
-        if error.is_refusal() {
-            Failure::usage(error)
-        } else {
-            Failure::failed(error)
-        }
-    })
+    let compiler = Compiler::in_process();
+    let interfaces = grants.interfaces(name, manifest);
+    let loaded = runtime.load(name.as_str(), component, &cache, &compiler, interfaces);
+    let module = loaded
+        .await
+        .map_err(|error| refusal(grants.refusal(name, manifest, error)))?;
+    check_functions(&module, manifest).map_err(refusal)?;
+    Ok(module)
+}
+
+fn refusal(error: impl Into<InstallError>) -> Failure {
+    let error = error.into();
+    if error.is_refusal() {
+        Failure::usage(error)
+    } else {
+        Failure::failed(error)
+    }
+}
+
+fn used(usage: &Usage) -> String {
+    let Usage {
+        wall,
+        cpu,
+        peak_memory,
+        host_calls,
+        log,
+        bytes_in,
+        bytes_out,
+        requests,
+        disk,
+        children,
+    } = usage;
+    let (wall, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
+    format!(
+        "used: {wall:.6} s, {cpu:.6} s on a CPU, {peak_memory} bytes of memory, {host_calls} host calls, {log} bytes \
+         of log, {requests} requests ({bytes_in} bytes in, {bytes_out} out), {disk} bytes of disk, {children} signatures sent"
+    )
 }
 
 fn functions(file: &Path, module: &Module) -> String {

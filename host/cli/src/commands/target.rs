@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use petiole_modules::{Catalog, CatalogError, Manifest, Module, ModuleName, Store};
+use petiole_modules::{Catalog, CatalogError, Digest, Module, ModuleName, Store, Upload};
 use petiole_worker::Registry;
+use url::Url;
 
-use crate::api::{Client, InstalledDocument, TaskDocument};
+use crate::api::{Client, InstalledDocument, Push, TaskDocument};
+use crate::audit::{Action, Actor, Entry};
 use crate::cli::TargetArgs;
-use crate::config::{Resolved, Sources, Written};
+use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
 use crate::exit::{Failure, Result};
-use crate::{open, session};
+use crate::{client_tls, open, session};
 
 /// Where modules are.
 pub(super) enum Target {
@@ -27,7 +29,12 @@ impl Target {
             .resolve(Written::default().with_target(args))
             .map_err(Failure::usage)?;
         match &config.api.value {
-            Some(api) if !store_flag => Ok(Self::Api(Client::new(api, token(&config)))),
+            Some(api) if !store_flag => {
+                let url = api_url(api).map_err(|reason| Failure::usage(anyhow!(reason)))?;
+                let tls = client_tls::config(&url, &config.http)?;
+                let token = token(&config, &url)?;
+                Ok(Self::Api(Client::new(&url, token, tls)))
+            }
             _ if config.store.is_given() => Ok(Self::Store(Box::new(config))),
             _ => Err(Failure::usage(anyhow!(
                 "no worker is known here: start `petiole dev`, or `petiole worker --http 127.0.0.1:8000`, in this folder; or \
@@ -36,24 +43,29 @@ impl Target {
         }
     }
 
-    pub(super) fn push(
-        &self,
-        name: &str,
-        component: Vec<u8>,
-        manifest: Option<&str>,
-    ) -> Result<InstalledDocument> {
+    pub(super) fn push(&self, push: Push) -> Result<InstalledDocument> {
         let config = match self {
-            Self::Api(client) => return client.push(name, &component, manifest),
+            Self::Api(client) => return client.push(&push),
             Self::Store(config) => config,
         };
-        let manifest = match manifest {
-            Some(text) => Manifest::from_toml(text).map_err(Failure::usage)?,
-            None => Manifest::default(),
-        };
+        let Push {
+            name,
+            component,
+            manifest,
+            signature,
+        } = push;
+        let actor = Actor::local();
+        let upload = Upload::new(actor.name()).with_manifest(&manifest);
+        let mut upload = upload.map_err(Failure::usage)?;
+        if let Some(signature) = signature {
+            upload = upload.with_signature(signature);
+        }
+        let (audit, digest) = (open::audit(config)?, Digest::of(&component));
         in_registry(config, async |registry| {
             let installed = registry
-                .install(name, component, manifest, Timestamp::now())
+                .install(&name, component, upload.clone(), Timestamp::now())
                 .await;
+            audit.record(&actor, &Entry::upload(&name, digest, &upload, &installed));
             let installed = installed.map_err(|error| match error.is_refusal() {
                 true => Failure::usage(error),
                 false => Failure::failed(error),
@@ -94,40 +106,53 @@ impl Target {
     pub(super) fn activate(&self, name: &str, version: u32) -> Result<()> {
         match self {
             Self::Api(client) => client.activate(name, version).map(drop),
-            Self::Store(config) => catalog(config)?
-                .activate(&module_name(name)?, version)
-                .map_err(catalog_failure),
+            Self::Store(config) => change(config, Action::Activate, name, |catalog, name, by| {
+                catalog.activate(name, version, by, Timestamp::now())?;
+                Ok(((), Some(version)))
+            }),
         }
     }
 
     pub(super) fn rollback(&self, name: &str) -> Result<u32> {
         match self {
             Self::Api(client) => client.rollback(name).map(|rolled| rolled.version),
-            Self::Store(config) => catalog(config)?
-                .rollback(&module_name(name)?)
-                .map_err(catalog_failure),
+            Self::Store(config) => change(config, Action::Rollback, name, |catalog, name, by| {
+                let version = catalog.rollback(name, by, Timestamp::now())?;
+                Ok((version, Some(version)))
+            }),
         }
     }
 
     pub(super) fn remove(&self, name: &str, version: Option<u32>, force: bool) -> Result<()> {
         match self {
             Self::Api(client) => client.remove(name, version, force).map(drop),
-            Self::Store(config) => catalog(config)?
-                .remove(&module_name(name)?, version, force, Timestamp::now())
-                .map_err(catalog_failure),
+            Self::Store(config) => change(config, Action::Remove, name, |catalog, name, _| {
+                catalog.remove(name, version, force, Timestamp::now())?;
+                Ok(((), version))
+            }),
         }
     }
 }
 
-/// A session's token goes to that session's worker only.
-fn token(config: &Resolved) -> Option<String> {
+/// The token for the API at `url`. A session's goes to that session's worker only, and none over a network on which
+/// others can read it.
+fn token(config: &Resolved, url: &Url) -> Result<Option<String>> {
     let session = session::path().display().to_string();
     let (token, api) = (&config.http_token, &config.api);
     if token.origin == session && api.origin != session {
-        None
-    } else {
-        token.value.clone()
+        return Ok(None);
     }
+    let is_private = url.scheme() == "https" || is_loopback(url) || config.http.plain.value;
+    if token.value.is_some() && !is_private {
+        return Err(Failure::usage(anyhow!(
+            "the token (from {}) would go to {} unencrypted: name the API as https:// (the worker needs http.tls.cert and \
+             http.tls.key), or reach it on a loopback address; or, where the network is trusted, set http.plain = true or \
+             PETIOLE_HTTP_PLAIN=true",
+            token.origin,
+            url.host_str().unwrap_or_default()
+        )));
+    }
+    Ok(token.value.clone())
 }
 
 /// Works on a registry of this process; nothing runs in it.
@@ -135,7 +160,32 @@ fn in_registry<T>(
     config: &Resolved,
     work: impl AsyncFnOnce(Arc<Registry>) -> Result<T>,
 ) -> Result<T> {
-    super::block_on(async { work(open::registry(config, 1).await?).await })
+    super::block_on(async {
+        let grants = open::grants_to_nobody(config).await?;
+        work(open::registry(config, 1, grants).await?).await
+    })
+}
+
+/// Changes the catalog, and puts it into the audit.
+fn change<T>(
+    config: &Resolved,
+    action: Action,
+    name: &str,
+    change: impl FnOnce(
+        &Catalog,
+        &ModuleName,
+        &str,
+    ) -> std::result::Result<(T, Option<u32>), CatalogError>,
+) -> Result<T> {
+    let (name, actor) = (module_name(name)?, Actor::local());
+    let (audit, catalog) = (open::audit(config)?, catalog(config)?);
+    let changed = change(&catalog, &name, &actor.name());
+    let entry = match &changed {
+        Ok((_, version)) => Entry::done(action, name.as_str(), *version),
+        Err(error) => Entry::refused(action, Some(name.as_str()), Some(error.to_string())),
+    };
+    audit.record(&actor, &entry);
+    changed.map(|(answer, _)| answer).map_err(catalog_failure)
 }
 
 fn catalog(config: &Resolved) -> Result<Catalog> {

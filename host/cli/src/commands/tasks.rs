@@ -2,7 +2,7 @@ use anyhow::anyhow;
 use wildmatch::WildMatch;
 
 use super::target::Target;
-use super::{print_json, print_text};
+use super::{given, print_json, print_text};
 use crate::api::TaskDocument;
 use crate::cli::TasksArgs;
 use crate::config::Sources;
@@ -24,12 +24,13 @@ pub(super) fn run(sources: Sources, args: TasksArgs) -> Result {
     if args.json {
         print_json(&tasks)?
     } else {
-        print_text(&text(&tasks))?
+        print_text(&text(&tasks, args.name.is_some()))?
     }
     Ok(Exit::Ok)
 }
 
-fn text(tasks: &[TaskDocument]) -> String {
+/// All of each task, or its signature and docs only.
+fn text(tasks: &[TaskDocument], all: bool) -> String {
     if tasks.is_empty() {
         return "no tasks yet: petiole push FILE.wasm --name my_app.tasks\n".to_owned();
     }
@@ -39,6 +40,12 @@ fn text(tasks: &[TaskDocument]) -> String {
         for line in task.docs.lines() {
             text.push_str(format!("    {}", escaped(line)).trim_end());
             text.push('\n');
+        }
+        if all {
+            for line in given::capabilities(&task.capabilities) {
+                text.push_str(&format!("    {line}\n"));
+            }
+            text.push_str(&format!("    {}\n", given::limits(&task.limits)));
         }
     }
     text

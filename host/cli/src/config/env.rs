@@ -8,16 +8,16 @@ use std::str::FromStr;
 use petiole_celery::Destination;
 
 use super::ConfigError;
-use super::file::{
-    Written, WrittenCompile, WrittenHttp, WrittenLimits, WrittenRetry, WrittenRoutes,
-};
+use super::file::{InOrder, Written, WrittenCompile, WrittenRetry};
+use super::http::WrittenHttp;
 use super::keys::{self, Key};
-use super::resolve::{Layer, Origin};
+use super::layer::{Layer, Origin};
+use super::limits::{WrittenLimits, WrittenMaxLimits};
 
 /// Reads the layer; `var` looks a variable up.
 pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, ConfigError> {
     let mut env = Env {
-        var,
+        var: &var,
         used: BTreeMap::new(),
     };
     let written = Written {
@@ -41,16 +41,11 @@ pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, Conf
         http: WrittenHttp {
             addr: env.get(&keys::HTTP_ADDR)?,
             token: env.get(&keys::HTTP_TOKEN)?,
+            ..WrittenHttp::default()
         },
-        limits: WrittenLimits {
-            time: env.get(&keys::LIMIT_TIME)?,
-            soft_time: env.get(&keys::LIMIT_SOFT_TIME)?,
-            memory: env.get(&keys::LIMIT_MEMORY)?,
-            max_memory: env.get(&keys::LIMIT_MAX_MEMORY)?,
-            result: env.get(&keys::LIMIT_RESULT)?,
-            log: env.get(&keys::LIMIT_LOG)?,
-            children: env.get(&keys::LIMIT_CHILDREN)?,
-        },
+        keyvalue: env.get(&keys::KEYVALUE)?,
+        limits: WrittenLimits::of_env(&mut env)?,
+        max_limits: WrittenMaxLimits::of_env(&mut env)?,
         retry: WrittenRetry {
             delay: env.get(&keys::RETRY_DELAY)?,
             max: env.get(&keys::RETRY_MAX)?,
@@ -59,20 +54,24 @@ pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, Conf
             time: env.get(&keys::COMPILE_TIME)?,
             memory: env.get(&keys::COMPILE_MEMORY)?,
         },
-    };
+        // Tables are the file's.
+        ..Written::default()
+    }
+    .with_http_of_env(&mut env)?;
     Ok(Layer {
         origin: Origin::Env(env.used),
         written,
     })
 }
 
-struct Env<F> {
-    var: F,
+/// The environment, and what was found in it.
+pub(super) struct Env<'a> {
+    var: &'a dyn Fn(&str) -> Option<OsString>,
     /// Setting to the variable that named it.
     used: BTreeMap<&'static str, &'static str>,
 }
 
-impl<F: Fn(&str) -> Option<OsString>> Env<F> {
+impl Env<'_> {
     fn text(&mut self, key: &Key) -> Result<Option<(&'static str, String)>, ConfigError> {
         for name in key.env {
             let Some(value) = (self.var)(name).filter(|value| !value.is_empty()) else {
@@ -87,7 +86,7 @@ impl<F: Fn(&str) -> Option<OsString>> Env<F> {
         Ok(None)
     }
 
-    fn get<T>(&mut self, key: &Key) -> Result<Option<T>, ConfigError>
+    pub(super) fn get<T>(&mut self, key: &Key) -> Result<Option<T>, ConfigError>
     where
         T: FromStr,
         T::Err: Display,
@@ -97,19 +96,19 @@ impl<F: Fn(&str) -> Option<OsString>> Env<F> {
             .transpose()
     }
 
-    fn list(&mut self, key: &Key) -> Result<Option<Vec<String>>, ConfigError> {
+    pub(super) fn list(&mut self, key: &Key) -> Result<Option<Vec<String>>, ConfigError> {
         Ok(self.text(key)?.map(|(_, text)| split(&text)))
     }
 
-    fn routes(&mut self) -> Result<WrittenRoutes, ConfigError> {
+    fn routes(&mut self) -> Result<InOrder<Destination>, ConfigError> {
         let Some((name, text)) = self.text(&keys::ROUTES)? else {
-            return Ok(WrittenRoutes::default());
+            return Ok(InOrder::default());
         };
         split(&text)
             .iter()
             .map(|rule| route(rule))
             .collect::<Result<_, _>>()
-            .map(WrittenRoutes)
+            .map(InOrder)
             .map_err(|reason| invalid(name, reason))
     }
 }
@@ -177,6 +176,8 @@ mod tests {
             ("PETIOLE_CONCURRENCY", "0"),
             ("PETIOLE_HTTP", "8000"),
             ("PETIOLE_ROUTES", "shop.*"),
+            ("PETIOLE_HOST_CALLS_LIMIT", "-1"),
+            ("PETIOLE_MAX_MEMORY_LIMIT", "much"),
         ] {
             let error = of(&[(name, value)]).err().unwrap().to_string();
             assert!(error.contains(name), "{error}");

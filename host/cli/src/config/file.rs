@@ -1,16 +1,20 @@
 //! `petiole.toml`, which is also the shape of every other layer.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::marker::PhantomData;
 use std::num::NonZeroU16;
-use std::path::Path;
+use std::path::{Path, PathBuf, absolute};
 
+use petiole_capabilities::Grant;
 use petiole_celery::Destination;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::ConfigError;
+use super::http::{WrittenHttp, WrittenSignatures};
+use super::limits::{WrittenLimits, WrittenMaxLimits};
 use super::units::{Bytes, LogFormat, LogLevel, Seconds};
+use super::values::{Place, Source};
 
 /// One layer as it is written: what it does not name is none.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -20,7 +24,8 @@ pub(crate) struct Written {
     pub queues: Option<Vec<String>>,
     pub default_queue: Option<String>,
     pub quarantine_queue: Option<String>,
-    pub routes: WrittenRoutes,
+    #[serde(deserialize_with = "routes")]
+    pub routes: InOrder<Destination>,
     pub hostname: Option<String>,
     pub concurrency: Option<NonZeroU16>,
     pub prefetch_multiplier: Option<NonZeroU16>,
@@ -34,30 +39,21 @@ pub(crate) struct Written {
     pub loglevel: Option<LogLevel>,
     pub log_format: Option<LogFormat>,
     pub http: WrittenHttp,
+    pub signatures: WrittenSignatures,
+    pub audit: Option<PathBuf>,
+    pub api_ca: Option<PathBuf>,
+    pub api_cert: Option<PathBuf>,
+    pub api_key: Option<PathBuf>,
     pub limits: WrittenLimits,
+    pub max_limits: WrittenMaxLimits,
     pub retry: WrittenRetry,
     pub compile: WrittenCompile,
-}
-
-/// `[http]`: the worker's HTTP API.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenHttp {
-    pub addr: Option<SocketAddr>,
-    pub token: Option<String>,
-}
-
-/// `[limits]`: what a task may use where its manifest says nothing.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenLimits {
-    pub time: Option<Seconds>,
-    pub soft_time: Option<Seconds>,
-    pub memory: Option<Bytes>,
-    pub max_memory: Option<Bytes>,
-    pub result: Option<Bytes>,
-    pub log: Option<Bytes>,
-    pub children: Option<u32>,
+    pub queue_concurrency: InOrder<NonZeroU16>,
+    pub keyvalue: Option<String>,
+    pub env: InOrder<Source>,
+    pub secrets: InOrder<Source>,
+    pub folders: InOrder<PathBuf>,
+    pub grants: InOrder<Grant>,
 }
 
 /// `[retry]`: retries where neither task nor manifest says anything.
@@ -76,9 +72,35 @@ pub(crate) struct WrittenCompile {
     pub memory: Option<Bytes>,
 }
 
-/// Routes in the order in which they are tried.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct WrittenRoutes(pub Vec<(String, Destination)>);
+/// A table in the order in which it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InOrder<T>(pub Vec<(String, T)>);
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = InOrder<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InOrder<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(InOrder(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
 
 /// `"shop.*" = "python"`, or `"shop.*" = { exchange = "shop", routing_key = "orders" }`.
 #[derive(Deserialize)]
@@ -94,24 +116,10 @@ enum WrittenRoute {
     },
 }
 
-impl<'de> Deserialize<'de> for WrittenRoutes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = WrittenRoutes;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of routes: \"shop.*\" = \"python\"")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WrittenRoutes, A::Error> {
-                let mut routes = Vec::new();
-                while let Some((glob, route)) = map.next_entry::<String, WrittenRoute>()? {
-                    routes.push((glob, route.into()));
-                }
-                Ok(WrittenRoutes(routes))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
+fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InOrder<Destination>, D::Error> {
+    let InOrder(routes) = InOrder::<WrittenRoute>::deserialize(deserializer)?;
+    let routes = routes.into_iter().map(|(glob, to)| (glob, to.into()));
+    Ok(InOrder(routes.collect()))
 }
 
 impl From<WrittenRoute> for Destination {
@@ -130,13 +138,58 @@ impl From<WrittenRoute> for Destination {
 }
 
 impl Written {
-    /// Reads a file's text.
+    /// Reads a file's text. Paths of folders and values start at the file's folder.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|source| ConfigError::File {
+        let mut written: Self = toml::from_str(text).map_err(|error| ConfigError::File {
             path: path.to_owned(),
-            source: Box::new(source),
-        })
+            reason: without_values(text, &error),
+        })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        written.http_paths_from(base);
+        let places = written.env.0.iter_mut().chain(&mut written.secrets.0);
+        let files = places.filter_map(|(_, source)| match source {
+            Source::At(Place::File(file)) => Some(file),
+            Source::At(Place::Env(_) | Place::Credential(_)) | Source::Text(_) => None,
+        });
+        for file in files.chain(written.folders.0.iter_mut().map(|(_, folder)| folder)) {
+            // Only fails for an empty path, or where there is no working directory.
+            *file = absolute(base.join(&*file)).unwrap_or_else(|_| base.join(&*file));
+        }
+        Ok(written)
     }
+}
+
+/// What is wrong, in which line and at which key. The TOML library quotes whole lines, and the line may
+/// hold a secret.
+fn without_values(text: &str, error: &toml::de::Error) -> String {
+    let message = without_value(error.message());
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message;
+    };
+    let line = before.matches('\n').count();
+    let key = text.lines().nth(line).and_then(key_of);
+    let key = key.map_or_else(String::new, |key| format!("{key}: "));
+    format!("line {}: {key}{message}", line + 1)
+}
+
+/// `invalid type: string "hush", expected a table` without what it quotes.
+fn without_value(message: &str) -> String {
+    let is_of_value =
+        message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if is_of_value => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The key of a line `key = value`; none in the middle of a text of several lines.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once(" = ")?;
+    let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.\"'*? ".contains(c);
+    key.chars().all(is_key).then(|| key.trim())
 }
 
 #[cfg(test)]
@@ -158,6 +211,57 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_error_quotes_no_value() {
+        for (text, line) in [
+            ("[secrets]\nKEY = 'hush\n", "line 2"),
+            (
+                "[secrets]\nKEY = { file = 'hush', more = 'hush' }\n",
+                "line 2: KEY: a text, {",
+            ),
+            (
+                "[secrets]\nA = 'x'\nKEY = ['hush']\n",
+                "line 3: KEY: a text, {",
+            ),
+            (
+                "[secrets]\nKEY = \"\"\"hush\nhush = hush\\q\n\"\"\"\n",
+                "line 3",
+            ),
+            ("broker = 'amqp://u:hush@h' x\n", "line 1"),
+            (
+                "secrets = 'hush'\n",
+                "line 1: secrets: invalid type: string, expected a table",
+            ),
+            (
+                "[http]\ntoken = ['hush']\n",
+                "line 2: token: invalid type: sequence, expected",
+            ),
+        ] {
+            let error = Written::parse(Path::new("f"), text)
+                .unwrap_err()
+                .to_string();
+            let value = error.replace("hush: ", "");
+            assert!(
+                error.contains(line) && !value.contains("hush"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_start_at_the_file() {
+        let text =
+            "[folders]\ndata = 'data'\nabsolute = '/srv/x'\n[secrets]\nS = { file = '../s' }";
+        let written = Written::parse(Path::new("/etc/petiole/petiole.toml"), text).unwrap();
+        let folders: Vec<_> = written.folders.0.iter().map(|(_, path)| path).collect();
+        assert_eq!(
+            folders,
+            [Path::new("/etc/petiole/data"), Path::new("/srv/x")]
+        );
+        let secret = Source::At(Place::File("/etc/petiole/../s".into()));
+        assert_eq!(written.secrets.0, [("S".to_owned(), secret)]);
     }
 
     #[test]

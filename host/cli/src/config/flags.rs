@@ -2,8 +2,10 @@
 
 use super::ConfigError;
 use super::env::route;
-use super::file::{Written, WrittenHttp, WrittenLimits, WrittenRoutes};
-use crate::cli::{BrokerArgs, NodeArgs, ResultsArgs, RunArgs, TargetArgs, WorkerArgs};
+use super::file::{InOrder, Written};
+use super::http::WrittenHttp;
+use super::limits::WrittenLimits;
+use crate::cli::{BrokerArgs, LimitArgs, NodeArgs, ResultsArgs, TargetArgs, WorkerArgs};
 
 impl Written {
     /// Adds the flags of a broker.
@@ -15,7 +17,7 @@ impl Written {
             .iter()
             .map(|rule| route(rule))
             .collect::<Result<_, _>>();
-        self.routes = WrittenRoutes(routes.map_err(|reason| ConfigError::Value {
+        self.routes = InOrder(routes.map_err(|reason| ConfigError::Value {
             origin: "flag --route".to_owned(),
             reason,
         })?);
@@ -31,6 +33,7 @@ impl Written {
     /// Adds the flags that say which modules a command works on.
     pub(crate) fn with_target(mut self, args: TargetArgs) -> Self {
         self.api = args.to;
+        self.api_ca = args.ca;
         self.store = args.store;
         self
     }
@@ -50,16 +53,24 @@ impl Written {
             soft_shutdown_timeout: args.soft_shutdown_timeout,
             http: WrittenHttp {
                 addr: args.http,
-                token: None,
-            },
-            limits: WrittenLimits {
-                time: args.time_limit,
-                soft_time: args.soft_time_limit,
-                memory: args.memory_limit,
-                ..WrittenLimits::default()
+                ..WrittenHttp::default()
             },
             ..self
         }
+        .with_limits(args.limits)
+    }
+
+    /// Adds the flags of a task's limits.
+    pub(crate) fn with_limits(mut self, args: LimitArgs) -> Self {
+        self.limits = WrittenLimits {
+            time: args.time_limit,
+            soft_time: args.soft_time_limit,
+            cpu_time: args.cpu_time_limit,
+            soft_cpu_time: args.soft_cpu_time_limit,
+            memory: args.memory_limit,
+            ..WrittenLimits::default()
+        };
+        self
     }
 
     /// The flags of `petiole worker`.
@@ -70,18 +81,5 @@ impl Written {
             .with_node(args.node);
         written.store = args.store;
         Ok(written)
-    }
-
-    /// The flags of `petiole run`.
-    pub(crate) fn of_run(args: &RunArgs) -> Self {
-        let limits = WrittenLimits {
-            time: args.time_limit,
-            memory: args.memory_limit,
-            ..WrittenLimits::default()
-        };
-        Self {
-            limits,
-            ..Self::default()
-        }
     }
 }

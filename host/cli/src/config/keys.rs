@@ -19,12 +19,17 @@ const fn key(name: &'static str, env: &'static [&'static str], flag: &'static st
     }
 }
 
-const fn no_flag(name: &'static str, env: &'static [&'static str]) -> Key {
+pub(super) const fn no_flag(name: &'static str, env: &'static [&'static str]) -> Key {
     Key {
         name,
         env,
         flag: None,
     }
+}
+
+/// A table, which only the file has.
+const fn table(name: &'static str) -> Key {
+    no_flag(name, &[])
 }
 
 pub(super) const BROKER: Key = key(
@@ -79,19 +84,13 @@ pub(super) const LOG_FORMAT: Key = key("log_format", &["PETIOLE_LOG_FORMAT"], "-
 pub(super) const HTTP_ADDR: Key = key("http.addr", &["PETIOLE_HTTP"], "--http");
 /// Has no flag: other users of the machine can read a command line.
 pub(super) const HTTP_TOKEN: Key = no_flag("http.token", &["PETIOLE_TOKEN"]);
-pub(super) const LIMIT_TIME: Key = key("limits.time", &["PETIOLE_TIME_LIMIT"], "--time-limit");
-pub(super) const LIMIT_SOFT_TIME: Key = key(
-    "limits.soft_time",
-    &["PETIOLE_SOFT_TIME_LIMIT"],
-    "--soft-time-limit",
-);
-pub(super) const LIMIT_MEMORY: Key =
-    key("limits.memory", &["PETIOLE_MEMORY_LIMIT"], "--memory-limit");
-pub(super) const LIMIT_MAX_MEMORY: Key = no_flag("limits.max_memory", &["PETIOLE_MAX_MEMORY"]);
-pub(super) const LIMIT_RESULT: Key = no_flag("limits.result", &["PETIOLE_RESULT_LIMIT"]);
-pub(super) const LIMIT_LOG: Key = no_flag("limits.log", &["PETIOLE_LOG_LIMIT"]);
-pub(super) const LIMIT_CHILDREN: Key = no_flag("limits.children", &["PETIOLE_CHILDREN_LIMIT"]);
 pub(super) const RETRY_DELAY: Key = no_flag("retry.delay", &["PETIOLE_RETRY_DELAY"]);
 pub(super) const RETRY_MAX: Key = no_flag("retry.max", &["PETIOLE_MAX_RETRIES"]);
 pub(super) const COMPILE_TIME: Key = no_flag("compile.time", &["PETIOLE_COMPILE_TIME"]);
 pub(super) const COMPILE_MEMORY: Key = no_flag("compile.memory", &["PETIOLE_COMPILE_MEMORY"]);
+pub(super) const KEYVALUE: Key = no_flag("keyvalue", &["PETIOLE_KEYVALUE"]);
+pub(super) const QUEUE_CONCURRENCY: Key = table("queue_concurrency");
+pub(super) const ENV: Key = table("env");
+pub(super) const SECRETS: Key = table("secrets");
+pub(super) const FOLDERS: Key = table("folders");
+pub(super) const GRANTS: Key = table("grants");

@@ -1,26 +1,35 @@
 //! Configuration: each layer as it is written (file, environment, flags), and what they resolve to.
 
+mod check;
 mod env;
 mod file;
 mod flags;
+mod http;
 mod keys;
+mod layer;
+mod limits;
 mod node;
+mod outside;
 mod redact;
 mod resolve;
 mod show;
 mod units;
 mod url;
+mod values;
 
 pub(crate) use file::Written;
+pub(crate) use http::{HttpSettings, Scope, TokenEntry, check_token_name, is_key};
+pub(crate) use outside::Outside;
 pub(crate) use redact::redact;
 pub(crate) use resolve::Resolved;
 pub(crate) use show::show;
 pub(crate) use units::{Bytes, LogFormat, LogLevel, Seconds};
-pub(crate) use url::{ResultsKind, results_kind};
+pub(crate) use url::{ResultsKind, api_url, is_loopback, results_kind};
+pub(crate) use values::check_private;
 
 use std::path::{Path, PathBuf};
 
-use resolve::Layer;
+use layer::Layer;
 
 /// The file that is read when `--config` names none.
 const FILE: &str = "petiole.toml";
@@ -40,11 +49,8 @@ pub(crate) enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML, an unknown key, or a value of another type; the text names the line.
-    #[error("{}: {source}", path.display())]
-    File {
-        path: PathBuf,
-        source: Box<toml::de::Error>,
-    },
+    #[error("{}: {reason}", path.display())]
+    File { path: PathBuf, reason: String },
     /// A value that can't be used, and which of the layers has it.
     #[error("{origin}: {reason}")]
     Value { origin: String, reason: String },

@@ -1,25 +1,52 @@
 //! URLs without their passwords.
 
 /// The URL with `***` for its password; several URLs separated by `;` each. Works on text, so that a
-/// URL which can't be parsed gives nothing away either.
+/// URL which can't be parsed gives nothing away either: what may hold a password in another place than
+/// where one belongs is not shown at all.
 pub(crate) fn redact(urls: &str) -> String {
-    urls.split(';')
-        .map(redact_one)
-        .collect::<Vec<_>>()
-        .join(";")
+    let mut whole: Vec<String> = Vec::new();
+    for part in urls.split(';') {
+        match whole.last_mut() {
+            // A `;` may stand in a password too.
+            Some(url) if with_scheme(part).is_none() => {
+                url.push(';');
+                url.push_str(part);
+            }
+            _ => whole.push(part.to_owned()),
+        }
+    }
+    let shown: Vec<_> = whole.iter().map(|url| redact_one(url)).collect();
+    shown.join(";")
+}
+
+/// Scheme and rest of a text that begins with `SCHEME://`.
+fn with_scheme(text: &str) -> Option<(&str, &str)> {
+    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    text.trim_start()
+        .split_once("://")
+        .filter(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_of_scheme))
 }
 
 fn redact_one(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+    let Some((scheme, rest)) = with_scheme(url) else {
+        let may_hold_one = url.contains(['@', '?']) || url.contains("://");
+        return if may_hold_one { "***" } else { url }.to_owned();
     };
-    let (rest, query) = match rest.split_once('?') {
-        Some((rest, query)) => (rest, format!("?{}", redact_query(query))),
+    let hidden = format!("{scheme}://***");
+    let (before, query) = match rest.split_once('?') {
+        // The `@` may be the query's; or the `?` the password's, unescaped.
+        Some((_, query)) if query.contains('@') => return hidden,
+        Some((before, query)) => (before, format!("?{}", redact_query(query))),
         None => (rest, String::new()),
     };
-    // A password may hold an unescaped '/', so that the last '@' counts.
-    let Some((user, host)) = rest.rsplit_once('@') else {
-        return format!("{scheme}://{rest}{query}");
+    // A password may hold an unescaped '/' or '@', so that the last '@' counts.
+    let Some((user, host)) = before.rsplit_once('@') else {
+        // `redis://:password`, for want of a host, is none that can be parsed.
+        let is_whole = ["sqlite", "file"].contains(&scheme) || url::Url::parse(url).is_ok();
+        return match is_whole {
+            true => format!("{scheme}://{before}{query}"),
+            false => hidden,
+        };
     };
     match user.split_once(':') {
         Some((name, _)) => format!("{scheme}://{name}:***@{host}{query}"),
@@ -29,14 +56,15 @@ fn redact_one(url: &str) -> String {
 
 fn redact_query(query: &str) -> String {
     let secret = |key: &str| {
-        ["password", "secret", "token", "key"]
+        ["pass", "secret", "token", "key"]
             .iter()
             .any(|word| key.to_lowercase().contains(word))
     };
     query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((key, _)) if secret(key) => format!("{key}=***"),
+            // What follows a `;` or `#` may be a secret of its own.
+            Some((key, value)) if secret(key) || value.contains([';', '#']) => format!("{key}=***"),
             _ => pair.to_owned(),
         })
         .collect::<Vec<_>>()
@@ -69,7 +97,27 @@ mod tests {
                 "sqlite:///var/lib/petiole.db",
             ),
             ("amqp://u:p@ss@host", "amqp://u:***@host"),
+            (
+                "amqp://u:p;ss@h1; amqp://u:p@h2",
+                "amqp://u:***@h1;amqp://u:***@h2",
+            ),
+            ("redis://:pa;ss@host/1", "redis://:***@host/1"),
+            ("redis://:pa;ss:x@host/1", "redis://:***@host/1"),
+            ("amqp://u:pa#ss@h", "amqp://u:***@h"),
+            ("amqp://[::1]:5672//", "amqp://[::1]:5672//"),
+            ("file://my modules/x", "file://my modules/x"),
             ("nonsense", "nonsense"),
+            // in doubt, nothing
+            ("amqp://u:pa?ss@h", "amqp://***"),
+            ("amqp://u:12?ss@h", "amqp://***"),
+            ("redis://:a@b?ss@h", "redis://***"),
+            ("redis://localhost?password=p@ss", "redis://***"),
+            ("redis://h?db=1;password=x", "redis://h?db=***"),
+            ("redis://:secret", "redis://***"),
+            ("amqp://u:secret;amqp://h2", "amqp://***;amqp://h2"),
+            ("u:secret@host", "***"),
+            ("host?password=secret", "***"),
+            (":secret@host/://x", "***"),
         ] {
             assert_eq!(redact(url), shown);
         }

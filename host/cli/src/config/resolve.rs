@@ -5,36 +5,17 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
+use petiole_capabilities::{Grant, Policy};
 use petiole_celery::{Destination, Routes};
 
-use super::file::Written;
-use super::keys::{self, Key};
+use super::check::check;
+use super::http::HttpSettings;
+use super::keys;
+use super::layer::{Layer, Layers, Setting};
+use super::limits::{LimitSettings, MaxLimitSettings};
 use super::units::{Bytes, LogFormat, LogLevel, Seconds};
-use super::{ConfigError, node, url};
-
-/// A layer: what is written, and where.
-#[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) origin: Origin,
-    pub(super) written: Written,
-}
-
-/// Where a layer is written.
-#[derive(Debug)]
-pub(super) enum Origin {
-    File(PathBuf),
-    /// By setting, the variable that named it.
-    Env(BTreeMap<&'static str, &'static str>),
-    Flags,
-}
-
-/// A setting's value, and where it comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Setting<T> {
-    pub value: T,
-    /// A file, an environment variable, a flag, or `default`.
-    pub origin: String,
-}
+use super::values::Source;
+use super::{ConfigError, node};
 
 /// The configuration that a command runs with.
 #[derive(Debug, Clone)]
@@ -59,91 +40,20 @@ pub(crate) struct Resolved {
     pub log_format: Setting<LogFormat>,
     pub http_addr: Setting<Option<SocketAddr>>,
     pub http_token: Setting<Option<String>>,
-    pub limit_time: Setting<Seconds>,
-    pub limit_soft_time: Setting<Option<Seconds>>,
-    pub limit_memory: Setting<Bytes>,
-    pub limit_max_memory: Setting<Bytes>,
-    pub limit_result: Setting<Bytes>,
-    pub limit_log: Setting<Bytes>,
-    pub limit_children: Setting<u32>,
+    pub http: HttpSettings,
+    pub limits: LimitSettings,
+    pub max_limits: MaxLimitSettings,
     pub retry_delay: Setting<Seconds>,
     pub retry_max: Setting<u32>,
     pub compile_time: Setting<Seconds>,
     pub compile_memory: Setting<Bytes>,
+    pub queue_concurrency: BTreeMap<String, Setting<NonZeroU16>>,
+    pub keyvalue: Setting<Option<String>>,
+    pub env: BTreeMap<String, Setting<Source>>,
+    pub secrets: BTreeMap<String, Setting<Source>>,
+    pub folders: BTreeMap<String, Setting<PathBuf>>,
+    pub grants: Vec<Setting<(String, Grant)>>,
 }
-
-impl Layer {
-    pub(super) fn file(path: &Path, written: Written) -> Self {
-        Self {
-            origin: Origin::File(path.to_owned()),
-            written,
-        }
-    }
-
-    pub(super) fn flags(written: Written) -> Self {
-        Self {
-            origin: Origin::Flags,
-            written,
-        }
-    }
-
-    fn origin(&self, key: &Key) -> String {
-        match &self.origin {
-            Origin::File(path) => path.display().to_string(),
-            Origin::Env(used) => format!("env {}", used.get(key.name).unwrap_or(&key.name)),
-            Origin::Flags => format!("flag {}", key.flag.unwrap_or(key.name)),
-        }
-    }
-}
-
-/// The layers, the lowest first.
-struct Layers<'a>(&'a [Layer]);
-
-impl Layers<'_> {
-    fn given<T>(&self, key: &Key, get: impl Fn(&Written) -> Option<T>) -> Option<Setting<T>> {
-        self.0.iter().rev().find_map(|layer| {
-            get(&layer.written).map(|value| Setting {
-                value,
-                origin: layer.origin(key),
-            })
-        })
-    }
-
-    fn or<T>(&self, key: &Key, get: impl Fn(&Written) -> Option<T>, default: T) -> Setting<T> {
-        self.given(key, get).unwrap_or_else(|| Setting {
-            value: default,
-            origin: DEFAULT.to_owned(),
-        })
-    }
-
-    fn maybe<T>(&self, key: &Key, get: impl Fn(&Written) -> Option<T>) -> Setting<Option<T>> {
-        match self.given(key, get) {
-            Some(Setting { value, origin }) => Setting {
-                value: Some(value),
-                origin,
-            },
-            None => Setting {
-                value: None,
-                origin: DEFAULT.to_owned(),
-            },
-        }
-    }
-
-    /// Routes add up: the flags' are tried first, then the environment's, then the file's.
-    fn routes(&self) -> Vec<Setting<(String, Destination)>> {
-        let of = |layer: &Layer| {
-            let origin = layer.origin(&keys::ROUTES);
-            let routes = layer.written.routes.0.clone();
-            routes.into_iter().map(move |value| Setting {
-                value,
-                origin: origin.clone(),
-            })
-        };
-        self.0.iter().rev().flat_map(of).collect()
-    }
-}
-
-const DEFAULT: &str = "default";
 
 /// A slot is held until its result is stored and its messages are confirmed, so that more of them than
 /// cores keep the cores busy. An idle one costs nothing but address space.
@@ -180,6 +90,7 @@ impl Resolved {
     pub(super) fn new(layers: &[Layer]) -> Result<Self, ConfigError> {
         let l = Layers(layers);
         let celery = || "celery".to_owned();
+        let max_limits = MaxLimitSettings::resolve(&l);
         let mut resolved = Self {
             broker: l.or(
                 &keys::BROKER,
@@ -193,7 +104,7 @@ impl Resolved {
                 |w| w.quarantine_queue.clone(),
                 "petiole.quarantine".to_owned(),
             ),
-            routes: l.routes(),
+            routes: l.all(&keys::ROUTES, |w| &w.routes),
             hostname: l.or(
                 &keys::HOSTNAME,
                 |w| w.hostname.clone(),
@@ -228,68 +139,35 @@ impl Resolved {
             log_format: l.or(&keys::LOG_FORMAT, |w| w.log_format, LogFormat::Plain),
             http_addr: l.maybe(&keys::HTTP_ADDR, |w| w.http.addr),
             http_token: l.maybe(&keys::HTTP_TOKEN, |w| w.http.token.clone()),
-            limit_time: l.or(&keys::LIMIT_TIME, |w| w.limits.time, Seconds::whole(300)),
-            limit_soft_time: l.maybe(&keys::LIMIT_SOFT_TIME, |w| w.limits.soft_time),
-            limit_memory: l.or(&keys::LIMIT_MEMORY, |w| w.limits.memory, Bytes(256 << 20)),
-            limit_max_memory: l.or(
-                &keys::LIMIT_MAX_MEMORY,
-                |w| w.limits.max_memory,
-                Bytes(1 << 30),
-            ),
-            limit_result: l.or(&keys::LIMIT_RESULT, |w| w.limits.result, Bytes(8 << 20)),
-            limit_log: l.or(&keys::LIMIT_LOG, |w| w.limits.log, Bytes(256 << 10)),
-            limit_children: l.or(&keys::LIMIT_CHILDREN, |w| w.limits.children, 1000),
+            http: HttpSettings::resolve(&l),
+            limits: LimitSettings::resolve(&l, &max_limits),
+            max_limits,
             retry_delay: l.or(&keys::RETRY_DELAY, |w| w.retry.delay, Seconds::whole(180)),
             retry_max: l.or(&keys::RETRY_MAX, |w| w.retry.max, 3),
             compile_time: l.or(&keys::COMPILE_TIME, |w| w.compile.time, Seconds::whole(120)),
             compile_memory: l.or(&keys::COMPILE_MEMORY, |w| w.compile.memory, Bytes(4 << 30)),
+            queue_concurrency: l.named(&keys::QUEUE_CONCURRENCY, |w| &w.queue_concurrency),
+            keyvalue: l.maybe(&keys::KEYVALUE, |w| w.keyvalue.clone()),
+            env: l.named(&keys::ENV, |w| &w.env),
+            secrets: l.named(&keys::SECRETS, |w| &w.secrets),
+            folders: l.named(&keys::FOLDERS, |w| &w.folders),
+            grants: l.all(&keys::GRANTS, |w| &w.grants),
         };
         resolved.hostname.value = node::node_name(&resolved.hostname.value, &node::host());
-        resolved.check()?;
+        check(&resolved)?;
         Ok(resolved)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        self.broker.check(|urls| url::check_broker(urls))?;
-        self.results
-            .check(|url| url::results_kind(url).map(|_| ()))?;
-        self.store.check(|url| url::check_store(url))?;
-        self.api
-            .check(|api| api.as_deref().map_or(Ok(()), url::check_api))?;
-        self.queues.check(|queues| {
-            match queues.iter().any(|queue| queue.trim().is_empty()) || queues.is_empty() {
-                true => Err(format!(
-                    "queues {queues:?}: name at least one, and none that is empty"
-                )),
-                false => Ok(()),
-            }
-        })?;
-        self.http_token.check(|token| {
-            match token
-                .as_deref()
-                .is_some_and(|token| token.len() < MIN_TOKEN)
-            {
-                true => Err(format!(
-                    "http.token is shorter than {MIN_TOKEN} characters: others could guess it"
-                )),
-                false => Ok(()),
-            }
-        })?;
-        self.limit_time.check(|time| {
-            if time.0.is_zero() {
-                Err("a time limit of 0: no task could run".to_owned())
-            } else {
-                Ok(())
-            }
-        })?;
-        self.limit_memory
-            .check(|memory| match *memory > self.limit_max_memory.value {
-                true => Err(format!(
-                    "limits.memory {memory} is more than limits.max_memory {}",
-                    self.limit_max_memory.value
-                )),
-                false => Ok(()),
-            })
+    /// Which modules may be given what.
+    pub(crate) fn grants(&self) -> Policy {
+        let grants = self.grants.iter();
+        Policy::new(grants.map(|grant| grant.value.clone()).collect())
+    }
+
+    /// Whether any module may be given key-value storage.
+    pub(crate) fn allows_keyvalue(&self) -> bool {
+        let mut grants = self.grants.iter();
+        grants.any(|grant| grant.value.1.capabilities.keyvalue)
     }
 
     /// The routes table.
@@ -303,26 +181,10 @@ impl Resolved {
     }
 }
 
-/// The shortest token that the API takes: 16 characters.
-const MIN_TOKEN: usize = 16;
-
-impl<T> Setting<T> {
-    /// Whether it was set anywhere.
-    pub(crate) fn is_given(&self) -> bool {
-        self.origin != DEFAULT
-    }
-
-    fn check(&self, valid: impl Fn(&T) -> Result<(), String>) -> Result<(), ConfigError> {
-        valid(&self.value).map_err(|reason| ConfigError::Value {
-            origin: self.origin.clone(),
-            reason,
-        })
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::file::Written;
     use super::*;
 
     fn file(text: &str) -> Layer {
@@ -357,7 +219,7 @@ mod tests {
             ),
             (7, "petiole.toml")
         );
-        assert_eq!(resolved.results.origin, DEFAULT);
+        assert!(!resolved.results.is_given());
         assert_eq!(
             resolved.routes().destination("a.x"),
             Destination::queue("a")
@@ -376,10 +238,44 @@ mod tests {
             ("store = 's3://b'", "not supported yet"),
             ("queues = []", "queues []"),
             ("http = { token = 'short' }", "shorter than 16"),
-            ("limits = { time = 0 }", "time limit of 0"),
+            ("limits = { time = 0 }", "limits.time is 0"),
+            ("limits = { cpu_time = 0 }", "limits.cpu_time is 0"),
+            ("limits = { memory = 0 }", "limits.memory is 0"),
             (
                 "limits = { memory = '2GiB' }",
-                "more than limits.max_memory 1GiB",
+                "limits.memory 2GiB is more than max_limits.memory 1GiB",
+            ),
+            ("max_limits = { memory = '5GiB' }", "at most 4GiB"),
+            (
+                "limits = { time = 20 }\nmax_limits = { time = 10 }",
+                "limits.time 20 is more than max_limits.time 10",
+            ),
+            (
+                "max_limits = { depth = 5000000000 }",
+                "max_limits.depth 5000000000 is more than a worker can count",
+            ),
+            ("keyvalue = 'amqp://x'", "keyvalue url"),
+            ("env = { '1X' = 'v' }", "env.\"1X\" is no variable's name"),
+            (
+                "env = { X = 'v' }\nsecrets = { X = 'v' }",
+                "X is in [env] and in [secrets]",
+            ),
+            (
+                "folders = { tmp = '/srv' }",
+                "folders.\"tmp\": a folder's name",
+            ),
+            ("queue_concurrency = { '' = 1 }", "a queue has a name"),
+            (
+                "grants = { 'shop.*' = { env = ['X'] } }",
+                "grants.\"shop.*\" allows X, and [env] does not say",
+            ),
+            (
+                "env = { X = 'v' }\ngrants = { 'shop.*' = { secrets = ['X'] } }",
+                "grants.\"shop.*\" allows X, and [secrets] does not say",
+            ),
+            (
+                "grants = { 'shop.*' = { folders = { data = 'read-only' } } }",
+                "grants.\"shop.*\" allows data, and [folders] does not say",
             ),
         ] {
             let error = Resolved::new(&[file(text)]).err().unwrap().to_string();
@@ -388,5 +284,38 @@ mod tests {
                 "{text}: {error}"
             );
         }
+    }
+    #[test]
+    fn a_default_gives_way_to_a_lower_maximum() {
+        let layers = [file("[max_limits]\nmemory = '64MiB'\ntime = 600")];
+        let resolved = Resolved::new(&layers).unwrap();
+        let memory = &resolved.limits.memory;
+        assert_eq!(
+            (memory.value, memory.origin.as_str()),
+            (Bytes(64 << 20), "petiole.toml")
+        );
+        assert!(!resolved.limits.time.is_given());
+        let limits = resolved.limits.limits().unwrap();
+        assert_eq!((limits.memory, limits.time.as_secs()), (64 << 20, 300));
+        assert_eq!(resolved.max_limits.limits().unwrap().time.as_secs(), 600);
+    }
+
+    #[test]
+    fn tables_of_several_layers_add_up_by_name() {
+        let below = file("[queue_concurrency]\none = 1\ntwo = 2\n[grants.'a.*']\ntemp = '1MiB'");
+        let above = Written::parse(
+            Path::new("other.toml"),
+            "[queue_concurrency]\ntwo = 3\n[grants.'b.*']\nnetworks = ['10.0.0.0/8']",
+        );
+        let layers = [below, Layer::file(Path::new("other.toml"), above.unwrap())];
+        let resolved = Resolved::new(&layers).unwrap();
+        let caps = resolved.queue_concurrency.iter();
+        let caps: Vec<_> = caps
+            .map(|(queue, cap)| (queue.as_str(), cap.value.get(), cap.origin.as_str()))
+            .collect();
+        assert_eq!(caps, [("one", 1, "petiole.toml"), ("two", 3, "other.toml")]);
+        let globs = resolved.grants.iter();
+        let globs: Vec<_> = globs.map(|grant| grant.value.0.as_str()).collect();
+        assert_eq!(globs, ["b.*", "a.*"]);
     }
 }

@@ -6,52 +6,142 @@ use petiole_celery::Destination;
 use toml::Value;
 
 use super::keys::{self, Key};
+use super::layer::Setting;
 use super::redact;
-use super::resolve::{Resolved, Setting};
+use super::resolve::Resolved;
+use super::values::Privacy;
 
-/// The text of `petiole config check`; passwords and tokens are `***`.
+/// The text of `petiole config check`; passwords, tokens and secrets are `***`.
 pub(crate) fn show(config: &Resolved) -> String {
-    let rows = rows(config);
     let mut text = String::new();
     let mut table = "";
-    for (key, value, origin) in &rows {
+    for (key, shown, origin) in &rows(config) {
         let (of, name) = key.split_once('.').unwrap_or(("", key));
         if of != table {
             table = of;
-            text.push_str(&format!("\n[{of}]\n"));
+            head(&mut text, of);
         }
-        let line = match value {
-            Shown::Value(value) => format!("{name} = {value}"),
-            Shown::Secret => format!("# {name} is set: ***"),
-            Shown::Unset => format!("# {name} is not set"),
-        };
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{line:<60} # {origin}");
+        match shown {
+            Shown::Value(value) => line(&mut text, &format!("{name} = {value}"), origin),
+            Shown::Secret => line(&mut text, &format!("# {name} is set: ***"), origin),
+            Shown::Unset => line(&mut text, &format!("# {name} is not set"), origin),
+        }
     }
-    if !config.routes.is_empty() {
-        text.push_str("\n[routes]\n");
-    }
-    for route in &config.routes {
-        let line = format!(
-            "{} = {}",
-            Value::from(route.value.0.as_str()),
-            destination(&route.value.1)
-        );
-        let _ = writeln!(text, "{line:<60} # {}", route.origin);
-    }
+    tables(&mut text, config);
     text
 }
 
+fn tables(text: &mut String, c: &Resolved) {
+    let routes = c.routes.iter().map(|route| {
+        let (glob, to) = &route.value;
+        (glob, destination(to), &route.origin)
+    });
+    table(text, "routes", routes);
+    let caps = c.queue_concurrency.iter();
+    let caps = caps.map(|(queue, cap)| (queue, i64::from(cap.value.get()).into(), &cap.origin));
+    table(text, "queue_concurrency", caps);
+    for (name, values, privacy) in [
+        ("env", &c.env, Privacy::Public),
+        ("secrets", &c.secrets, Privacy::Secret),
+    ] {
+        let values = values.iter();
+        let shown = values.map(|(name, from)| (name, from.value.shown(privacy), &from.origin));
+        table(text, name, shown);
+    }
+    let folders = c.folders.iter().map(|(name, folder)| {
+        let path = folder.value.display().to_string();
+        (name, path.into(), &folder.origin)
+    });
+    table(text, "folders", folders);
+    for grant in &c.grants {
+        let (glob, allowed) = &grant.value;
+        // Serializing plain data into a table can't fail.
+        let allowed = toml::Table::try_from(allowed).unwrap_or_default();
+        let allowed = allowed
+            .iter()
+            .map(|(name, value)| (name, value.clone(), &grant.origin));
+        head(text, &format!("grants.{}", quoted(glob)));
+        entries(text, allowed);
+    }
+}
+
+fn table<'a>(
+    text: &mut String,
+    name: &str,
+    rows: impl Iterator<Item = (&'a String, Value, &'a String)>,
+) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_some() {
+        head(text, name);
+        entries(text, rows);
+    }
+}
+
+fn head(text: &mut String, name: &str) {
+    // Writing to a string can't fail, here and below.
+    let _ = write!(text, "\n[{name}]\n");
+}
+
+fn entries<'a>(text: &mut String, rows: impl Iterator<Item = (&'a String, Value, &'a String)>) {
+    for (name, value, origin) in rows {
+        line(text, &format!("{} = {value}", quoted(name)), origin);
+    }
+}
+
+fn line(text: &mut String, setting: &str, origin: &str) {
+    let _ = writeln!(text, "{setting:<60} # {origin}");
+}
+
+/// A key, in quotes where it needs them.
+fn quoted(key: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(is_bare) {
+        key.to_owned()
+    } else {
+        Value::from(key).to_string()
+    }
+}
+
 /// A setting's value, as far as it is shown.
-enum Shown {
+pub(super) enum Shown {
     Value(Value),
     Secret,
     Unset,
 }
 
-type Row = (&'static str, Shown, String);
+/// A setting's key, value and origin.
+pub(super) type Row = (&'static str, Shown, String);
 
 fn rows(c: &Resolved) -> Vec<Row> {
+    let mut rows = top(c);
+    rows.extend(c.http.top_rows());
+    rows.extend(http(c));
+    rows.extend(c.http.http_rows());
+    rows.extend(c.http.signature_rows());
+    rows.extend(c.limits.rows());
+    rows.extend(c.max_limits.rows());
+    rows.extend([
+        row(&keys::RETRY_DELAY, &c.retry_delay, |delay| (*delay).into()),
+        row(&keys::RETRY_MAX, &c.retry_max, |n| i64::from(*n).into()),
+        row(&keys::COMPILE_TIME, &c.compile_time, |time| (*time).into()),
+        row(&keys::COMPILE_MEMORY, &c.compile_memory, |size| {
+            (*size).into()
+        }),
+    ]);
+    rows
+}
+
+fn http(c: &Resolved) -> Vec<Row> {
+    vec![
+        maybe(&keys::HTTP_ADDR, &c.http_addr, |addr| {
+            addr.to_string().into()
+        }),
+        secret(&keys::HTTP_TOKEN, &c.http_token),
+    ]
+}
+
+/// What is in no table.
+fn top(c: &Resolved) -> Vec<Row> {
     vec![
         row(&keys::BROKER, &c.broker, |url| redact(url).into()),
         row(&keys::QUEUES, &c.queues, |queues| queues.clone().into()),
@@ -71,10 +161,12 @@ fn rows(c: &Resolved) -> Vec<Row> {
         row(
             &keys::SOFT_SHUTDOWN_TIMEOUT,
             &c.soft_shutdown_timeout,
-            seconds,
+            |time| (*time).into(),
         ),
         row(&keys::RESULTS, &c.results, |url| redact(url).into()),
-        row(&keys::RESULT_EXPIRES, &c.result_expires, seconds),
+        row(&keys::RESULT_EXPIRES, &c.result_expires, |time| {
+            (*time).into()
+        }),
         row(&keys::RESULT_EXTENDED, &c.result_extended, |on| {
             (*on).into()
         }),
@@ -85,37 +177,11 @@ fn rows(c: &Resolved) -> Vec<Row> {
         row(&keys::LOG_FORMAT, &c.log_format, |format| {
             format.as_str().into()
         }),
-        maybe(&keys::HTTP_ADDR, &c.http_addr, |addr| {
-            addr.to_string().into()
-        }),
-        secret(&keys::HTTP_TOKEN, &c.http_token),
-        row(&keys::LIMIT_TIME, &c.limit_time, seconds),
-        maybe(&keys::LIMIT_SOFT_TIME, &c.limit_soft_time, seconds),
-        row(&keys::LIMIT_MEMORY, &c.limit_memory, |size| {
-            size.to_string().into()
-        }),
-        row(&keys::LIMIT_MAX_MEMORY, &c.limit_max_memory, |size| {
-            size.to_string().into()
-        }),
-        row(&keys::LIMIT_RESULT, &c.limit_result, |size| {
-            size.to_string().into()
-        }),
-        row(&keys::LIMIT_LOG, &c.limit_log, |size| {
-            size.to_string().into()
-        }),
-        row(&keys::LIMIT_CHILDREN, &c.limit_children, |n| {
-            i64::from(*n).into()
-        }),
-        row(&keys::RETRY_DELAY, &c.retry_delay, seconds),
-        row(&keys::RETRY_MAX, &c.retry_max, |n| i64::from(*n).into()),
-        row(&keys::COMPILE_TIME, &c.compile_time, seconds),
-        row(&keys::COMPILE_MEMORY, &c.compile_memory, |size| {
-            size.to_string().into()
-        }),
+        maybe(&keys::KEYVALUE, &c.keyvalue, |url| redact(url).into()),
     ]
 }
 
-fn row<T>(key: &Key, setting: &Setting<T>, value: impl Fn(&T) -> Value) -> Row {
+pub(super) fn row<T>(key: &Key, setting: &Setting<T>, value: impl Fn(&T) -> Value) -> Row {
     (
         key.name,
         Shown::Value(value(&setting.value)),
@@ -123,7 +189,11 @@ fn row<T>(key: &Key, setting: &Setting<T>, value: impl Fn(&T) -> Value) -> Row {
     )
 }
 
-fn maybe<T>(key: &Key, setting: &Setting<Option<T>>, value: impl Fn(&T) -> Value) -> Row {
+pub(super) fn maybe<T>(
+    key: &Key,
+    setting: &Setting<Option<T>>,
+    value: impl Fn(&T) -> Value,
+) -> Row {
     let shown = setting
         .value
         .as_ref()
@@ -137,10 +207,6 @@ fn secret(key: &Key, setting: &Setting<Option<String>>) -> Row {
         .as_ref()
         .map_or(Shown::Unset, |_| Shown::Secret);
     (key.name, shown, setting.origin.clone())
-}
-
-fn seconds(seconds: &super::Seconds) -> Value {
-    seconds.0.as_secs_f64().into()
 }
 
 fn destination(to: &Destination) -> Value {
@@ -162,28 +228,46 @@ mod tests {
     use std::path::Path;
 
     use super::super::Written;
-    use super::super::resolve::Layer;
+    use super::super::layer::Layer;
     use super::*;
 
     #[test]
     fn what_is_shown_can_be_read_back() {
-        let text = "broker = 'amqp://u:secret@h//'\nloglevel = 'debug'\n[http]\ntoken = '0123456789abcdef'\n\
-                    [routes]\n'a.*' = 'q'\n'b.*' = { exchange = 'e', routing_key = 'k' }\n";
-        let path = Path::new("petiole.toml");
-        let shown = show(
-            &Resolved::new(&[Layer::file(path, Written::parse(path, text).unwrap())]).unwrap(),
-        );
+        let text = "broker = 'amqp://u:secret@h//'\nloglevel = 'debug'\nkeyvalue = 'redis://:secret@h/1'\n\
+                    [http]\ntoken = '0123456789abcdef'\n[limits]\nhost_calls = 5\n[max_limits]\ndisk = '1GiB'\n\
+                    [routes]\n'a.*' = 'q'\n'b.*' = { exchange = 'e', routing_key = 'k' }\n\
+                    [queue_concurrency]\n'a queue' = 2\n[env]\nGREETING = 'hello'\n\
+                    [secrets]\nPASSWORD = 'secret'\nURL = { file = 'url.txt' }\n[folders]\ndata = 'data'\n\
+                    [grants.'shop.*']\nsecrets = ['PASSWORD', 'URL']\nhttp = ['GET https://x.example.com']\n\
+                    folders = { data = 'read-write' }\ntemp = '1MiB'\nclocks = false\nnetworks = ['10.0.0.0/8']\n";
+        let path = Path::new("/etc/petiole.toml");
+        let resolved = |text: &str| {
+            Resolved::new(&[Layer::file(path, Written::parse(path, text).unwrap())]).unwrap()
+        };
+        let shown = show(&resolved(text));
         assert!(
-            !shown.contains("secret") && !shown.contains("0123456789abcdef"),
+            !shown.contains("secret@")
+                && !shown.contains("'secret'")
+                && !shown.contains("\"secret\""),
             "{shown}"
         );
+        assert!(!shown.contains("0123456789abcdef"), "{shown}");
         let read = Written::parse(path, &shown).unwrap();
         assert_eq!(read.broker.as_deref(), Some("amqp://u:***@h//"));
         assert_eq!(read.routes.0.len(), 2);
+        assert!(shown.contains("GREETING = \"hello\"") && shown.contains("PASSWORD = \"***\""));
+        assert!(
+            shown.contains("URL = { file = \"/etc/url.txt\" }"),
+            "{shown}"
+        );
+        assert_eq!(read.folders.0, [("data".to_owned(), "/etc/data".into())]);
+        assert_eq!(read.grants.0, Written::parse(path, text).unwrap().grants.0);
+        let limits = resolved(&shown).limits.limits().unwrap();
+        assert_eq!(limits.host_calls, 5);
         assert!(
             shown
                 .lines()
-                .any(|line| line.starts_with("loglevel") && line.ends_with("# petiole.toml")),
+                .any(|line| line.starts_with("loglevel") && line.ends_with("# /etc/petiole.toml")),
             "{shown}"
         );
     }

@@ -1,11 +1,13 @@
 //! Values with a unit, as they are written in flags, the environment and the file.
 
 use std::fmt;
+use std::num::TryFromIntError;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use toml::Value;
 
 /// The longest time that a setting may name: 10 years. Beyond it, it is taken for a mistake.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -17,6 +19,11 @@ pub(crate) struct Seconds(pub Duration);
 /// A size, written as a number of bytes or with a unit: `256MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bytes(pub u64);
+
+/// A number of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Count(pub u64);
 
 /// Celery's log levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -144,6 +151,84 @@ impl<'de> Deserialize<'de> for Bytes {
             }
         }
         deserializer.deserialize_any(Size)
+    }
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.trim()
+            .parse()
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a number, for example 1000"))
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        seconds.0
+    }
+}
+
+impl From<Bytes> for u64 {
+    fn from(bytes: Bytes) -> Self {
+        bytes.0
+    }
+}
+
+impl From<Count> for u64 {
+    fn from(count: Count) -> Self {
+        count.0
+    }
+}
+
+impl TryFrom<Bytes> for usize {
+    type Error = TryFromIntError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, TryFromIntError> {
+        bytes.0.try_into()
+    }
+}
+
+impl TryFrom<Count> for usize {
+    type Error = TryFromIntError;
+
+    fn try_from(count: Count) -> Result<Self, TryFromIntError> {
+        count.0.try_into()
+    }
+}
+
+impl TryFrom<Count> for u32 {
+    type Error = TryFromIntError;
+
+    fn try_from(count: Count) -> Result<Self, TryFromIntError> {
+        count.0.try_into()
+    }
+}
+
+impl From<Seconds> for Value {
+    fn from(seconds: Seconds) -> Self {
+        Self::Float(seconds.0.as_secs_f64())
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
+        Self::String(bytes.to_string())
+    }
+}
+
+impl From<Count> for Value {
+    /// TOML has no larger integers, so that none is written either.
+    fn from(count: Count) -> Self {
+        Self::Integer(i64::try_from(count.0).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which URLs a setting takes. What lies behind one is read by the crate that connects to it.
 
+use url::{Host, Url};
+
 /// The result backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResultsKind {
@@ -40,6 +42,12 @@ pub(crate) fn check_broker(urls: &str) -> Result<(), String> {
                     super::redact(url)
                 ));
             }
+            _ if parts.len() > 1 => {
+                return Err(format!(
+                    "broker url {:?}: what `;` separates has to be amqp:// or amqps:// each; in a password, write %3B for it",
+                    super::redact(urls)
+                ));
+            }
             _ => return Err(unknown(url, "broker", "amqp://, amqps:// or sqlite://PATH")),
         }
     }
@@ -58,13 +66,35 @@ pub(crate) fn check_store(url: &str) -> Result<(), String> {
     }
 }
 
-/// Checks the URL of a worker's HTTP API.
-pub(crate) fn check_api(url: &str) -> Result<(), String> {
-    let parsed = url::Url::parse(url)
-        .map_err(|error| format!("api url {:?}: {error}", super::redact(url)))?;
+/// Checks the URL of the key-value storage.
+pub(crate) fn check_keyvalue(url: &str) -> Result<(), String> {
+    match scheme(url) {
+        Some("redis" | "rediss" | "sqlite") => Ok(()),
+        _ => Err(unknown(
+            url,
+            "keyvalue",
+            "redis://, rediss:// or sqlite://PATH",
+        )),
+    }
+}
+
+/// Reads the URL of a worker's HTTP API.
+pub(crate) fn api_url(url: &str) -> Result<Url, String> {
+    let parsed =
+        Url::parse(url).map_err(|error| format!("api url {:?}: {error}", super::redact(url)))?;
     match parsed.scheme() {
-        "http" | "https" if parsed.has_host() => Ok(()),
+        "http" | "https" if parsed.has_host() => Ok(parsed),
         _ => Err(unknown(url, "api", "http://HOST:PORT or https://HOST")),
+    }
+}
+
+/// Whether it leads to this machine itself, without a network between.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -100,7 +130,35 @@ mod tests {
         assert!(
             check_store("s3://bucket").is_err_and(|reason| reason.contains("not supported yet"))
         );
-        assert!(check_api("ftp://x").is_err());
-        assert!(check_api("127.0.0.1:8000").is_err());
+        assert_eq!(check_keyvalue("redis://:p@h/1"), Ok(()));
+        assert!(check_keyvalue("amqp://u:secret@h").is_err_and(|reason| {
+            reason.contains("u:***@h") && reason.contains("sqlite://PATH")
+        }));
+        assert!(check_broker("amqp://u:pa;ss@h").is_err_and(|reason| {
+            reason.contains("%3B") && reason.contains("u:***@h") && !reason.contains("ss@h")
+        }));
+        assert!(api_url("ftp://x").is_err());
+        assert!(api_url("127.0.0.1:8000").is_err());
+    }
+
+    #[test]
+    fn apis_of_this_machine() {
+        for (url, loopback) in [
+            ("http://127.0.0.1:8000", true),
+            ("HTTP://LOCALHOST", true),
+            ("https://[::1]:8000/", true),
+            ("http://127.1", true),
+            ("http://0.0.0.0:8000", false),
+            ("http://localhost.example.com", false),
+            ("http://127.0.0.1.example.com", false),
+            ("http://127.0.0.1@example.com", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(
+                api_url(url).map(|url| is_loopback(&url)),
+                Ok(loopback),
+                "{url}"
+            );
+        }
     }
 }

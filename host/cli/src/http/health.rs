@@ -1,10 +1,7 @@
-use std::fmt::Write;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use petiole_worker::{Count, Status};
 
 use super::router::Api;
 
@@ -25,50 +22,13 @@ pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str)
     }
 }
 
-/// Prometheus' text format.
+/// OpenMetrics' text format, which Prometheus reads.
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        text(&api.status, &api.hostname),
+        [(
+            CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        api.status.metrics(),
     )
-}
-
-/// celery-exporter's names where it has them, so that its dashboards work; Petiole's own otherwise.
-fn name(count: Count) -> String {
-    match count {
-        Count::Received
-        | Count::Started
-        | Count::Succeeded
-        | Count::Failed
-        | Count::Retried
-        | Count::Rejected => {
-            format!("celery_task_{}_total", count.name())
-        }
-        Count::Ignored | Count::Refused | Count::Postponed | Count::Faults => {
-            format!("petiole_task_{}_total", count.name())
-        }
-    }
-}
-
-fn text(status: &Status, hostname: &str) -> String {
-    let label = hostname
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n");
-    let gauges = [
-        ("celery_worker_up", 1),
-        ("celery_worker_tasks_active", status.active()),
-        ("petiole_worker_ready", u64::from(status.ready())),
-    ];
-    let counters = Count::ALL.map(|count| (name(count), "counter", status.get(count)));
-    let gauges = gauges.map(|(name, value)| (name.to_owned(), "gauge", value));
-    let mut text = String::new();
-    for (name, kind, value) in counters.into_iter().chain(gauges) {
-        // Writing to a string can't fail.
-        let _ = write!(
-            text,
-            "# TYPE {name} {kind}\n{name}{{hostname=\"{label}\"}} {value}\n"
-        );
-    }
-    text
 }

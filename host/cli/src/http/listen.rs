@@ -1,11 +1,15 @@
-//! Where the API listens, and the token that it wants.
+//! Where the API listens, and whom it lets in.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 
+use super::access::Tokens;
+use super::router::Gate;
+use super::tls::{Tls, TlsFiles};
 use crate::config::Resolved;
 use crate::exit::{Failure, Result};
 
@@ -15,10 +19,12 @@ pub(crate) struct Listening {
     pub listener: TcpListener,
     /// Where it is reached from this machine: `http://127.0.0.1:8000`.
     pub url: String,
-    /// What requests must carry.
-    pub token: String,
-    /// Whether the token was made up here, so that others have to be told.
-    pub generated: bool,
+    /// A token that was made up here, so that others have to be told.
+    pub generated: Option<String>,
+    /// Whom it lets in.
+    pub gate: Gate,
+    /// None for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Where `petiole dev` listens when no setting says otherwise.
@@ -40,31 +46,70 @@ pub(crate) async fn listen(config: &Resolved, or: Option<SocketAddr>) -> Result<
     let addr = listener
         .local_addr()
         .with_context(|| format!("can't listen on {addr} (--http)"))?;
-    let (token, generated) = match &config.http_token.value {
-        Some(token) => (token.clone(), false),
-        None if addr.ip().is_loopback() => (generate(), true),
-        None => {
-            return Err(Failure::usage(anyhow!(
-                "the HTTP API on {addr} can be reached from other machines and has no token: set PETIOLE_TOKEN, or http.token \
-                 in petiole.toml, or listen on 127.0.0.1"
-            )));
-        }
-    };
+    if !addr.ip().is_loopback() {
+        check_reachable(config, addr)?;
+    }
+    let tls = tls(config)?;
+    let has_tokens = config.http_token.value.is_some() || !config.http.tokens.value.is_empty();
+    let generated = (!has_tokens).then(generate);
+    let one = generated.as_ref().or(config.http_token.value.as_ref());
+    let gate = Gate::new(
+        Tokens::new(&config.http.tokens.value, one.map(String::as_str)),
+        config.http.rate.value,
+        tls.as_ref().is_some_and(|tls| tls.wants_certificates()),
+        config.http.open_metrics.value,
+    );
     let reached = if addr.ip().is_unspecified() {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), addr.port())
     } else {
         addr
     };
+    let scheme = if tls.is_some() { "https" } else { "http" };
     Ok(Some(Listening {
         listener,
-        url: format!("http://{reached}"),
-        token,
+        url: format!("{scheme}://{reached}"),
         generated,
+        gate,
+        tls,
     }))
 }
 
+/// What other machines can reach needs a token, and TLS: what goes over the network in plain HTTP, tokens too,
+/// others can read and change.
+fn check_reachable(config: &Resolved, addr: SocketAddr) -> Result<()> {
+    if config.http_token.value.is_none() && config.http.tokens.value.is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "the HTTP API on {addr} can be reached from other machines and has no token: set PETIOLE_TOKEN, or http.token or \
+             http.tokens in petiole.toml (`petiole token` makes one), or listen on 127.0.0.1"
+        )));
+    }
+    if config.http.cert.value.is_none() && !config.http.plain.value {
+        return Err(Failure::usage(anyhow!(
+            "the HTTP API on {addr} can be reached from other machines and is not encrypted: set http.tls.cert and \
+             http.tls.key, or listen on 127.0.0.1; or, where something in front of it does TLS or the network is trusted, \
+             set http.plain = true"
+        )));
+    }
+    Ok(())
+}
+
+fn tls(config: &Resolved) -> Result<Option<Arc<Tls>>> {
+    let (Some(cert), Some(key)) = (&config.http.cert.value, &config.http.key.value) else {
+        return Ok(None);
+    };
+    let files = TlsFiles {
+        cert: cert.clone(),
+        key: key.clone(),
+        client_ca: config.http.client_ca.value.clone(),
+    };
+    let tls = Tls::load(files)
+        .context("http.tls")
+        .map_err(Failure::usage)?;
+    Ok(Some(Arc::new(tls)))
+}
+
 /// 244 random bits from the system's generator.
-fn generate() -> String {
+pub(crate) fn generate() -> String {
     let part = || uuid::Uuid::new_v4().simple().to_string();
     format!("{}{}", part(), part())
 }

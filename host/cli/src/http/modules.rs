@@ -1,28 +1,39 @@
 use std::time::Duration;
 
-use axum::Json;
-use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequest, Path, Query, Request, State};
-use axum::http::header::CONTENT_LENGTH;
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_modules::{Catalog, CatalogError, Manifest, Module, ModuleName};
-use petiole_runtime::MAX_COMPONENT_SIZE;
+use petiole_modules::{Catalog, CatalogError, Digest, MAX_SIGNATURE, Module, ModuleName, Upload};
+use petiole_runtime::{CompileError, LoadError, MAX_COMPONENT_SIZE};
+use petiole_worker::InstallError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{self, Name, busy};
 use super::error::ApiError;
+use super::places::{Place, Places};
 use super::router::Api;
-use crate::api::{InstalledDocument, MANIFEST_HEADER, VersionDocument};
+use crate::api::{InstalledDocument, MANIFEST_HEADER, SIGNATURE_HEADER, VersionDocument};
+use crate::audit::{Action, Actor, Entry};
+use crate::memory;
 
 /// How long receiving an upload may take.
 const UPLOAD: Duration = Duration::from_secs(120);
 
+/// Uploads that are held in memory at once; so many more may wait so long for their turn.
+const UPLOADS: usize = 2;
+const UPLOADS_WAITING: usize = 8;
+const UPLOAD_TURN: Duration = Duration::from_secs(120);
+
 /// The largest manifest, in bytes of its base64: 64 KiB.
 const MAX_MANIFEST: usize = 64 << 10;
+
+/// The largest signature, in bytes of its base64.
+const MAX_SIGNATURE_HEADER: usize = MAX_SIGNATURE.div_ceil(3) * 4;
 
 /// `GET /v1/modules`
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Module>>, ApiError> {
@@ -32,7 +43,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Module>>, Ap
 /// `GET /v1/modules/{name}`
 pub(super) async fn show(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<Module>, ApiError> {
     let name = module_name(&name)?;
     in_catalog(&api, move |catalog| catalog.show(&name))
@@ -40,28 +51,109 @@ pub(super) async fn show(
         .map(Json)
 }
 
-/// `POST /v1/modules/{name}`: the body is the component, header `x-petiole-manifest` its manifest.
+/// Room for uploads: each is a component in memory.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    held: Places,
+    waiting: Places,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self {
+            held: Places::new(UPLOADS),
+            waiting: Places::new(UPLOADS_WAITING),
+        }
+    }
+}
+
+impl Uploads {
+    /// Room for one, as soon as there is some.
+    async fn room(&self, who: &Actor) -> Result<Place, ApiError> {
+        let Some(_waiting) = self.waiting.try_take(who) else {
+            return Err(busy("too many uploads are waiting"));
+        };
+        let room = self.held.take(who, UPLOAD_TURN).await;
+        room.ok_or_else(|| busy("other uploads take their time"))
+    }
+}
+
+/// An upload, all of it. It keeps its room until it is installed.
+struct Received {
+    module: ModuleName,
+    upload: Upload,
+    component: Vec<u8>,
+    _room: Place,
+}
+
+/// `POST /v1/modules/{name}`: the body is the component; headers `x-petiole-manifest` and
+/// `x-petiole-signature` are its manifest and its signature.
 pub(super) async fn upload(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Extension(actor): Extension<Actor>,
+    Name(name): Name,
     request: Request,
 ) -> Result<(StatusCode, Json<InstalledDocument>), ApiError> {
-    let name = module_name(&name)?;
-    let manifest = manifest(request.headers())?;
-    let Ok(_upload) = api.uploads.acquire().await else {
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "shutting down",
-        ));
-    };
-    let component = receive(request).await?;
+    let received = received(&api, &actor, &name, request).await;
+    let received = or_record(&api, &actor, Action::Upload, &name, received).await?;
+    let work = api.gate.work.clone();
+    let installed = work.spawn(async move { install(&api, actor, received).await });
+    let installed = installed.await;
+    installed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?
+}
+
+async fn received(
+    api: &Api,
+    actor: &Actor,
+    name: &str,
+    request: Request,
+) -> Result<Received, ApiError> {
+    let module = module_name(name)?;
+    let mut upload = Upload::new(actor.name());
+    if let Some(manifest) = text_of(request.headers(), MANIFEST_HEADER, MAX_MANIFEST)? {
+        upload = upload.with_manifest(&manifest).map_err(|error| {
+            let message = format!("header {MANIFEST_HEADER}: {error}");
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+        })?;
+    }
+    if let Some(signature) = text_of(request.headers(), SIGNATURE_HEADER, MAX_SIGNATURE_HEADER)? {
+        upload = upload.with_signature(signature);
+    }
+    let room = api.gate.uploads.room(actor).await?;
+    let component = body::bytes(request, "component", MAX_COMPONENT_SIZE, UPLOAD).await?;
+    Ok(Received {
+        module,
+        upload,
+        component: component.into(),
+        _room: room,
+    })
+}
+
+/// Installs and records it.
+async fn install(
+    api: &Api,
+    actor: Actor,
+    received: Received,
+) -> Result<(StatusCode, Json<InstalledDocument>), ApiError> {
+    let Received {
+        module,
+        upload,
+        component,
+        _room,
+    } = received;
+    let digest = Digest::of(&component);
     let installed = api
         .registry
-        .install(name.as_str(), component, manifest, Timestamp::now())
+        .install(module.as_str(), component, upload.clone(), Timestamp::now())
         .await;
-    let installed = installed.map_err(|error| match error.is_refusal() {
-        true => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error),
-        false => ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
+    let entry = Entry::upload(module.as_str(), digest, &upload, &installed);
+    api.audit.record_async(actor, entry).await;
+    // A component may have hundreds of thousands of names.
+    let _ = tokio::task::spawn_blocking(memory::give_back).await;
+    let installed = installed.map_err(|error| match error {
+        InstallError::Load(LoadError::Compile(CompileError::Busy)) => busy(&error.to_string()),
+        error if error.is_refusal() => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error),
+        error => ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
     })?;
     Ok((
         StatusCode::CREATED,
@@ -69,75 +161,64 @@ pub(super) async fn upload(
     ))
 }
 
-async fn receive(request: Request) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        let message = format!("the component is larger than {MAX_COMPONENT_SIZE} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
-    let announced = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > MAX_COMPONENT_SIZE) {
-        return Err(too_large());
-    }
-    let received = tokio::time::timeout(UPLOAD, Bytes::from_request(request, &())).await;
-    let received = received.map_err(|_| {
-        ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("the upload took longer than {} s", UPLOAD.as_secs()),
-        )
-    })?;
-    match received {
-        Ok(component) => Ok(component.into()),
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
-        Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
-    }
-}
-
-fn manifest(headers: &HeaderMap) -> Result<Manifest, ApiError> {
-    let Some(header) = headers.get(MANIFEST_HEADER) else {
-        return Ok(Manifest::default());
+/// A header that holds a text as base64, of at most so many bytes; none where the text is empty.
+fn text_of(headers: &HeaderMap, name: &str, limit: usize) -> Result<Option<String>, ApiError> {
+    let Some(header) = headers.get(name) else {
+        return Ok(None);
     };
     let refused = |reason: String| {
-        ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("header {MANIFEST_HEADER}: {reason}"),
-        )
+        let message = format!("header {name}: {reason}");
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     };
-    if header.len() > MAX_MANIFEST {
+    if header.len() > limit {
         return Err(refused(format!(
-            "{} bytes, more than {MAX_MANIFEST}",
+            "{} bytes, more than {limit}",
             header.len()
         )));
     }
-    let toml = BASE64_STANDARD
+    let text = BASE64_STANDARD
         .decode(header)
         .map_err(|error| refused(format!("not base64: {error}")))?;
-    let toml = String::from_utf8(toml).map_err(|error| refused(format!("not UTF-8: {error}")))?;
-    Manifest::from_toml(&toml).map_err(|error| refused(error.to_string()))
+    let text = String::from_utf8(text).map_err(|error| refused(format!("not UTF-8: {error}")))?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
 /// `POST /v1/modules/{name}/activate`: `{"version": 2}`
 pub(super) async fn activate(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Extension(actor): Extension<Actor>,
+    Name(name): Name,
     body: Result<Json<VersionDocument>, JsonRejection>,
 ) -> Result<Json<VersionDocument>, ApiError> {
-    let (name, Json(VersionDocument { version })) = (module_name(&name)?, body?);
-    in_catalog(&api, move |catalog| catalog.activate(&name, version)).await?;
-    refresh(&api).await?;
+    let asked = module_name(&name).and_then(|module| Ok((module, body?.0.version)));
+    let (name, version) = or_record(&api, &actor, Action::Activate, &name, asked).await?;
+    change(
+        &api,
+        actor,
+        Action::Activate,
+        &name,
+        move |catalog, name, by| {
+            let done = catalog.activate(name, version, by, Timestamp::now());
+            done.map(|()| version)
+        },
+    )
+    .await?;
+    follow(&api, &name, version).await?;
     Ok(Json(VersionDocument { version }))
 }
 
 /// `POST /v1/modules/{name}/rollback`
 pub(super) async fn rollback(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Extension(actor): Extension<Actor>,
+    Name(name): Name,
 ) -> Result<Json<VersionDocument>, ApiError> {
-    let name = module_name(&name)?;
-    let version = in_catalog(&api, move |catalog| catalog.rollback(&name)).await?;
-    refresh(&api).await?;
+    let name = or_record(&api, &actor, Action::Rollback, &name, module_name(&name)).await?;
+    let version = change(&api, actor, Action::Rollback, &name, |catalog, name, by| {
+        catalog.rollback(name, by, Timestamp::now())
+    })
+    .await?;
+    follow(&api, &name, version).await?;
     Ok(Json(VersionDocument { version }))
 }
 
@@ -152,16 +233,63 @@ pub(super) struct Removal {
 /// `DELETE /v1/modules/{name}?version=1&force=true`: the whole module where no version is named.
 pub(super) async fn remove(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Extension(actor): Extension<Actor>,
+    Name(name): Name,
     removal: Result<Query<Removal>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let (name, Query(Removal { version, force })) = (module_name(&name)?, removal?);
-    in_catalog(&api, move |catalog| {
-        catalog.remove(&name, version, force, Timestamp::now())
-    })
+    let asked = module_name(&name).and_then(|module| Ok((module, removal?.0)));
+    let (name, Removal { version, force }) =
+        or_record(&api, &actor, Action::Remove, &name, asked).await?;
+    change(
+        &api,
+        actor,
+        Action::Remove,
+        &name,
+        move |catalog, name, _| {
+            let done = catalog.remove(name, version, force, Timestamp::now());
+            done.map(|()| version)
+        },
+    )
     .await?;
     refresh(&api).await?;
     Ok(Json(json!({})))
+}
+
+/// What was asked for; why it makes no sense goes into the audit too.
+async fn or_record<T>(
+    api: &Api,
+    actor: &Actor,
+    action: Action,
+    name: &str,
+    asked: Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    if let Err(error) = &asked {
+        let entry = Entry::refused(action, Some(name), Some(error.message().to_owned()));
+        api.audit.record_async(actor.clone(), entry).await;
+    }
+    asked
+}
+
+/// Changes a module and records it, in one: a client that hangs up stops neither. What `work` returns is the
+/// version that the entry names.
+async fn change<V: Copy + Into<Option<u32>> + Send + 'static>(
+    api: &Api,
+    actor: Actor,
+    action: Action,
+    name: &ModuleName,
+    work: impl FnOnce(&Catalog, &ModuleName, &str) -> Result<V, CatalogError> + Send + 'static,
+) -> Result<V, ApiError> {
+    let (audit, name) = (api.audit.clone(), name.clone());
+    in_catalog(api, move |catalog| {
+        let done = work(&catalog, &name, &actor.name());
+        let entry = match &done {
+            Ok(version) => Entry::done(action, name.as_str(), (*version).into()),
+            Err(error) => Entry::refused(action, Some(name.as_str()), Some(error.to_string())),
+        };
+        audit.record(&actor, &entry);
+        done
+    })
+    .await
 }
 
 fn module_name(name: &str) -> Result<ModuleName, ApiError> {
@@ -175,7 +303,7 @@ async fn in_catalog<T: Send + 'static>(
     work: impl FnOnce(Catalog) -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let catalog = api.registry.catalog();
-    let done = tokio::task::spawn_blocking(move || work(catalog)).await;
+    let done = api.gate.work.spawn_blocking(move || work(catalog)).await;
     let done = done.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     done.map_err(|error| match error {
         CatalogError::UnknownModule { .. } | CatalogError::UnknownVersion { .. } => {
@@ -186,6 +314,19 @@ async fn in_catalog<T: Send + 'static>(
         }
         error => ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
     })
+}
+
+/// Follows a change of the active version. What this worker does not load, it does not take for done.
+async fn follow(api: &Api, name: &ModuleName, version: u32) -> Result<(), ApiError> {
+    refresh(api).await?;
+    if api.registry.version(name) == Some(version) {
+        return Ok(());
+    }
+    let message = format!(
+        "version {version} of module {name} is active in the store, but this worker can't load it and goes on with \
+         what it had: its log says why"
+    );
+    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message))
 }
 
 /// This worker follows at once; others that share the store within a second.

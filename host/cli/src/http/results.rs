@@ -1,26 +1,53 @@
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use petiole_results::ResultBackend;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::body::{Name, busy};
 use super::error::ApiError;
 use super::router::Api;
+use crate::audit::Actor;
+
+/// Results that are read at once, each of which can take 36 times its text; further requests wait so long.
+pub(super) const RESULTS: usize = 2;
+const RESULT_TURN: Duration = Duration::from_secs(15);
 
 /// `GET /v1/results/{id}`: what is stored, in Celery's JSON; status PENDING for an id that is not known.
 pub(super) async fn show(
     State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let Some(backend) = api.results.backend() else {
+    Extension(actor): Extension<Actor>,
+    Name(id): Name,
+) -> Result<impl IntoResponse, ApiError> {
+    let Some(backend) = api.results.backend().cloned() else {
         let message =
             "this worker keeps no results: start it with --results redis://... or sqlite://...";
         return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message));
     };
-    let stored = backend
-        .fetch(&id)
-        .await
-        .map_err(|error| ApiError::fault(StatusCode::BAD_GATEWAY, error))?;
-    Ok(Json(stored.unwrap_or_else(
-        || json!({ "task_id": id, "status": "PENDING", "result": null }),
-    )))
+    let Some(place) = api.gate.results.take(&actor, RESULT_TURN).await else {
+        return Err(busy("too many results are being read"));
+    };
+    // A large result takes its time; no task has to wait for it.
+    let runtime = Handle::current();
+    let read = api.gate.work.spawn_blocking(move || {
+        let _held = place;
+        runtime.block_on(text(backend, id))
+    });
+    let read = read.await;
+    let text =
+        read.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    Ok(([(CONTENT_TYPE, "application/json")], text))
+}
+
+async fn text(backend: Arc<dyn ResultBackend>, id: String) -> Result<String, ApiError> {
+    let stored = backend.fetch(&id).await;
+    let stored = stored.map_err(|error| ApiError::fault(StatusCode::BAD_GATEWAY, error))?;
+    let pending = || json!({ "task_id": id, "status": "PENDING", "result": null });
+    Ok(stored.unwrap_or_else(pending).to_string())
 }

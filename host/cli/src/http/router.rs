@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,24 @@ use petiole_broker::Broker;
 use petiole_celery::Routes;
 use petiole_results::Results;
 use petiole_worker::{Registry, Status};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::access::Tokens;
+use super::body::{self, BODIES, JSON_BYTES, MAX_BODY};
 use super::error::ApiError;
-use super::{auth, health, modules, results, send, tasks};
+use super::listen::Listening;
+use super::modules::Uploads;
+use super::places::Places;
+use super::rate::{self, Rates};
+use super::results::RESULTS;
+use super::{auth, connections, health, modules, results, send, tasks};
+use crate::audit::Audit;
 
-/// The largest body of a request other than an upload: RabbitMQ's own limit for a message, 16 MiB.
-const MAX_BODY: usize = 16 << 20;
-
-/// How long open requests may take to end at shutdown.
-const CLOSING: Duration = Duration::from_secs(5);
+/// How long what was begun may take at shutdown. What takes longer is an upload that is still being compiled, and
+/// has changed nothing.
+const UNATTENDED: Duration = Duration::from_secs(30);
 
 /// What the API serves from; a clone is cheap.
 #[derive(Clone)]
@@ -31,55 +38,96 @@ pub(crate) struct Api {
     pub results: Results,
     pub status: Arc<Status>,
     pub routes: Arc<Routes>,
-    /// The node's name.
-    pub hostname: Arc<str>,
     /// Header `origin` of what is sent.
     pub origin: Arc<str>,
-    pub token: Arc<str>,
-    /// Uploads held in memory at once.
-    pub uploads: Arc<Semaphore>,
+    pub audit: Audit,
+    pub gate: Gate,
 }
 
-/// Serves until `shutdown`.
-pub(crate) async fn serve(api: Api, listener: TcpListener, shutdown: CancellationToken) {
-    let closing = shutdown.clone();
-    let server = axum::serve(listener, router(api))
-        .with_graceful_shutdown(async move { closing.cancelled().await });
-    let limit = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(CLOSING).await;
-    };
-    tokio::select! {
-        served = server => if let Err(error) = served {
-            tracing::error!(target: "petiole", "the http api has ended: {error}");
-        },
-        () = limit => {}
+/// Who gets in, and how much of it at once; a clone is the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) rates: Arc<Rates>,
+    /// Whether a client has to show a certificate, beside its token.
+    pub(super) client_certificates: bool,
+    /// Whether `/metrics` needs no token.
+    open_metrics: bool,
+    pub(super) uploads: Arc<Uploads>,
+    pub(super) bodies: Arc<Places>,
+    pub(super) json_bytes: Arc<Semaphore>,
+    pub(super) results: Arc<Places>,
+    /// What is gone through with, though its client hangs up or the worker shuts down.
+    pub(super) work: TaskTracker,
+}
+
+impl Gate {
+    /// `rate`: requests per second, of each token and of each address that shows none.
+    pub(crate) fn new(
+        tokens: Tokens,
+        rate: NonZeroU32,
+        client_certificates: bool,
+        open_metrics: bool,
+    ) -> Self {
+        Self {
+            tokens: Arc::new(tokens),
+            rates: Arc::new(Rates::new(rate)),
+            client_certificates,
+            open_metrics,
+            uploads: Arc::default(),
+            bodies: Arc::new(Places::new(BODIES)),
+            json_bytes: Arc::new(Semaphore::new(JSON_BYTES)),
+            results: Arc::new(Places::new(RESULTS)),
+            work: TaskTracker::new(),
+        }
     }
 }
 
-fn router(api: Api) -> Router {
+/// Serves until `shutdown`.
+pub(crate) async fn serve(api: Api, listening: Listening, shutdown: CancellationToken) {
+    let Listening { listener, tls, .. } = listening;
+    let work = api.gate.work.clone();
+    connections::serve(router(api), listener, tls, shutdown).await;
+    work.close();
+    if tokio::time::timeout(UNATTENDED, work.wait()).await.is_err() {
+        tracing::error!(target: "petiole", "http api: {} requests are cut off", work.len());
+    }
+}
+
+pub(super) fn router(api: Api) -> Router {
+    let admit = from_fn_with_state(api.clone(), auth::admit);
+    let receive = from_fn_with_state(api.clone(), body::receive);
+    let limit = from_fn_with_state(api.clone(), rate::limit);
     let v1 = Router::new()
-        .route("/modules", get(modules::list))
+        .route("/v1/modules", get(modules::list))
         .route(
-            "/modules/{name}",
+            "/v1/modules/{name}",
             get(modules::show)
                 .post(modules::upload)
                 .layer(DefaultBodyLimit::max(petiole_runtime::MAX_COMPONENT_SIZE))
                 .delete(modules::remove),
         )
-        .route("/modules/{name}/activate", post(modules::activate))
-        .route("/modules/{name}/rollback", post(modules::rollback))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{name}", get(tasks::show))
-        .route("/send", post(send::send))
-        .route("/results/{id}", get(results::show))
+        .route(
+            "/v1/modules/{name}/activate",
+            post(modules::activate).layer(receive.clone()),
+        )
+        .route("/v1/modules/{name}/rollback", post(modules::rollback))
+        .route("/v1/tasks", get(tasks::list))
+        .route("/v1/tasks/{name}", get(tasks::show))
+        .route("/v1/send", post(send::send).layer(receive))
+        .route("/v1/results/{id}", get(results::show))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .route_layer(from_fn_with_state(api.clone(), auth::require_token));
+        .route_layer(admit.clone());
+    let metrics = Router::new().route("/metrics", get(health::metrics));
+    let metrics = match api.gate.open_metrics {
+        true => metrics,
+        false => metrics.route_layer(admit),
+    };
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .nest("/v1", v1)
+        .merge(metrics)
+        .merge(v1)
         .fallback(async || {
             ApiError::new(
                 StatusCode::NOT_FOUND,
@@ -92,5 +140,6 @@ fn router(api: Api) -> Router {
                 "this path does not take that method",
             )
         })
+        .layer(limit)
         .with_state(api)
 }

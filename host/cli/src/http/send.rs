@@ -18,7 +18,7 @@ pub(super) async fn send(
     body: Result<Json<Value>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let Json(body) = body?;
-    let signature = Signature::from_json(&body)
+    let signature = Signature::from_value(body)
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     let sent = send_task(
         &*api.broker,

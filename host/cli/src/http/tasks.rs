@@ -1,7 +1,8 @@
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::body::Name;
 use super::error::ApiError;
 use super::router::Api;
 use crate::api::TaskDocument;
@@ -20,7 +21,7 @@ pub(super) async fn list(State(api): State<Api>) -> Json<Vec<TaskDocument>> {
 /// `GET /v1/tasks/{name}`
 pub(super) async fn show(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<TaskDocument>, ApiError> {
     let task = api.registry.task(&name);
     let task =

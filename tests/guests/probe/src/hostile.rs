@@ -1,7 +1,7 @@
 //! Tasks that do what no task should, or take what they can.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole::Error;
 
@@ -34,6 +34,21 @@ fn recurse(depth: u64) -> u64 {
 fn sleep_ms(ms: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(ms));
     ms
+}
+
+/// Sleeps; its result is when it began and ended, in milliseconds since the Unix epoch.
+#[petiole::task]
+fn sleep_between(ms: u64) -> (u64, u64) {
+    let began = unix_ms();
+    std::thread::sleep(Duration::from_millis(ms));
+    (began, unix_ms())
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Computes for about so many milliseconds, without giving way.
@@ -75,6 +90,29 @@ fn log_lines(n: u32) -> u32 {
 fn print_streams(text: String) {
     println!("out: {text}\u{1b}[31m");
     eprintln!("err: {text}");
+}
+
+/// Connects so often; its result is what became of the last time.
+#[petiole::task]
+fn connect_to(address: String, times: u32) -> String {
+    let mut last = String::new();
+    for _ in 0..times {
+        last = outcome(std::net::TcpStream::connect(&address));
+    }
+    last
+}
+
+/// Writes so many bytes to a file, in pieces.
+#[petiole::task]
+fn write_file(path: String, bytes: u32) -> Result<u32, Error> {
+    use std::io::Write;
+
+    let mut file = std::fs::File::create(path)?;
+    for start in (0..bytes).step_by(4096) {
+        let size = bytes.saturating_sub(start).min(4096);
+        file.write_all(&vec![1; usize::try_from(size)?])?;
+    }
+    Ok(bytes)
 }
 
 /// What the sandbox shows: environment variables, arguments, and what became of opening a file and a

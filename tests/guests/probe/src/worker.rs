@@ -1,7 +1,5 @@
 //! Tasks that use what the worker offers.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole::{Error, Json, Signature};
@@ -65,6 +63,14 @@ fn send_children(task: String, count: u32) -> Result<Vec<String>, Error> {
         .collect()
 }
 
+/// Sends two of itself, each of which does the same.
+#[petiole::task]
+fn fork() -> Result<(), Error> {
+    let task = petiole::context().task;
+    petiole::send(Signature::new(&task))?;
+    petiole::send(Signature::new(&task)).map(drop)
+}
+
 /// Reports the states 1 to `steps` of `steps`.
 #[petiole::task]
 fn progress(steps: u32) -> Result<u32, Error> {
@@ -80,12 +86,10 @@ fn report_state(state: String, meta: Json) -> Result<(), Error> {
     petiole::progress(&state, &meta)
 }
 
-/// So many random bytes, from the keys of hash maps, which come from the host.
+/// So many random bytes of the host's.
 #[petiole::task]
-fn random_bytes(count: u32) -> Result<Vec<u8>, Error> {
-    let count = usize::try_from(count)?;
-    let words = std::iter::repeat_with(|| RandomState::new().build_hasher().finish().to_le_bytes());
-    Ok(words.flatten().take(count).collect())
+fn random_bytes(count: u32) -> Vec<u8> {
+    wasip2::random::random::get_random_bytes(count.into())
 }
 
 /// The request as the task sees it.

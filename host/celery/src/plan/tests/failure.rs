@@ -65,36 +65,59 @@ fn rejection_for_good_is_a_failure_that_is_dead_lettered() {
         },
     );
     assert_eq!(plan.settle, Settle::Reject);
+    let reason = "no".to_owned();
+    assert_eq!(plan.ended, Ended::Rejected { reason });
     assert_eq!(plan.results[0].result["exc_type"], "Reject");
     assert_eq!(plan.results[0].result["exc_message"], json!(["no", false]));
     assert_eq!(names(&tasks(&plan)), ["oops"]);
 }
 
 #[test]
-fn requeueing_and_ignoring_leave_no_trace() {
+fn ignoring_leaves_no_trace() {
     let request = request(
         json!({"link": {"task": "ok"}, "link_error": {"task": "oops"}}),
         json!([]),
     );
-    for (outcome, settle) in [
-        (
-            Outcome::Reject {
-                requeue: true,
-                reason: "later".into(),
-            },
-            Settle::Requeue,
-        ),
-        (Outcome::Ignore, Settle::Ack),
-    ] {
-        assert_eq!(
-            plan_of(&request, outcome),
-            Plan {
-                results: vec![],
-                publications: vec![],
-                settle
-            }
-        );
+    let plan = plan_of(&request, Outcome::Ignore);
+    assert_eq!((plan.results, plan.publications), (vec![], vec![]));
+    assert_eq!((plan.settle, plan.ended), (Settle::Ack, Ended::Ignored));
+}
+
+#[test]
+fn a_message_goes_back_to_its_queue_so_often() {
+    let options = json!({"link_error": {"task": "oops"}, "priority": 3});
+    let mut request = request(options, json!([]));
+    let requeue = || Outcome::Reject {
+        requeue: true,
+        reason: "later".into(),
+    };
+    let mut waited = SignedDuration::ZERO;
+    for requeues in 1..=MAX_REQUEUES {
+        let plan = plan_of(&request, requeue());
+        let [back] = plan.publications.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(back.destination, Destination::queue("wasm"));
+        assert_eq!((plan.results.len(), plan.settle), (0, Settle::Ack));
+        let reason = "later".to_owned();
+        assert_eq!(plan.ended, Ended::Requeued { reason });
+        let wait = back.not_before.map(|until| until.duration_since(now()));
+        waited += wait.unwrap_or_default();
+        assert_eq!(wait.is_none(), requeues <= REQUEUES_AT_ONCE);
+        let again = Request::decode(back.message.clone(), |_| usize::MAX).unwrap();
+        assert_eq!((again.requeues, &again.id), (requeues, &request.id));
+        assert_eq!(again.message.body, request.message.body);
+        assert_eq!(again.message.properties, request.message.properties);
+        request = again;
     }
+    assert_eq!(waited, SignedDuration::from_secs(10));
+    let plan = plan_of(&request, requeue());
+    let reason = "later".to_owned();
+    assert_eq!(plan.ended, Ended::Rejected { reason });
+    assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
+    assert_eq!(plan.results[0].result["exc_type"], "Reject");
+    assert_eq!(names(&tasks(&plan)), ["oops"]);
+    assert_eq!(plan.settle, Settle::Reject);
 }
 
 #[test]

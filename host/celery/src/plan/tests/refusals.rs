@@ -18,6 +18,12 @@ fn refusals() -> Vec<(Refusal, &'static str, &'static str, &'static str)> {
             "bad n",
         ),
         (
+            Refusal::ArgumentsTooLarge { size: 3, limit: 2 },
+            "petiole.exceptions",
+            "ArgumentsTooLarge",
+            "argument limit of 2 bytes exceeded: the task was given 3 bytes or more",
+        ),
+        (
             Refusal::Malformed { reason: text("x") },
             "kombu.exceptions",
             "DecodeError",
@@ -61,6 +67,15 @@ fn a_refused_task_fails_and_is_kept() {
         assert_eq!(errback.destination, Destination::queue("python"));
         assert_kept(kept, &request.message, &refusal);
         assert_eq!(plan.settle, Settle::Ack);
+        assert_eq!(class_of(&plan), class);
+    }
+}
+
+/// Of the exception that a plan ends its task with.
+fn class_of(plan: &Plan) -> &str {
+    match &plan.ended {
+        Ended::Failure { exception, .. } => &exception.exc_type,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -85,13 +100,14 @@ fn an_expired_task_is_revoked_and_nothing_follows() {
     assert_eq!(plan.results[0].result, expected);
     assert_eq!(plan.results[0].date_done, Some(now()));
     assert_eq!((plan.publications.len(), plan.settle), (0, Settle::Ack));
+    assert_eq!(plan.ended, Ended::Revoked);
 }
 
 #[test]
 fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
     let mut message = request(json!({"reply_to": "client"}), json!([])).message;
     message.body = b"not json".to_vec();
-    let undecodable = Request::decode(message.clone()).unwrap_err();
+    let undecodable = Request::decode(message.clone(), |_| usize::MAX).unwrap_err();
     let plan = quarantine(&undecodable, &source(), &policy(), now());
     assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
     assert_eq!(plan.results[0].result["exc_type"], "DecodeError");
@@ -99,7 +115,7 @@ fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
         panic!("{plan:?}")
     };
     assert_kept(kept, &message, &undecodable.refusal);
-    assert_eq!(plan.settle, Settle::Ack);
+    assert_eq!((plan.settle, class_of(&plan)), (Settle::Ack, "DecodeError"));
 
     let policy = Policy {
         results: ResultMode::Reply,
@@ -193,6 +209,10 @@ fn what_follows_is_checked_before_the_run() {
             && request.embed.errbacks.is_empty()
         {
             assert_eq!(plan.results[0].status, State::Failure, "{what}");
+            assert_eq!(
+                class_of(&plan),
+                request.unsupported().unwrap().exception().exc_type
+            );
             let kept = plan.publications.last().unwrap();
             assert_eq!(kept.destination, Destination::queue("kept"));
             assert_eq!(kept.message.headers["x-petiole-reason"], refusal);

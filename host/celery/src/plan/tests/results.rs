@@ -11,7 +11,7 @@ fn replies_go_to_the_client_last() {
         results: ResultMode::Reply,
         ..policy()
     };
-    let plan = plan(&request, failed(), &[], &source(), &policy, now());
+    let plan = plan(&request, ran(failed()), &source(), &policy, now());
     assert_eq!(plan.results, []);
     let [_, own, next] = plan.publications.as_slice() else {
         panic!("{plan:?}")
@@ -41,13 +41,13 @@ fn nobody_asked_for_results() {
         };
         let plan = plan(
             request,
-            Outcome::Success(json!(1)),
-            &[],
+            ran(Outcome::Success(json!(1))),
             &source(),
             &policy,
             now(),
         );
-        assert_eq!(plan, Plan::settling(Settle::Ack));
+        assert_eq!((plan.results, plan.publications), (vec![], vec![]));
+        assert_eq!(plan.settle, Settle::Ack);
     }
 }
 
@@ -67,7 +67,7 @@ fn extended_results_have_celerys_fields() {
         requeue: false,
         reason: "rejected".into(),
     };
-    let plan = |request, outcome| plan(request, outcome, &[], &source(), &policy, now()).results;
+    let plan = |request, outcome| plan(request, ran(outcome), &source(), &policy, now()).results;
     for (name, meta) in [
         ("success", &plan(&callback, Outcome::Success(json!(8)))[0]),
         ("failed_step", &plan(&chained, failed())[1]),
@@ -110,8 +110,7 @@ fn stamps_stand_beside_the_fields_and_overwrite_none() {
     };
     let plan = plan(
         &request(options, json!([])),
-        Outcome::Success(json!(1)),
-        &[],
+        ran(Outcome::Success(json!(1))),
         &source(),
         &policy,
         now(),

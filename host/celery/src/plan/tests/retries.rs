@@ -42,7 +42,7 @@ fn the_same_message_is_sent_again_later() {
             properties.expiration, None,
             "the broker must not drop it while it waits"
         );
-        let again = Request::decode(sent.message.clone()).unwrap();
+        let again = Request::decode(sent.message.clone(), |_| usize::MAX).unwrap();
         assert_eq!((again.id.as_str(), again.retries, again.eta), (ID, 1, eta));
         assert_eq!(again.parent_id.as_deref(), Some("parent"));
         assert_eq!(
@@ -70,6 +70,8 @@ fn no_more_than_allowed() {
         (0, Some(0), false),
         (5, Some(6), true),
         (6, Some(6), false),
+        (8, Some(u32::MAX), true),
+        (9, Some(u32::MAX), false),
     ] {
         let request = request(
             json!({"retries": done, "link_error": {"task": "oops"}}),
@@ -78,9 +80,18 @@ fn no_more_than_allowed() {
         let plan = plan_of(&request, retry(RetryAt::Default, max_retries));
         if again {
             assert_eq!(statuses(&plan), [(ID, "RETRY")]);
+            assert_eq!(plan.ended, Ended::Retry { exception: boom() });
             assert_eq!(tasks(&plan)[0].retries, done + 1);
         } else {
             assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
+            let (exception, traceback) = (boom(), None);
+            assert_eq!(
+                plan.ended,
+                Ended::Failure {
+                    exception,
+                    traceback
+                }
+            );
             assert_eq!(plan.results[0].result, boom().to_json());
             assert_eq!(names(&tasks(&plan)), ["oops"]);
         }
@@ -118,4 +129,5 @@ fn a_task_that_is_not_due_goes_back_to_its_queue() {
     assert_eq!(sent.message.headers, request.message.headers);
     assert_eq!(sent.message.body, request.message.body);
     assert_eq!((plan.results.len(), plan.settle), (0, Settle::Ack));
+    assert_eq!(plan.ended, Ended::Postponed);
 }

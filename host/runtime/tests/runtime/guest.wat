@@ -101,7 +101,7 @@
       (i32.store (i32.const 20) (local.get 0))
       (i32.const 16))
     (func $crash (export "crash") unreachable)
-    (func (export "spin") (loop $again (br $again)))
+    (func $spin (export "spin") (loop $again (br $again)))
     (func $recurse (export "recurse") (call $recurse))
     (func (export "sleep") (param i64) (call $block (call $subscribe (local.get 0))))
     (func (export "exit") (call $exit (i32.const 1)))

@@ -1,0 +1,82 @@
+//! What a task is given, for people: capabilities and limits.
+
+use petiole_capabilities::{Capabilities, Refused};
+use serde_json::Value;
+
+use crate::api::{CapabilitiesDocument, LimitsDocument};
+use crate::config::Bytes;
+use crate::logging::escaped;
+
+/// A line each for what is asked for, granted and refused, where there is any. What was asked for is not said
+/// again where all of it is granted.
+pub(super) fn capabilities(document: &CapabilitiesDocument) -> Vec<String> {
+    let refused = document.refused.join(", ");
+    let asked = if refused.is_empty() {
+        String::new()
+    } else {
+        items(&document.asked).join(", ")
+    };
+    let granted = items(&document.granted).join(", ");
+    [
+        ("asks for", asked),
+        ("granted", granted),
+        ("refused", refused),
+    ]
+    .into_iter()
+    .filter(|(_, items)| !items.is_empty())
+    .map(|(what, items)| format!("{what}: {}", escaped(&items)))
+    .collect()
+}
+
+/// One line.
+pub(super) fn limits(document: &LimitsDocument) -> String {
+    let limits = document.0.iter().filter(|(_, limit)| !limit.is_null());
+    let limits = limits.map(|(name, limit)| format!("{name} {}", amount(name, limit)));
+    format!(
+        "limits: {}",
+        escaped(&limits.collect::<Vec<_>>().join(", "))
+    )
+}
+
+/// What is refused, and what an operator does about it.
+pub(super) fn refused(refused: &[Refused], module: &str) -> String {
+    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    format!(
+        "refused: {}: {}",
+        escaped(&refused.join(", ")),
+        hint(module)
+    )
+}
+
+/// What an operator does about what is refused.
+pub(super) fn hint(module: &str) -> String {
+    format!("to allow it, the worker's petiole.toml needs it under [grants.{module:?}]")
+}
+
+/// Everything beyond the default, each as the runtime names what it refuses.
+fn items(capabilities: &Capabilities) -> Vec<String> {
+    let nothing = Capabilities {
+        clocks: capabilities.clocks,
+        random: capabilities.random,
+        ..Capabilities::default()
+    };
+    let (_, all) = capabilities.intersect(&nothing);
+    let mut items: Vec<_> = all.iter().map(ToString::to_string).collect();
+    if !capabilities.clocks {
+        items.push("clocks that stand still".to_owned());
+    }
+    if !capabilities.random {
+        items.push("random numbers that follow from the task's id".to_owned());
+    }
+    items
+}
+
+fn amount(name: &str, limit: &Value) -> String {
+    let size = ["memory", "arguments", "result", "log", "random", "disk"].contains(&name);
+    match (limit.as_u64(), limit.as_f64()) {
+        (Some(bytes), _) if size => Bytes(bytes).to_string(),
+        (Some(count), _) => count.to_string(),
+        (None, Some(seconds)) => format!("{seconds} s"),
+        (None, None) => limit.to_string(),
+    }
+}

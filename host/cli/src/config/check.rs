@@ -1,0 +1,128 @@
+//! Whether the resolved settings can be used together: decided from what is written, without looking outside.
+
+use std::collections::BTreeMap;
+
+use petiole_capabilities::{Grant, is_folder, is_variable};
+
+use super::layer::Setting;
+use super::resolve::Resolved;
+use super::units::Bytes;
+use super::{ConfigError, url};
+
+/// The shortest token that the API takes: 16 characters.
+const MIN_TOKEN: usize = 16;
+
+/// What a 32-bit linear memory can hold.
+const ADDRESSABLE: Bytes = Bytes(4 << 30);
+
+pub(super) fn check(c: &Resolved) -> Result<(), ConfigError> {
+    urls(c)?;
+    limits(c)?;
+    c.queues.check(|queues| {
+        match queues.iter().any(|queue| queue.trim().is_empty()) || queues.is_empty() {
+            true => Err(format!(
+                "queues {queues:?}: name at least one, and none that is empty"
+            )),
+            false => Ok(()),
+        }
+    })?;
+    c.http_token.check(|token| {
+        match token
+            .as_deref()
+            .is_some_and(|token| token.len() < MIN_TOKEN)
+        {
+            true => Err(format!(
+                "http.token is shorter than {MIN_TOKEN} characters: others could guess it"
+            )),
+            false => Ok(()),
+        }
+    })?;
+    c.http.check()?;
+    names(c)?;
+    c.grants.iter().try_for_each(|grant| check_grant(c, grant))
+}
+
+/// A grant names only what the configuration has.
+fn check_grant(c: &Resolved, grant: &Setting<(String, Grant)>) -> Result<(), ConfigError> {
+    let (glob, Grant { capabilities, .. }) = &grant.value;
+    let env = first_missing(&capabilities.env, &c.env).map(|name| ("env", name));
+    let secret = first_missing(&capabilities.secrets, &c.secrets);
+    let folder = first_missing(capabilities.folders.keys(), &c.folders);
+    let missing = env
+        .or(secret.map(|name| ("secrets", name)))
+        .or(folder.map(|name| ("folders", name)));
+    match missing {
+        Some((table, name)) => Err(grant.wrong(format!(
+            "grants.{glob:?} allows {name}, and [{table}] does not say what that is"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn urls(c: &Resolved) -> Result<(), ConfigError> {
+    c.broker.check(|urls| url::check_broker(urls))?;
+    c.results.check(|url| url::results_kind(url).map(|_| ()))?;
+    c.store.check(|url| url::check_store(url))?;
+    let optional = |check: fn(&str) -> Result<(), String>| {
+        move |url: &Option<String>| url.as_deref().map_or(Ok(()), check)
+    };
+    c.api.check(optional(|url| url::api_url(url).map(drop)))?;
+    c.keyvalue.check(optional(url::check_keyvalue))
+}
+
+fn limits(c: &Resolved) -> Result<(), ConfigError> {
+    for (name, time) in [("time", &c.limits.time), ("cpu_time", &c.limits.cpu_time)] {
+        if time.value.0.is_zero() {
+            return Err(time.wrong(format!("limits.{name} is 0: no task could run")));
+        }
+    }
+    if c.limits.memory.value.0 == 0 {
+        let memory = &c.limits.memory;
+        return Err(memory.wrong("limits.memory is 0: no task could run"));
+    }
+    let most = &c.max_limits.memory;
+    if most.value > ADDRESSABLE {
+        return Err(most.wrong(format!(
+            "max_limits.memory {} is more than a sandbox can address: at most {ADDRESSABLE}",
+            most.value
+        )));
+    }
+    c.limits.check(&c.max_limits)?;
+    c.max_limits.limits().map(|_| ())
+}
+
+/// The names of values and folders are those that a manifest can ask for.
+fn names(c: &Resolved) -> Result<(), ConfigError> {
+    for (table, values) in [("env", &c.env), ("secrets", &c.secrets)] {
+        if let Some((name, value)) = values.iter().find(|(name, _)| !is_variable(name)) {
+            return Err(value.wrong(format!(
+                "{table}.{name:?} is no variable's name: letters, digits and _, no digit first"
+            )));
+        }
+    }
+    if let Some((name, value)) = c.env.iter().find(|(name, _)| c.secrets.contains_key(*name)) {
+        return Err(value.wrong(format!(
+            "{name} is in [env] and in [secrets]: write it in one of them"
+        )));
+    }
+    if let Some((name, folder)) = c.folders.iter().find(|(name, _)| !is_folder(name)) {
+        return Err(folder.wrong(format!(
+            "folders.{name:?}: a folder's name has letters, digits, _, - and ., no . first, and is not tmp"
+        )));
+    }
+    match c
+        .queue_concurrency
+        .iter()
+        .find(|(queue, _)| queue.trim().is_empty())
+    {
+        Some((_, cap)) => Err(cap.wrong("queue_concurrency: a queue has a name")),
+        None => Ok(()),
+    }
+}
+
+fn first_missing<'a, T>(
+    names: impl IntoIterator<Item = &'a String>,
+    table: &BTreeMap<String, Setting<T>>,
+) -> Option<&'a String> {
+    names.into_iter().find(|name| !table.contains_key(*name))
+}

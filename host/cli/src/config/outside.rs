@@ -1,0 +1,67 @@
+//! What the settings name outside of the configuration: values, and folders. Only what loads modules looks
+//! for it; `petiole send` needs none of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use petiole_capabilities::Secret;
+
+use super::ConfigError;
+use super::layer::Setting;
+use super::resolve::Resolved;
+use super::values::{Privacy, Source};
+
+/// What a worker can give to tasks.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub env: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Secret>,
+    /// Folders that exist.
+    pub folders: BTreeMap<String, PathBuf>,
+}
+
+impl Resolved {
+    /// Reads the values, and looks that the folders are there.
+    pub(crate) fn outside(&self) -> Result<Outside, ConfigError> {
+        for grant in &self.grants {
+            let (glob, allowed) = &grant.value;
+            if allowed.capabilities.keyvalue && self.keyvalue.value.is_none() {
+                return Err(grant.wrong(format!(
+                    "grants.{glob:?} allows keyvalue, and there is none: set keyvalue, for example to \
+                     \"redis://localhost/1\" or \"sqlite://keyvalue.db\""
+                )));
+            }
+        }
+        let folders = self.folders.iter().map(|(name, folder)| {
+            if folder.value.is_dir() {
+                return Ok((name.clone(), folder.value.clone()));
+            }
+            let path = folder.value.display();
+            Err(folder.wrong(format!(
+                "folders.{name}: {path} is not a folder: make it first"
+            )))
+        });
+        let secrets = read("secrets", &self.secrets, Privacy::Secret)?;
+        Ok(Outside {
+            env: read("env", &self.env, Privacy::Public)?,
+            secrets: secrets
+                .into_iter()
+                .map(|(name, value)| (name, value.into()))
+                .collect(),
+            folders: folders.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn read(
+    table: &str,
+    values: &BTreeMap<String, Setting<Source>>,
+    privacy: Privacy,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let values = values.iter().map(|(name, source)| {
+        let value = source.value.read(privacy, |name| std::env::var_os(name));
+        let value = value.map_err(|reason| source.wrong(format!("{table}.{name}: {reason}")))?;
+        Ok((name.clone(), value))
+    });
+    values.collect()
+}

@@ -1,0 +1,105 @@
+//! Receiving bodies: within a size, a time, and so many at once; and reading JSON, of so many bytes at once.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+use super::router::Api;
+use crate::audit::Actor;
+
+/// The largest body of a request other than an upload: RabbitMQ's own limit for a message, 16 MiB.
+pub(super) const MAX_BODY: usize = 16 << 20;
+
+/// How long receiving such a body may take.
+const RECEIVE: Duration = Duration::from_secs(15);
+
+/// Such bodies in memory at once; further ones wait as long as receiving may take.
+pub(super) const BODIES: usize = 8;
+
+/// Bytes of such bodies that are read, as JSON, at once: many small ones or one of the largest size. Read, JSON can
+/// take 36 times its text.
+pub(super) const JSON_BYTES: usize = MAX_BODY;
+
+/// Receives the body before the handler runs, and lets it run when there is room for what it reads.
+pub(super) async fn receive(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(_place) = api.gate.bodies.take(&actor, RECEIVE).await else {
+        return busy("too many requests are being received").into_response();
+    };
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    let bytes = match bytes(whole, "body", MAX_BODY, RECEIVE).await {
+        Ok(bytes) => bytes,
+        Err(error) => return error.into_response(),
+    };
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let room = api.gate.json_bytes.acquire_many(length);
+    let Ok(Ok(_room)) = tokio::time::timeout(RECEIVE, room).await else {
+        return busy("other requests take their time").into_response();
+    };
+    next.run(Request::from_parts(parts, Body::from(bytes)))
+        .await
+}
+
+/// The whole body of a request; `what` names it. The router's `DefaultBodyLimit` has to be `limit` too.
+pub(super) async fn bytes(
+    request: Request,
+    what: &str,
+    limit: usize,
+    time: Duration,
+) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("the {what} is larger than {limit} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let announced = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(too_large());
+    }
+    let received = tokio::time::timeout(time, Bytes::from_request(request, &())).await;
+    let received = received.map_err(|_| {
+        let message = format!(
+            "the {what} took longer than {} s to come in",
+            time.as_secs()
+        );
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+    })?;
+    received.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        status => ApiError::new(status, rejection.body_text()),
+    })
+}
+
+/// 503, with when to come again.
+pub(super) fn busy(message: &str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(10)
+}
+
+/// The one parameter of a path.
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Manifests that no author would write.
+#![allow(clippy::unwrap_used)]
+
+use crate::Manifest;
+
+/// Whatever is taken is kept as it is: the catalog holds it as JSON, and people are shown it as TOML.
+#[test]
+fn any_text_is_a_manifest_or_is_refused() {
+    bolero::check!()
+        .with_iterations(5_000)
+        .for_each(|bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let manifest = match Manifest::from_toml(&text) {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    return;
+                }
+            };
+            for function in manifest.tasks.keys().map(String::as_str).chain(["other"]) {
+                let _ = manifest.settings(function);
+            }
+            let json = serde_json::to_string(&manifest).unwrap();
+            let read: Manifest = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, manifest, "{json}");
+            let toml = toml::to_string(&manifest).unwrap();
+            assert_eq!(Manifest::from_toml(&toml).unwrap(), manifest, "{toml}");
+        });
+}

@@ -1,0 +1,507 @@
+//! Which signatures a module needs. The format is minisign's: Ed25519 over the BLAKE2b-512 of the
+//! component, and over a trusted comment. That comment covers what else decides on what a module may do:
+//!
+//! ```text
+//! trusted comment: timestamp:1763824000 manifest-sha256:<sha256 of the manifest's TOML> module:my_app.tasks
+//! ```
+//!
+//! Its parts are parted by white space. Without `manifest-sha256:` the module may only come without a
+//! manifest; without `module:` it may be pushed under any name.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use minisign_verify::{PublicKey, Signature};
+
+use crate::{Digest, Manifest, ModuleName, Version};
+
+/// The largest signature file, in bytes. minisign's own have some 300.
+pub const MAX_SIGNATURE: usize = 4096;
+
+/// What a part of the trusted comment begins with that covers the manifest.
+pub const MANIFEST_PART: &str = "manifest-sha256:";
+/// What a part of the trusted comment begins with that covers the module's name.
+pub const MODULE_PART: &str = "module:";
+
+/// Whose modules are taken.
+#[derive(Debug, Clone)]
+pub struct SignaturePolicy {
+    keys: Vec<(KeyId, PublicKey)>,
+    required: bool,
+}
+
+/// What names a key pair: random, shown as minisign does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; 8]);
+
+/// What a signature has to cover.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// The module's name.
+    pub name: &'a ModuleName,
+    /// The component.
+    pub component: &'a [u8],
+    /// The manifest as it was written; empty where there is none.
+    pub manifest: &'a str,
+}
+
+/// A module does not have the signature that it needs, or a key can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// Not a key.
+    #[error("{text:?} is not a minisign public key: it is one line of base64 that begins with RW")]
+    Key {
+        /// As it was given, its beginning.
+        text: String,
+    },
+    /// No keys.
+    #[error("no module could be taken: signatures are required, and no key is listed")]
+    NoKeys,
+    /// There is none.
+    #[error(
+        "module {name} is not signed, and only signed modules are taken: `petiole sign FILE.wasm --key KEY`, or minisign, makes FILE.wasm.minisig"
+    )]
+    Unsigned {
+        /// The module.
+        name: ModuleName,
+    },
+    /// Larger than any signature.
+    #[error("the signature has {size} bytes: the limit is {MAX_SIGNATURE}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// Not a signature.
+    #[error("the signature is not in minisign's format")]
+    Malformed,
+    /// Made by an old minisign, over the whole file.
+    #[error(
+        "the signature is of minisign's legacy kind: sign again with minisign 0.10 or later (before, with its option -H)"
+    )]
+    Legacy,
+    /// By a key that is not trusted here.
+    #[error("the signature is by key {key}, which is not trusted here: trusted are {trusted}")]
+    UnknownKey {
+        /// Whose it is.
+        key: KeyId,
+        /// Whose are taken.
+        trusted: String,
+    },
+    /// Of something else.
+    #[error(
+        "the signature by key {key} is not of this component, or was altered: sign this file again"
+    )]
+    Wrong {
+        /// Whose it is said to be.
+        key: KeyId,
+    },
+    /// The comment says the same thing twice.
+    #[error("the signature's trusted comment has {part} more than once")]
+    Ambiguous {
+        /// What it has.
+        part: &'static str,
+    },
+    /// The manifest is not covered.
+    #[error(
+        "the signature does not cover the manifest: sign with `petiole sign FILE.wasm --key KEY --manifest MANIFEST`, or with minisign's option -t 'manifest-sha256:{actual}'"
+    )]
+    ManifestNotCovered {
+        /// The manifest's sha256.
+        actual: Digest,
+    },
+    /// Another manifest is covered.
+    #[error(
+        "the signature is for another manifest: this one's sha256 is {actual}, the signed one's {signed}"
+    )]
+    OtherManifest {
+        /// This manifest's sha256.
+        actual: Digest,
+        /// The other's, as the comment says it; its beginning.
+        signed: String,
+    },
+    /// It was signed for another name.
+    #[error("the signature is for module {signed}, not for {name}")]
+    OtherModule {
+        /// This one.
+        name: ModuleName,
+        /// As the comment says it, its beginning.
+        signed: String,
+    },
+    /// The catalog was changed.
+    #[error(
+        "the manifest in the catalog is not the one that came with module {name}: push it again"
+    )]
+    ManifestChanged {
+        /// The module.
+        name: ModuleName,
+    },
+}
+
+impl SignaturePolicy {
+    /// Takes modules signed by one of `keys`: base64 lines, or the texts of minisign's `.pub` files. Unless
+    /// `required`, also those without a signature; one that comes along has to be right all the same.
+    ///
+    /// # Errors
+    /// When a key is none, or there is none although signatures are required.
+    pub fn new<'a>(
+        keys: impl IntoIterator<Item = &'a str>,
+        required: bool,
+    ) -> Result<Self, SignatureError> {
+        let keys = keys.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        if required && keys.is_empty() {
+            return Err(SignatureError::NoKeys);
+        }
+        Ok(Self { keys, required })
+    }
+
+    /// Checks a module, and says whose it is.
+    ///
+    /// # Errors
+    /// When it is not signed and has to be, or its signature does not cover all of it.
+    pub fn check(
+        &self,
+        signed: Signed<'_>,
+        signature: Option<&str>,
+    ) -> Result<Option<KeyId>, SignatureError> {
+        let Some(text) = signature else {
+            return match self.required {
+                true => Err(SignatureError::Unsigned {
+                    name: signed.name.clone(),
+                }),
+                false => Ok(None),
+            };
+        };
+        let id = KeyId::of_signature(text)?;
+        let signature = Signature::decode(text).map_err(|_| SignatureError::Malformed)?;
+        let key = self.keys.iter().find(|(known, _)| *known == id);
+        let (_, key) = key.ok_or_else(|| SignatureError::UnknownKey {
+            key: id,
+            trusted: self.trusted(),
+        })?;
+        key.verify(signed.component, &signature, false)
+            .map_err(|error| match error {
+                minisign_verify::Error::UnexpectedAlgorithm
+                | minisign_verify::Error::UnsupportedLegacyMode => SignatureError::Legacy,
+                minisign_verify::Error::InvalidEncoding
+                | minisign_verify::Error::InvalidSignature
+                | minisign_verify::Error::IoError(_)
+                | minisign_verify::Error::UnexpectedKeyId
+                | minisign_verify::Error::UnsupportedAlgorithm => SignatureError::Wrong { key: id },
+            })?;
+        covers(signature.trusted_comment(), signed)?;
+        Ok(Some(id))
+    }
+
+    /// Checks a version that a store holds, as at its upload.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and when the catalog's manifest is not the one that came with it.
+    pub fn check_version(
+        &self,
+        name: &ModuleName,
+        component: &[u8],
+        version: &Version,
+    ) -> Result<Option<KeyId>, SignatureError> {
+        let signed = Signed {
+            name,
+            component,
+            manifest: &version.manifest_toml,
+        };
+        let key = self.check(signed, version.signature.as_deref())?;
+        let manifest = Manifest::from_toml(&version.manifest_toml).ok();
+        if key.is_some() && manifest.as_ref() != Some(&version.manifest) {
+            return Err(SignatureError::ManifestChanged { name: name.clone() });
+        }
+        Ok(key)
+    }
+
+    fn trusted(&self) -> String {
+        let keys: Vec<_> = self.keys.iter().map(|(id, _)| id.to_string()).collect();
+        match keys.as_slice() {
+            [] => "none".to_owned(),
+            keys => keys.join(", "),
+        }
+    }
+}
+
+fn key(text: &str) -> Result<(KeyId, PublicKey), SignatureError> {
+    let wrong = || SignatureError::Key {
+        text: beginning(text),
+    };
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("RW"));
+    let line = line.ok_or_else(wrong)?;
+    let key = PublicKey::from_base64(line).map_err(|_| wrong())?;
+    let id = KeyId::within(line).ok_or_else(wrong)?;
+    Ok((id, key))
+}
+
+/// Whether the trusted comment covers manifest and name.
+fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SignatureError> {
+    let manifest = part(comment, MANIFEST_PART)?;
+    let actual = Digest::of(signed.manifest.as_bytes());
+    match manifest {
+        None if signed.manifest.is_empty() => {}
+        None => return Err(SignatureError::ManifestNotCovered { actual }),
+        Some(digest) if digest.parse() == Ok(actual) => {}
+        Some(digest) => {
+            return Err(SignatureError::OtherManifest {
+                actual,
+                signed: beginning(digest),
+            });
+        }
+    }
+    match part(comment, MODULE_PART)? {
+        Some(name) if name != signed.name.as_str() => Err(SignatureError::OtherModule {
+            name: signed.name.clone(),
+            signed: beginning(name),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What follows `start` in the one word that begins with it.
+fn part<'a>(comment: &'a str, start: &'static str) -> Result<Option<&'a str>, SignatureError> {
+    let mut found = comment
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix(start));
+    match (found.next(), found.next()) {
+        (found, None) => Ok(found),
+        (_, Some(_)) => Err(SignatureError::Ambiguous { part: start }),
+    }
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+impl KeyId {
+    /// Whose signature it claims to be. It proves nothing.
+    ///
+    /// # Errors
+    /// When it is not a signature.
+    pub fn of_signature(text: &str) -> Result<Self, SignatureError> {
+        if text.len() > MAX_SIGNATURE {
+            return Err(SignatureError::TooLarge { size: text.len() });
+        }
+        let line = text.lines().nth(1);
+        line.and_then(Self::within).ok_or(SignatureError::Malformed)
+    }
+
+    /// Keys and signatures begin with two bytes for the algorithm and the key's id.
+    fn within(line: &str) -> Option<Self> {
+        let bytes = BASE64_STANDARD.decode(line.trim()).ok()?;
+        Some(Self(*bytes.get(2..)?.first_chunk()?))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016X}", u64::from_le_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// Of minisign's documentation: its key, and its signature of the file `test`.
+    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    const OTHER: &str = "RWRqlnx3M3zDmWbVLYpJJ/ZC/LiKJ9LeBA8+wCQgZoM5wbmTrrkfN/L5";
+    const SIGNATURE: &str = "untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1633700835\tfile:test\tprehashed
+wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==";
+    const LEGACY: &str = "untrusted comment: signature from minisign secret key
+RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=
+trusted comment: timestamp:1555779966\tfile:test
+QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==";
+
+    fn name() -> ModuleName {
+        "my_app.tasks".parse().unwrap()
+    }
+
+    fn check(
+        policy: &SignaturePolicy,
+        component: &[u8],
+        manifest: &str,
+        signature: Option<&str>,
+    ) -> Result<Option<KeyId>, SignatureError> {
+        let name = name();
+        let signed = Signed {
+            name: &name,
+            component,
+            manifest,
+        };
+        policy.check(signed, signature)
+    }
+
+    #[test]
+    fn minisigns_own_signature_is_taken() {
+        let file = format!("untrusted comment: minisign public key\n{KEY}\n");
+        let policy = SignaturePolicy::new([OTHER, file.as_str()], true).unwrap();
+        let key = check(&policy, b"test", "", Some(SIGNATURE)).unwrap();
+        assert_eq!(key.unwrap().to_string(), "E7620F1842B4E81F");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let policy = SignaturePolicy::new([KEY], true).unwrap();
+        let huge = format!("{SIGNATURE}{}", "\n".repeat(MAX_SIGNATURE));
+        let other_comment = SIGNATURE.replace("file:test", "file:tesu");
+        let other_signature = SIGNATURE.replace("RUQf6LRCGA9i559", "RUQf6LRCGA9i55a");
+        let cut = &SIGNATURE[..SIGNATURE.len() - 30];
+        let unknown = SignaturePolicy::new([OTHER], true).unwrap();
+        let table = [
+            (&policy, &b"test"[..], "", None, "is not signed"),
+            (
+                &policy,
+                b"tesu",
+                "",
+                Some(SIGNATURE),
+                "not of this component",
+            ),
+            (
+                &policy,
+                b"test",
+                "",
+                Some(&*other_comment),
+                "or was altered",
+            ),
+            (
+                &policy,
+                b"test",
+                "",
+                Some(&*other_signature),
+                "or was altered",
+            ),
+            (&policy, b"test", "", Some(LEGACY), "legacy"),
+            (&policy, b"test", "", Some(cut), "not in minisign's format"),
+            (&policy, b"test", "", Some(""), "not in minisign's format"),
+            (
+                &policy,
+                b"test",
+                "",
+                Some("\n\n\n\n"),
+                "not in minisign's format",
+            ),
+            (
+                &policy,
+                b"test",
+                "",
+                Some("a\nRU\nb\nc"),
+                "not in minisign's format",
+            ),
+            (&policy, b"test", "", Some(&*huge), "the limit is 4096"),
+            (
+                &policy,
+                b"test",
+                "[defaults]",
+                Some(SIGNATURE),
+                "does not cover the manifest",
+            ),
+            (
+                &unknown,
+                b"test",
+                "",
+                Some(SIGNATURE),
+                "trusted are 99C37C33777C966A",
+            ),
+        ];
+        for (policy, component, manifest, signature, reason) in table {
+            let error = check(policy, component, manifest, signature).unwrap_err();
+            assert!(error.to_string().contains(reason), "{reason}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_signature_that_comes_along_is_right_also_where_none_is_required() {
+        let policy = SignaturePolicy::new([KEY], false).unwrap();
+        assert_eq!(check(&policy, b"test", "[defaults]", None), Ok(None));
+        assert!(check(&policy, b"test", "", Some(SIGNATURE)).is_ok());
+        assert!(check(&policy, b"tesu", "", Some(SIGNATURE)).is_err());
+    }
+
+    #[test]
+    fn what_a_comment_covers() {
+        let name = name();
+        let text = "[defaults]\ntime_limit = 1\n";
+        let sha = Digest::of(text.as_bytes()).to_string();
+        let upper = sha.to_uppercase();
+        let table = [
+            ("timestamp:1", "", true),
+            ("", "", true),
+            ("manifest-sha256:", "", false),
+            ("manifest-sha256:abc", "", false),
+            (&*format!("manifest-sha256:{sha}"), "", false),
+            (&*format!("manifest-sha256:{sha}"), text, true),
+            (&*format!("a:b\tmanifest-sha256:{upper}\tc"), text, true),
+            (&*format!("xmanifest-sha256:{sha}"), text, false),
+            (
+                &*format!("manifest-sha256:{sha} manifest-sha256:{sha}"),
+                text,
+                false,
+            ),
+            ("module:my_app.tasks", "", true),
+            ("module:other", "", false),
+            ("module:", "", false),
+            ("module:my_app.tasks module:other", "", false),
+        ];
+        for (comment, manifest, is_covered) in table {
+            let signed = Signed {
+                name: &name,
+                component: b"",
+                manifest,
+            };
+            assert_eq!(covers(comment, signed).is_ok(), is_covered, "{comment}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_told() {
+        for text in [
+            "",
+            "RW",
+            "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO",
+            "key.pub",
+        ] {
+            let error = SignaturePolicy::new([text], true).unwrap_err();
+            assert!(
+                matches!(error, SignatureError::Key { .. }),
+                "{text}: {error}"
+            );
+        }
+        assert_eq!(
+            SignaturePolicy::new([], true).unwrap_err(),
+            SignatureError::NoKeys
+        );
+    }
+
+    #[test]
+    fn any_text_is_refused_without_a_panic() {
+        let policy = SignaturePolicy::new([KEY], true).unwrap();
+        bolero::check!()
+            .with_iterations(2_000)
+            .for_each(|bytes: &[u8]| {
+                let text = String::from_utf8_lossy(bytes);
+                assert!(check(&policy, b"test", "", Some(&text)).is_err());
+                // The same in place of one line of a good one.
+                for line in 0..4 {
+                    let mut lines: Vec<_> = SIGNATURE.lines().collect();
+                    let good = std::mem::replace(&mut lines[line], &text);
+                    let taken = check(&policy, b"test", "", Some(&lines.join("\n")));
+                    assert!(taken.is_err() || line == 0 || *text == *good, "{taken:?}");
+                }
+            });
+    }
+}

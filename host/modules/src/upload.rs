@@ -1,0 +1,62 @@
+use crate::{Manifest, ManifestError};
+
+/// What comes with a component.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upload {
+    pub(crate) manifest: Manifest,
+    pub(crate) manifest_toml: String,
+    pub(crate) signature: Option<String>,
+    pub(crate) by: String,
+}
+
+impl Upload {
+    /// Without manifest and signature; `by` is whose it is, as an audit says it: `token ci`, `user alice`.
+    pub fn new(by: impl Into<String>) -> Self {
+        Self {
+            manifest: Manifest::default(),
+            manifest_toml: String::new(),
+            signature: None,
+            by: by.into(),
+        }
+    }
+
+    /// With a manifest, in TOML. An empty text is no manifest.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn with_manifest(self, toml: &str) -> Result<Self, ManifestError> {
+        Ok(Self {
+            manifest: Manifest::from_toml(toml)?,
+            manifest_toml: toml.to_owned(),
+            ..self
+        })
+    }
+
+    /// With a signature in minisign's format.
+    pub fn with_signature(self, signature: String) -> Self {
+        Self {
+            signature: Some(signature),
+            ..self
+        }
+    }
+
+    /// The manifest; the default one where none came.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The manifest as it came: what a signature covers. Empty where none came.
+    pub fn manifest_toml(&self) -> &str {
+        &self.manifest_toml
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> Option<&str> {
+        self.signature.as_deref()
+    }
+
+    /// Whose it is.
+    pub fn by(&self) -> &str {
+        &self.by
+    }
+}

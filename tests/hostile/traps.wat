@@ -1,0 +1,22 @@
+;; Attack: do what the machine forbids: abort, divide by zero, write past memory, call what is no function.
+(component
+  (core module $m
+    (memory 1)
+    (table 2 funcref)
+    (type $other (func (param i64)))
+    (func $f (export "abort") unreachable)
+    (elem (i32.const 0) $f)
+    (func (export "divide") (result i32) (i32.div_s (i32.const 1) (i32.const 0)))
+    (func (export "overflow") (result i32) (i32.trunc_f64_s (f64.const 1e300)))
+    (func (export "write") (i64.store (i32.const -1) (i64.const 1)))
+    (func (export "call-nothing") (call_indirect (i32.const 1)))
+    (func (export "call-other") (call_indirect (type $other) (i64.const 1) (i32.const 0)))
+    (func (export "call-past") (call_indirect (i32.const 1000000))))
+  (core instance $i (instantiate $m))
+  (func (export "abort") (canon lift (core func $i "abort")))
+  (func (export "divide") (result s32) (canon lift (core func $i "divide")))
+  (func (export "overflow") (result s32) (canon lift (core func $i "overflow")))
+  (func (export "write") (canon lift (core func $i "write")))
+  (func (export "call-nothing") (canon lift (core func $i "call-nothing")))
+  (func (export "call-other") (canon lift (core func $i "call-other")))
+  (func (export "call-past") (canon lift (core func $i "call-past"))))

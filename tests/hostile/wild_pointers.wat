@@ -1,0 +1,28 @@
+;; Attack: return what can't be read: pointers past memory, lengths that overflow, what is no UTF-8, no character, no
+;; case of a variant.
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (func $pair (param i32 i32) (result i32)
+      (i32.store (i32.const 0) (local.get 0))
+      (i32.store (i32.const 4) (local.get 1))
+      (i32.const 0))
+    (func (export "past") (result i32) (call $pair (i32.const 65530) (i32.const 100)))
+    (func (export "wraps") (result i32) (call $pair (i32.const -16) (i32.const 32)))
+    (func (export "overflows") (result i32) (call $pair (i32.const 8) (i32.const 0x20000001)))
+    (func (export "misaligned") (result i32) (call $pair (i32.const 9) (i32.const 1)))
+    (func (export "nowhere") (result i32) (i32.const -4))
+    (func (export "garbled") (result i32) (i32.store (i32.const 16) (i32.const -1)) (call $pair (i32.const 16) (i32.const 4)))
+    (func (export "surrogate") (result i32) (i32.const 0xd800))
+    (func (export "no-case") (result i32) (i32.const 77)))
+  (core instance $i (instantiate $m))
+  (func (export "past") (result string) (canon lift (core func $i "past") (memory $i "memory")))
+  (func (export "wraps") (result string) (canon lift (core func $i "wraps") (memory $i "memory")))
+  (func (export "overflows") (result (list u64)) (canon lift (core func $i "overflows") (memory $i "memory")))
+  (func (export "misaligned") (result (list u64)) (canon lift (core func $i "misaligned") (memory $i "memory")))
+  (func (export "nowhere") (result string) (canon lift (core func $i "nowhere") (memory $i "memory")))
+  (func (export "garbled") (result string) (canon lift (core func $i "garbled") (memory $i "memory")))
+  (func (export "surrogate") (result char) (canon lift (core func $i "surrogate")))
+  (type $pair' (enum "one" "two"))
+  (export $pair "pair" (type $pair'))
+  (func (export "no-case") (result $pair) (canon lift (core func $i "no-case"))))

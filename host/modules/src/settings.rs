@@ -64,7 +64,7 @@ pub struct TaskSettings {
     /// Outbound requests and connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
-    /// Bytes written to folders and the temporary folder.
+    /// Bytes written to folders, the temporary folder and key-value storage.
     #[serde(with = "bytes", skip_serializing_if = "Option::is_none")]
     pub max_disk: Option<u64>,
     /// What the task may reach beyond its sandbox, in place of the module's [`Manifest::capabilities`].

@@ -188,14 +188,19 @@ def empty_temp(site):
 
 def bounded_forks(mark, most):
     """How many tasks an attack came to in all, by the mark that each of them prints."""
+    before = 0
 
     def check(site):
-        count = lambda: site.worker.log().count(f"FORKED {mark}")  # noqa: E731
+        nonlocal before
+        start = before
+        count = lambda: site.worker.log().count(f"FORKED {mark}") - start  # noqa: E731
 
         def quiet():
-            before = count()
+            nonlocal before
+            seen = count()
             time.sleep(0.7)
-            return before if count() == before else None
+            before = start + seen
+            return seen if count() == seen else None
 
         try:
             wait_until(quiet, "the attack ends by itself", 20)

@@ -102,7 +102,7 @@ def test_hostile(hostile, case):
 
     reasons, wrong, felt, loud = {}, [], [], math.inf
     with Peak(site) as peak:
-        for _ in range(1 if case.once else TRIES):
+        for _ in range(TRIES):
             seen, problems, during = attempt(site, case, module, attacked)
             reasons, wrong, felt = {**seen, **reasons}, [*wrong, *problems], [*felt, *during]
             loud = min(loud, p99(during))

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::machine::{self, Need};
-use crate::node::Node;
+use crate::node::{Data, Node};
 use crate::{guests, step};
 
 /// How much is measured, and with which binary.
@@ -37,7 +37,7 @@ pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
     machine::prepare(root, &Need::NODES)?;
     guests::build(root)?;
     costs(root, true)?;
-    let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
+    let (amqp, redis) = (Node::rabbitmq(root, Data::Disk)?, Node::redis(root)?);
     print(
         root,
         &amqp.url,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, Need};
-use crate::node::{self, Node};
+use crate::node::{self, Data, Node};
 use crate::{guests, step};
 
 const CALLBACK_DEADLINE: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ fn embedded(root: &Path, petiole: &Path, folder: &Path) -> Result<()> {
 
 fn on_rabbitmq(root: &Path, petiole: &Path, folder: &Path) -> Result<()> {
     say("A private RabbitMQ node and a private Redis");
-    let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
+    let (amqp, redis) = (Node::rabbitmq(root, Data::Disk)?, Node::redis(root)?);
     println!("{}\n{}", amqp.url, redis.url);
     say("A worker on them");
     let mut stage = Stage::open(root, petiole, folder, &amqp.url, &redis.url)?;

@@ -13,6 +13,36 @@ use anyhow::{Context, Result, bail};
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
+/// The room that a node's data is given in memory, in KiB: the tests leave some megabytes.
+const ROOM: u64 = 1024 * 1024;
+
+/// Where the data of a RabbitMQ node is.
+#[derive(Clone, Copy)]
+pub(crate) enum Data {
+    /// On the disk, as in earnest.
+    Disk,
+    /// In memory, where the machine has room. The node confirms a persistent message when it is on the disk, and its
+    /// whole queue waits for that: who measures latency there measures the disk.
+    Memory,
+}
+
+impl Data {
+    fn folder(self, root: &Path) -> PathBuf {
+        let memory = Path::new("/dev/shm");
+        match self {
+            Self::Memory if room(memory).is_some_and(|free| free >= ROOM) => memory.to_owned(),
+            Self::Memory | Self::Disk => root.join("target/nodes"),
+        }
+    }
+}
+
+/// The room that a file system has left, in KiB.
+fn room(folder: &Path) -> Option<u64> {
+    let told = Command::new("df").arg("-Pk").arg(folder).output().ok()?;
+    let told = String::from_utf8(told.stdout).ok()?;
+    told.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// A server that ends with this value, or with this process: `tests/nodes/*.sh` watch their
 /// standard input.
 pub(crate) struct Node {
@@ -27,10 +57,11 @@ impl Node {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn rabbitmq(root: &Path) -> Result<Self> {
+    pub(crate) fn rabbitmq(root: &Path, data: Data) -> Result<Self> {
         let [amqp, dist, epmd] = free_ports()?;
         let mut node = Self::start(
             root,
+            &data.folder(root),
             "rabbitmq",
             &[amqp, dist, epmd],
             format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f"),
@@ -47,6 +78,7 @@ impl Node {
         let [port] = free_ports()?;
         let mut node = Self::start(
             root,
+            &Data::Disk.folder(root),
             "redis",
             &[port],
             format!("redis://127.0.0.1:{port}/0"),
@@ -55,10 +87,8 @@ impl Node {
         Ok(node)
     }
 
-    fn start(root: &Path, kind: &str, ports: &[u16], url: String) -> Result<Self> {
-        let folder = root
-            .join("target/nodes")
-            .join(format!("{kind}-{}", std::process::id()));
+    fn start(root: &Path, data: &Path, kind: &str, ports: &[u16], url: String) -> Result<Self> {
+        let folder = data.join(format!("petiole-{kind}-{}", std::process::id()));
         let child = Command::new(root.join("tests/nodes").join(kind).with_extension("sh"))
             .arg(&folder)
             .args(ports.iter().map(u16::to_string))

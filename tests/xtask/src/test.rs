@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::machine::{self, Need};
-use crate::node::Node;
+use crate::node::{Data, Node};
 use crate::step::{self, Steps};
 use crate::{bench, guests};
 
@@ -76,7 +76,7 @@ struct Nodes<'a> {
 impl<'a> Nodes<'a> {
     fn start(root: &'a Path) -> Result<Self> {
         println!("\nprivate nodes:");
-        let (amqp, redis) = (Node::rabbitmq(root)?, Node::redis(root)?);
+        let (amqp, redis) = (Node::rabbitmq(root, Data::Memory)?, Node::redis(root)?);
         println!("  {}\n  {}", amqp.url, redis.url);
         Ok(Self { root, amqp, redis })
     }

@@ -42,7 +42,8 @@ pub(super) enum Shape {
     Cases(usize),
 }
 
-// Indices come from the counts of `shape`; most of this runs at compile time only.
+// Indices come from the counts of `shape`. They are compared all the same: what may be out of bounds may panic, and
+// then a task that can't would import the standard streams for its message.
 #[allow(clippy::indexing_slicing)]
 impl Kind {
     pub(super) const fn shape(&self) -> Shape {
@@ -63,8 +64,8 @@ impl Kind {
     /// The type of field `index` of a `Shape::Fields`.
     pub(super) const fn field(&self, index: usize) -> &'static Kind {
         match self {
-            Kind::Tuple(fields) => fields[index],
-            Kind::Record(_, fields) => fields[index].1,
+            Kind::Tuple(fields) if index < fields.len() => fields[index],
+            Kind::Record(_, fields) if index < fields.len() => fields[index].1,
             _ => &Kind::Bool,
         }
     }
@@ -75,7 +76,7 @@ impl Kind {
             Kind::Option(some) if index == 1 => Some(some),
             Kind::Result(ok, _) if index == 0 => *ok,
             Kind::Result(_, err) => *err,
-            Kind::Variant(_, cases) => cases[index].1,
+            Kind::Variant(_, cases) if index < cases.len() => cases[index].1,
             _ => None,
         }
     }
@@ -102,10 +103,10 @@ impl Kind {
                 let (mut size, mut i) = (0usize, 0);
                 while i < count {
                     let field = self.field(i);
-                    size = size.next_multiple_of(field.align()) + field.size();
+                    size = align_to(size, field.align()) + field.size();
                     i += 1;
                 }
-                size.next_multiple_of(self.align())
+                align_to(size, self.align())
             }
             Shape::Cases(count) => {
                 let (mut payload, mut i) = (0, 0);
@@ -115,7 +116,7 @@ impl Kind {
                     }
                     i += 1;
                 }
-                (self.payload_offset() + payload).next_multiple_of(self.align())
+                align_to(self.payload_offset() + payload, self.align())
             }
         }
     }
@@ -148,9 +149,7 @@ impl Kind {
     /// Bytes of a `Shape::Cases` before its payload.
     pub(super) const fn payload_offset(&self) -> usize {
         match self.shape() {
-            Shape::Cases(count) => {
-                discriminant_size(count).next_multiple_of(self.payload_align(count))
-            }
+            Shape::Cases(count) => align_to(discriminant_size(count), self.payload_align(count)),
             _ => 0,
         }
     }
@@ -176,6 +175,28 @@ pub(super) const fn discriminant_size(cases: usize) -> usize {
     } else {
         4
     }
+}
+
+/// Bytes in memory.
+pub(super) const fn size(payload: Option<&Kind>) -> usize {
+    match payload {
+        Some(kind) => kind.size(),
+        None => 0,
+    }
+}
+
+/// How many core values it is passed in.
+pub(super) const fn flat_len(payload: Option<&Kind>) -> usize {
+    match payload {
+        Some(kind) => kind.flat_len(),
+        None => 0,
+    }
+}
+
+/// `CanonicalABI.md`, "Alignment": a power of two.
+pub(super) const fn align_to(offset: usize, alignment: usize) -> usize {
+    let rest = alignment - 1;
+    (offset + rest) & !rest
 }
 
 const fn max(a: usize, b: usize) -> usize {

@@ -115,7 +115,7 @@ pub fn call<P: Payload, R: Payload>(
     task: impl FnOnce(P) -> R,
 ) -> Returned<R> {
     let params = match P::PAYLOAD {
-        Some(kind) if kind.flat_len() > MAX_FLAT_PARAMS => {
+        Some(_) if const { kind::flat_len(P::PAYLOAD) > MAX_FLAT_PARAMS } => {
             let [pointer, ..] = values;
             let Ok(pointer) = usize::try_from(pointer) else {
                 invalid("a pointer out of range")
@@ -127,9 +127,11 @@ pub fn call<P: Payload, R: Payload>(
             P::load_payload(at)
         }
         Some(kind) => {
-            let at = Place::allocate(kind.size(), kind.align());
-            place::spill(kind, &values, at);
-            P::load_payload(at)
+            const {
+                let fits = kind::size(P::PAYLOAD) <= size_of::<[u64; MAX_FLAT_PARAMS]>();
+                assert!(fits || kind::flat_len(P::PAYLOAD) > MAX_FLAT_PARAMS);
+            }
+            place::with_spilled(kind, &values, P::load_payload)
         }
         None => P::load_payload(Place::allocate(0, 1)),
     };

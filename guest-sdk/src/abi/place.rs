@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::kind::{Kind, Shape, discriminant_size};
+use super::flat::MAX_FLAT_PARAMS;
+use super::kind::{Kind, Shape, align_to, discriminant_size, flat_len};
 use super::{Payload, Type};
 
 /// Where a value of a known type lies, or is to lie.
@@ -139,14 +140,26 @@ impl Fields {
     }
 
     pub(super) fn next(&mut self, kind: &Kind) -> Place {
-        let offset = self.offset.next_multiple_of(kind.align());
+        let offset = align_to(self.offset, kind.align());
         self.offset = offset + kind.size();
         self.record.offset(offset)
     }
 }
 
-/// Writes the values that the host passed as they lie in memory, so that one `load` reads both forms.
-pub(super) fn spill<'a>(kind: &Kind, values: &'a [u64], at: Place) -> &'a [u64] {
+/// Loads the values that the host passed as they would lie in memory, so that one `load` reads both forms.
+pub(super) fn with_spilled<T>(
+    kind: &Kind,
+    values: &[u64; MAX_FLAT_PARAMS],
+    load: impl FnOnce(Place) -> T,
+) -> T {
+    // A value takes no more room than 8 bytes for each core value that it is passed in.
+    let mut room = [0_u64; MAX_FLAT_PARAMS];
+    let at = Place(room.as_mut_ptr().cast());
+    spill(kind, values, at);
+    load(at)
+}
+
+fn spill<'a>(kind: &Kind, values: &'a [u64], at: Place) -> &'a [u64] {
     match kind.shape() {
         Shape::Scalar(size, ..) => spill_scalar(kind, size, values, at),
         Shape::Fields(count) => {
@@ -199,23 +212,32 @@ fn split(values: &[u64], at: usize) -> (&[u64], &[u64]) {
     }
 }
 
-/// Stores a result where it is new, and gives back what the core function returns for it.
+/// Gives back what the core function returns for a result: its one value, or where it lies in new memory.
 pub(super) fn give_back<R: Payload>(result: R) -> u64 {
     let Some(kind) = R::PAYLOAD else { return 0 };
-    let area = Place::allocate(kind.size(), kind.align());
-    result.store_payload(area);
-    match (kind.flat_len(), kind.size()) {
-        (1, 1) => u64::from(area.read::<u8>()),
-        (1, 2) => u64::from(area.read::<u16>()),
-        (1, 4) => u64::from(area.read::<u32>()),
-        (1, 8) => area.read::<u64>(),
-        _ => area.address() as u64,
+    if const { flat_len(R::PAYLOAD) > 1 } {
+        let area = Place::allocate(kind.size(), kind.align());
+        result.store_payload(area);
+        return area.address() as u64;
     }
+    // memory is little-endian, so that a narrower value is in the low bits
+    let mut value = 0_u64;
+    result.store_payload(Place((&raw mut value).cast()));
+    value
 }
 
 /// The host broke the canonical ABI: nothing in this instance can be relied on any more.
+#[cfg(not(target_arch = "wasm32"))]
 #[cold]
 #[allow(clippy::panic)]
 pub fn invalid(what: &str) -> ! {
     panic!("the host passed {what}")
+}
+
+/// As a bare trap. A panic has a message to print, for which every component would import the standard streams: that
+/// is a third of what a small task costs the worker.
+#[cfg(target_arch = "wasm32")]
+#[cold]
+pub fn invalid(_: &str) -> ! {
+    core::arch::wasm32::unreachable()
 }

@@ -127,6 +127,9 @@ impl Storage {
         meter: &Arc<Meter>,
         patience: Duration,
     ) -> io::Result<Files> {
+        if granted.folders.is_empty() && granted.temp.is_none() {
+            return Ok(self.files(Vec::new(), None));
+        }
         let late = |_| {
             let text = format!(
                 "the task's folders can't be opened within {} s",
@@ -171,7 +174,11 @@ impl Storage {
             roots.push(root("tmp", dir, Access::ReadWrite, &account, true));
             temp = Some(folder);
         }
-        Ok(Files {
+        Ok(self.files(roots, temp))
+    }
+
+    fn files(&self, roots: Vec<Root>, temp: Option<TempFolder>) -> Files {
+        Files {
             ctx: WasiFilesystemCtx::default(),
             roots,
             temp,
@@ -183,7 +190,7 @@ impl Storage {
                 open: Arc::default(),
                 allowed: self.open,
             },
-        })
+        }
     }
 }
 

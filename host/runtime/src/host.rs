@@ -26,7 +26,7 @@ use crate::random::Random;
 use crate::sockets::Sockets;
 use crate::task_log::TaskLog;
 use crate::unpaused::{is_long, unpaused};
-use crate::{Context, Limits, Progress, files, http, keyvalue, random, sockets};
+use crate::{Context, Limits, Progress, files, http, keyvalue, random, sockets, wasi};
 
 /// The length of a state's name, in bytes.
 const MAX_STATE_NAME: usize = 64;
@@ -55,7 +55,8 @@ pub(crate) struct Sandbox {
     /// Since the Unix epoch.
     started: Duration,
     progress: watch::Sender<Option<Progress>>,
-    wasi: WasiCtx,
+    /// None until the guest calls a function of WASI: to make it is a good part of a small task's time.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
     http_hooks: http::Hooks,
     resources: ResourceTable,
@@ -82,7 +83,7 @@ impl Sandbox {
         resources.set_max_capacity(limits.handles);
         Self {
             limiter: Limiter::new(&limits),
-            wasi: crate::wasi::context(&log, granted, &context.id, started),
+            wasi: None,
             log,
             sent: Vec::new(),
             children: 0,
@@ -124,10 +125,11 @@ impl Sandbox {
     }
 
     pub(crate) fn random(&mut self) -> Random<'_> {
-        self.meter.host_call();
+        let meter = Arc::clone(&self.meter);
+        let WasiCtxView { ctx, .. } = self.ctx();
         Random {
-            numbers: self.wasi.random(),
-            meter: &self.meter,
+            numbers: ctx.random(),
+            meter,
         }
     }
 
@@ -168,8 +170,16 @@ impl WasiHttpView for Sandbox {
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.meter.host_call();
+        let Self {
+            log,
+            granted,
+            context,
+            started,
+            ..
+        } = self;
+        let made = || wasi::context(log, granted, &context.id, *started);
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get_or_insert_with(made),
             table: &mut self.resources,
         }
     }

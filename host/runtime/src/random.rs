@@ -1,5 +1,7 @@
 //! `wasi:random`, within the task's limit.
 
+use std::sync::Arc;
+
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomCtx;
@@ -10,7 +12,7 @@ use crate::meter::Meter;
 /// Every number is counted on the meter before it is made.
 pub(crate) struct Random<'a> {
     pub(crate) numbers: &'a mut WasiRandomCtx,
-    pub(crate) meter: &'a Meter,
+    pub(crate) meter: Arc<Meter>,
 }
 
 struct HasRandom;

@@ -230,7 +230,7 @@ fn confine_this_process(cpu_seconds: u64, memory: u64) -> std::io::Result<()> {
     // Fails for who leads one already: run by hand.
     let _ = setsid();
     #[cfg(target_os = "linux")]
-    no_new_privileges()?;
+    rustix::thread::set_no_new_privs(true)?;
     end_with_parent()
 }
 
@@ -250,17 +250,6 @@ fn end_with_parent() -> std::io::Result<()> {
         std::process::exit(OS_ERROR.into());
     })?;
     Ok(())
-}
-
-/// rustix has this behind its feature `thread`.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "no safe wrapper at hand")]
-fn no_new_privileges() -> std::io::Result<()> {
-    // SAFETY: takes numbers alone, and changes nothing but what this thread, and those it starts, may gain.
-    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }
 
 async fn compile_in_child(

@@ -46,7 +46,8 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 pub(crate) fn build_petiole(root: &Path, release: bool) -> Result<PathBuf> {
     let mut command = step::command("cargo");
     command
-        // The selection of `cargo test --workspace`: another one has other features, and compiles wasmtime again.
+        // The selection of `cargo test --workspace`: another one has other features, and compiles wasmtime again
+        // (see also `tests/Cargo.toml`).
         .args(["build", "--workspace", "--bin", "petiole"])
         .current_dir(root);
     if release {

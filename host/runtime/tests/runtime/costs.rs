@@ -39,9 +39,11 @@ fn component(guest: &str) -> Vec<u8> {
     std::fs::read(path).expect("run `cargo xtask guests` first")
 }
 
-/// Of store, instance, call and drop together, in rounds: other programs of the machine come and go.
+/// Of store, instance, call and drop together, in rounds with pauses between them: whatever else keeps the machine busy
+/// comes and goes.
 async fn cost(module: &Module, (task, args): (&str, Value)) -> String {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 20;
+    const PAUSE: Duration = Duration::from_millis(50);
     const CALLS: usize = 500;
     let task = module.task(task).unwrap().clone();
     let arguments = task.bind(args.as_array().unwrap(), &Map::new()).unwrap();
@@ -59,6 +61,7 @@ async fn cost(module: &Module, (task, args): (&str, Value)) -> String {
                 assert!(matches!(run.outcome, Outcome::Success(_)), "{run:?}");
             }
             rounds.push(percentiles(&mut times, [50, 99]));
+            sleep(PAUSE).await;
         }
         rounds
     };

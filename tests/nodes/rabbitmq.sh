@@ -1,26 +1,43 @@
 #!/bin/sh
 # A private RabbitMQ node on the loopback interface: its own data folder, cookie, node name and epmd.
 #
-#   rabbitmq.sh DIR AMQP_PORT DIST_PORT EPMD_PORT
+#   rabbitmq.sh DIR AMQP_PORT DIST_PORT EPMD_PORT [ROOT]
 #
 # It runs until its standard input closes, so it can't outlive whoever started it, however that one
 # ended; the folder is then removed. Its process id is in DIR/pid. When the node itself is killed the
-# folder stays, and the same command starts the node again on the same data.
+# folder stays, and the same command starts the node again on the same data. With ROOT, a folder made
+# by debian_root.sh, it is the RabbitMQ in there.
 set -eu
-dir=$1 amqp=$2 dist=$3 epmd=$4
-mkdir -p "$dir"
+dir=$1 amqp=$2 dist=$3 epmd=$4 root=${5:-}
 
-# Debian's command in /usr/sbin only runs as root, who becomes the service's user: the script behind
-# it serves any user.
-server=/usr/lib/rabbitmq/bin/rabbitmq-server
-[ -x "$server" ] || server=$(command -v rabbitmq-server)
+# What is mounted into ROOT is seen by this node alone, and gone with it.
+if [ -n "$root" ] && [ -z "${PETIOLE_NODE_MOUNTS:-}" ]; then
+    PETIOLE_NODE_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
+fi
+
+mkdir -p "$dir"
+inside=
+if [ -n "$root" ]; then
+    inside="chroot $root"
+    mkdir -p "$root$dir"
+    mount --bind "$dir" "$root$dir"
+    mount --rbind /proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    server=/usr/lib/rabbitmq/bin/rabbitmq-server
+else
+    # Debian's command in /usr/sbin only runs as root, who becomes the service's user: the script behind
+    # it serves any user.
+    server=/usr/lib/rabbitmq/bin/rabbitmq-server
+    [ -x "$server" ] || server=$(command -v rabbitmq-server)
+fi
 
 : > "$dir/rabbitmq-env.conf"
 printf '[].\n' > "$dir/enabled_plugins"
-cat > "$dir/rabbitmq.conf" <<CONF
-listeners.tcp.1 = 127.0.0.1:$amqp
-log.file.level = warning
-CONF
+# What a test wants otherwise stands in DIR/more.conf before the node starts.
+{
+    printf 'listeners.tcp.1 = 127.0.0.1:%s\nlog.file.level = warning\n' "$amqp"
+    cat "$dir/more.conf" 2> /dev/null || true
+} > "$dir/rabbitmq.conf"
 
 export HOME="$dir"
 export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd"
@@ -33,9 +50,9 @@ export RABBITMQ_ALLOW_INPUT=1 RABBITMQ_SERVER_START_ARGS=-noinput
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
 
 exec 3<&0 2>> "$dir/output"
-epmd -port "$epmd" > /dev/null 2>&1 &
+$inside epmd -port "$epmd" > /dev/null 2>&1 &
 epmd_pid=$!
-"$server" >> "$dir/output" 2>&1 3<&- &
+$inside "$server" >> "$dir/output" 2>&1 3<&- &
 server_pid=$!
 printf '%s\n' "$server_pid" > "$dir/pid"
 {

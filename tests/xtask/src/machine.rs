@@ -214,6 +214,35 @@ fn has_library(name: &str) -> Result<bool> {
     Ok(String::from_utf8_lossy(&known.stdout).contains(name))
 }
 
+/// Debian's suites whose RabbitMQ the tests run beside this machine's own: 4.0 and the newest there is.
+const SUITES: [&str; 2] = ["trixie", "sid"];
+
+/// Folders with other RabbitMQs in them, unpacked when they are not there yet; those that can't be had are told
+/// of, and left out.
+pub(crate) fn other_rabbitmqs(root: &Path) -> Result<Vec<PathBuf>> {
+    let debian = Path::new("/etc/apt/sources.list.d/debian.sources");
+    if !(on_path("apt-get") && debian.exists() && is_root()?) {
+        println!(
+            "\nRabbitMQ 4 is left out: that takes Debian, and root to start it in a folder of its own"
+        );
+        return Ok(Vec::new());
+    }
+    let mut folders = Vec::new();
+    for suite in SUITES {
+        let folder = root.join("target/rabbitmq").join(suite);
+        if !folder.join("version").is_file() {
+            println!("RabbitMQ of Debian's {suite}, in {}", folder.display());
+            let script = root.join("tests/nodes/debian_root.sh");
+            if let Err(error) = step::run(Command::new(script).arg(suite).arg(&folder)) {
+                println!("\nRabbitMQ of Debian's {suite} is left out: {error:#}");
+                continue;
+            }
+        }
+        folders.push(folder);
+    }
+    Ok(folders)
+}
+
 /// The virtual environment's Python.
 pub(crate) fn python(root: &Path) -> PathBuf {
     root.join("target/venv/bin/python")

@@ -58,12 +58,23 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub(crate) fn rabbitmq(root: &Path, data: Data) -> Result<Self> {
+        Self::rabbitmq_of(root, data, None)
+    }
+
+    /// The RabbitMQ that is unpacked in a folder, or this machine's own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn rabbitmq_of(root: &Path, data: Data, unpacked: Option<&Path>) -> Result<Self> {
         let [amqp, dist, epmd] = free_ports()?;
+        let mut arguments = [amqp, dist, epmd].map(|port| port.to_string()).to_vec();
+        arguments.extend(unpacked.map(|folder| folder.display().to_string()));
         let mut node = Self::start(
             root,
             &data.folder(root),
             "rabbitmq",
-            &[amqp, dist, epmd],
+            amqp,
+            &arguments,
             format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f"),
         )?;
         node.wait(amqp, b"AMQP\x00\x00\x09\x01", 0x01)?;
@@ -80,18 +91,26 @@ impl Node {
             root,
             &Data::Disk.folder(root),
             "redis",
-            &[port],
+            port,
+            &[port.to_string()],
             format!("redis://127.0.0.1:{port}/0"),
         )?;
         node.wait(port, b"PING\r\n", b'+')?;
         Ok(node)
     }
 
-    fn start(root: &Path, data: &Path, kind: &str, ports: &[u16], url: String) -> Result<Self> {
-        let folder = data.join(format!("petiole-{kind}-{}", std::process::id()));
+    fn start(
+        root: &Path,
+        data: &Path,
+        kind: &str,
+        port: u16,
+        arguments: &[String],
+        url: String,
+    ) -> Result<Self> {
+        let folder = data.join(format!("petiole-{kind}-{}-{port}", std::process::id()));
         let child = Command::new(root.join("tests/nodes").join(kind).with_extension("sh"))
             .arg(&folder)
-            .args(ports.iter().map(u16::to_string))
+            .args(arguments)
             .stdin(Stdio::piped())
             // out of reach of the terminal's ctrl-c, which is for the tests that use the node
             .process_group(0)

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and test, on private nodes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -37,6 +37,9 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
         )
     });
     if filter.is_none() {
+        for folder in &nodes.others {
+            steps.step(&name_of(folder), || brokers_of(root, folder));
+        }
         steps.step("costs of a sandbox", || bench::costs(root, false));
         lints(root, &mut steps);
         steps.step("bench, small", || {
@@ -71,14 +74,22 @@ struct Nodes<'a> {
     root: &'a Path,
     amqp: Node,
     redis: Node,
+    /// Where other RabbitMQs than this machine's own are unpacked.
+    others: Vec<PathBuf>,
 }
 
 impl<'a> Nodes<'a> {
     fn start(root: &'a Path) -> Result<Self> {
+        let others = machine::other_rabbitmqs(root)?;
         println!("\nprivate nodes:");
         let (amqp, redis) = (Node::rabbitmq(root, Data::Memory)?, Node::redis(root)?);
         println!("  {}\n  {}", amqp.url, redis.url);
-        Ok(Self { root, amqp, redis })
+        Ok(Self {
+            root,
+            amqp,
+            redis,
+            others,
+        })
     }
 
     /// Tells the tests where to find everything.
@@ -87,8 +98,32 @@ impl<'a> Nodes<'a> {
             .env("PETIOLE_TEST_AMQP_URL", &self.amqp.url)
             .env("PETIOLE_TEST_REDIS_URL", &self.redis.url)
             .env("PETIOLE_TEST_COMPONENTS", guests::folder(self.root))
+            .env(
+                "PETIOLE_TEST_RABBITMQS",
+                std::env::join_paths(&self.others).unwrap_or_default(),
+            )
             .env("PETIOLE_BIN", self.root.join("target/debug/petiole"))
     }
+}
+
+fn name_of(rabbitmq: &Path) -> String {
+    let version = std::fs::read_to_string(rabbitmq.join("version")).unwrap_or_default();
+    format!("broker conformance, RabbitMQ {}", version.trim())
+}
+
+/// The broker crate's tests on another RabbitMQ.
+fn brokers_of(root: &Path, rabbitmq: &Path) -> Result<()> {
+    let node = Node::rabbitmq_of(root, Data::Memory, Some(rabbitmq))?;
+    let mut tests = cargo(root);
+    tests.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "conformance",
+        "amqp",
+    ]);
+    step::run(tests.env("PETIOLE_TEST_AMQP_URL", &node.url))
 }
 
 fn formatting(root: &Path, steps: &mut Steps) {

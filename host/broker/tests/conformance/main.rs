@@ -27,6 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) queue: String,
+    /// Whether the queue is a quorum queue, which somebody has declared before.
+    quorum: bool,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -35,7 +37,15 @@ impl Place {
         Self {
             url: rabbitmq::url().await.to_owned(),
             queue: unique(),
+            quorum: false,
             _folder: None,
+        }
+    }
+
+    pub(crate) async fn quorum() -> Self {
+        Self {
+            quorum: true,
+            ..Self::amqp().await
         }
     }
 
@@ -45,6 +55,7 @@ impl Place {
         Self {
             url,
             queue: unique(),
+            quorum: false,
             _folder: Some(folder),
         }
     }
@@ -55,6 +66,9 @@ impl Place {
 
     /// A broker with the queue declared.
     pub(crate) async fn broker(&self) -> Arc<dyn Broker> {
+        if self.quorum {
+            rabbitmq::declare_quorum(&self.queue).await;
+        }
         let broker = self.connect().await;
         broker.declare(&self.queue).await.unwrap();
         broker

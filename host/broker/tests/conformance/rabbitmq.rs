@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -31,6 +33,22 @@ pub(crate) async fn raw() -> Connection {
     Connection::connect(url().await, ConnectionProperties::default())
         .await
         .unwrap()
+}
+
+/// Declares a quorum queue, as Celery's `task_default_queue_type = "quorum"` does.
+pub(crate) async fn declare_quorum(queue: &str) {
+    let connection = raw().await;
+    let channel = connection.create_channel().await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    channel
+        .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
+        .await
+        .unwrap();
+    connection.close(200, "done".into()).await.unwrap();
 }
 
 /// Keeps the node's standard input open: it ends when this process does, however it does.

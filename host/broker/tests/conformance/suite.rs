@@ -1,4 +1,4 @@
-//! Each test twice: by RabbitMQ and by the embedded broker.
+//! Each test three times: by RabbitMQ's classic and quorum queues, and by the embedded broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,12 @@ macro_rules! suite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 super::$case(crate::Place::amqp().await).await;
+            })*
+        }
+        mod amqp_quorum {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::Place::quorum().await).await;
             })*
         }
         mod embedded {

@@ -93,6 +93,12 @@ def producer(broker, results, queue, **settings):
     return app
 
 
+def declare(app, queue):
+    """A queue as the app itself declares it."""
+    with app.connection_for_write() as connection:
+        app.amqp.queues[queue](connection.default_channel).declare()
+
+
 class Quarantine:
     """What a worker has kept."""
 
@@ -161,11 +167,18 @@ def ended(client, task_id, deadline=DEADLINE):
     return wait_until(final, lambda: f"{task_id} has ended", deadline)
 
 
+def queue_type(kind):
+    """Celery's settings for an app whose queues are of this type."""
+    return {"task_default_queue_type": kind, "task_create_missing_queue_type": kind}
+
+
 @contextmanager
-def open_site(folder, kind, amqp_url, redis_url, redis_client, store):
+def open_site(folder, kind, amqp_url, redis_url, redis_client, store, queues="classic"):
     results = redis_url if kind == "redis" else "rpc://"
     queue = f"petiole-{kind}-{uuid.uuid4().hex[:8]}"
     python_queue = f"{queue}-python"
+    app = producer(amqp_url, results, queue, **queue_type(queues))
+    declare(app, queue)
     worker = Worker(
         folder,
         name=queue,
@@ -176,9 +189,15 @@ def open_site(folder, kind, amqp_url, redis_url, redis_client, store):
         options=["--route", f"py.*={python_queue}", "--quarantine-queue", f"{queue}-quarantine"],
     ).start()
     python = PythonWorker(
-        folder, name=queue, broker=amqp_url, results=results, redis=redis_url, queue=python_queue, wasm_queue=queue
+        folder,
+        name=queue,
+        broker=amqp_url,
+        results=results,
+        redis=redis_url,
+        queue=python_queue,
+        wasm_queue=queue,
+        queues=queues,
     ).start()
-    app = producer(amqp_url, results, queue)
     try:
         worker.wait_ready()
         python.wait_ready()
@@ -224,6 +243,22 @@ def start_worker(tmp_path, amqp_url, redis_url, store, folder):
         worker = Worker(tmp_path, name=f"w{next(numbers)}-{queue}", options=options, env=env, **settings).start()
         workers.append(worker)
         return worker.wait_ready() if wait else worker
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.fixture
+def start_python(tmp_path, amqp_url, redis_url):
+    """Starts a Python worker beside a queue, with a queue of its own: `<queue>-python`."""
+    workers = []
+
+    def start(queue, queues="classic"):
+        settings = {"broker": amqp_url, "results": redis_url, "redis": redis_url, "wasm_queue": queue, "queues": queues}
+        worker = PythonWorker(tmp_path, name=queue, queue=f"{queue}-python", **settings).start()
+        workers.append(worker)
+        return worker.wait_ready()
 
     yield start
     for worker in workers:

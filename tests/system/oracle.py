@@ -17,14 +17,16 @@ class Expected:
 
 @dataclass
 class Verdict:
-    """What the records come to. Duplicates are no loss: an id that ended more than once, always alike."""
+    """What the records come to. Duplicates are no loss: an id that ended more than once, always alike. An id that
+    nobody expected is a callback that was sent again under another one."""
 
     lost: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
+    unexpected: list = field(default_factory=list)
     duplicates: int = 0
 
     def holds(self):
-        return not self.lost and not self.wrong
+        return not self.lost and not self.wrong and not self.unexpected
 
 
 def check(expected, stored, announced):
@@ -41,6 +43,8 @@ def check(expected, stored, announced):
             verdict.wrong.append((task, meta))
         elif task.status == "SUCCESS" and meta["result"] != task.result:
             verdict.wrong.append((task, meta))
+    known = {task.task_id for task in expected}
+    verdict.unexpected = sorted({task_id for task_id, _ in announced} - known)
     final = [(task_id, status) for task_id, status in announced if status in FINAL]
     states = {}
     for task_id, status in final:

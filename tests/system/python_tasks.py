@@ -13,6 +13,8 @@ app = Celery(
 )
 app.conf.update(
     task_default_queue=os.environ["PYTHON_QUEUE"],
+    task_default_queue_type=os.environ["PYTHON_QUEUE_TYPE"],
+    task_create_missing_queue_type=os.environ["PYTHON_QUEUE_TYPE"],
     task_routes={name: {"queue": os.environ["PYTHON_WASM_QUEUE"]} for name in ("my_app.*", "probe.*")},
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,

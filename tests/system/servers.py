@@ -113,13 +113,14 @@ class Worker(Node):
 class PythonWorker(Process):
     """Celery's own worker with the tasks of `python_tasks.py`."""
 
-    def __init__(self, folder, *, name, broker, results, redis, queue, wasm_queue):
+    def __init__(self, folder, *, name, broker, results, redis, queue, wasm_queue, queues="classic"):
         command = [sys.executable, "-m", "celery", "-A", "python_tasks", "worker", "-P", "solo", "-l", "info"]
         command += ["-Q", queue, "-n", f"{name}@python", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         env = {
             "PYTHON_BROKER_URL": broker,
             "PYTHON_RESULT_BACKEND": results,
             "PYTHON_QUEUE": queue,
+            "PYTHON_QUEUE_TYPE": queues,
             "PYTHON_WASM_QUEUE": wasm_queue,
             "PYTHON_RECORD_URL": redis,
         }
@@ -135,16 +136,21 @@ class PythonWorker(Process):
 
 
 class Rabbitmq:
-    """A RabbitMQ node of a test's own: see `tests/nodes/rabbitmq.sh`."""
+    """A RabbitMQ node of a test's own: see `tests/nodes/rabbitmq.sh`. `unpacked` is the folder of another version
+    than this machine's own, `settings` are lines of rabbitmq.conf."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, unpacked=None, settings=()):
         self.folder, self.ports, self.process = Path(folder), free_ports(3), None
+        self.unpacked, self.settings = unpacked, settings
         self.url = f"amqp://guest:guest@127.0.0.1:{self.ports[0]}/%2f"
 
     def start(self):
         """Starts it, on the data that it left when it was killed."""
         script = HERE.parent / "nodes" / "rabbitmq.sh"
         arguments = [str(script), str(self.folder), *map(str, self.ports)]
+        arguments += [str(self.unpacked)] if self.unpacked else []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "more.conf").write_text("".join(f"{line}\n" for line in self.settings))
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
         wait_until(self.answers, lambda: f"RabbitMQ is up\n{(self.folder / 'output').read_text()}", START_DEADLINE)
         return self

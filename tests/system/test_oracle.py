@@ -42,6 +42,12 @@ def test_two_final_states_of_one_id():
     assert not check(SENT, STORED, announced).holds()
 
 
+def test_an_id_that_nobody_expected():
+    verdict = check(SENT, STORED, [*ANNOUNCED, ("a-callback-again", "SUCCESS")])
+    assert verdict.unexpected == ["a-callback-again"]
+    assert not verdict.holds()
+
+
 def test_duplicates_are_counted_and_are_no_loss():
     verdict = check(SENT, STORED, [*ANNOUNCED, ("a", "SUCCESS"), ("a", "SUCCESS"), ("b", "FAILURE")])
     assert verdict.holds()

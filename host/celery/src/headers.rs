@@ -28,6 +28,8 @@ const CELERY: [&str; 20] = [
 
 /// What all of Petiole's own headers begin with.
 const OWN: &str = "x-petiole-";
+/// Header of a message from a quorum queue: how many of its deliveries have ended without being settled.
+pub(crate) const DELIVERIES: &str = "x-delivery-count";
 /// Headers on what guests send: [`Lineage`](crate::Lineage).
 pub(crate) const DESCENDANTS: &str = "x-petiole-descendants";
 pub(crate) const DEPTH: &str = "x-petiole-depth";
@@ -54,7 +56,7 @@ pub(crate) fn is_petioles(name: &str) -> bool {
 pub(crate) fn is_brokers(name: &str) -> bool {
     matches!(
         name,
-        "x-death" | "x-delivery-count" | "x-acquired-count" | "CC" | "BCC" | REASON | QUEUE
+        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC" | REASON | QUEUE
     ) || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
 }

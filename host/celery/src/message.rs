@@ -55,6 +55,15 @@ impl Destination {
 }
 
 impl Message {
+    /// How many deliveries of it have ended without being settled, where its queue counts them (RabbitMQ's
+    /// quorum queues do); else 0.
+    pub fn deliveries_lost(&self) -> u64 {
+        self.headers
+            .get(headers::DELIVERIES)
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    }
+
     /// The same message on its way to the quarantine queue, with the reason why it is kept there and where
     /// it was to go, or came from.
     pub(crate) fn kept(mut self, quarantine: &str, reason: &str, queue: &str) -> Publication {

@@ -215,6 +215,7 @@ pub fn refuse(
         | Refusal::UnknownTask { .. }
         | Refusal::Arguments { .. }
         | Refusal::ArgumentsTooLarge { .. }
+        | Refusal::WorkerLost { .. }
         | Refusal::Unsupported { .. } => fail_and_keep(&at, refusal),
     }
 }

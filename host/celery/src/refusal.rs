@@ -44,6 +44,17 @@ pub enum Refusal {
         /// Which part of the canvas.
         what: String,
     },
+    /// The broker would drop it if this delivery were lost too: each one before it was, most likely with the
+    /// worker that ran it.
+    #[error(
+        "given back {count} times without being settled, and the limit is {limit}: its workers were lost, or it ended them"
+    )]
+    WorkerLost {
+        /// Deliveries before this one, as the broker counts them.
+        count: u64,
+        /// After how many a message is not run any more.
+        limit: u64,
+    },
     /// Received after its `expires`.
     #[error("expired")]
     Expired,
@@ -69,6 +80,9 @@ impl Refusal {
                 Exception::new("petiole.exceptions", Self::ARGUMENTS_TOO_LARGE, message)
             }
             Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),
+            Self::WorkerLost { .. } => {
+                Exception::new("billiard.exceptions", "WorkerLostError", message)
+            }
             Self::Expired => Exception::new("celery.exceptions", "TaskRevokedError", message),
         }
     }

@@ -21,6 +21,9 @@ pub struct WorkerConfig {
     /// Unsettled deliveries for each queue, as a multiple of its concurrency: while one task runs, the
     /// results of others are stored and their messages confirmed.
     pub prefetch_multiplier: NonZeroU16,
+    /// A message is not run any more when so many of its deliveries have ended without being settled: before
+    /// the broker drops it (the queue's `x-delivery-limit`).
+    pub delivery_limit: NonZeroU16,
     /// What the plan needs to know of the worker.
     pub policy: Policy,
     /// How long a warm shutdown waits for running tasks before it becomes a cold one.
@@ -102,6 +105,7 @@ mod tests {
                 .map(|(queue, cap)| (queue.to_owned(), NonZeroU16::new(cap).unwrap()))
                 .into(),
             prefetch_multiplier: NonZeroU16::new(4).unwrap(),
+            delivery_limit: NonZeroU16::new(20).unwrap(),
             policy: Policy {
                 hostname: "w@h".into(),
                 origin: "1@h".into(),

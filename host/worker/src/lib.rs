@@ -10,6 +10,7 @@ mod grants;
 mod limits;
 mod metrics;
 mod not_granted;
+mod one_by_one;
 mod pipeline;
 mod progress;
 mod registered;

@@ -306,6 +306,7 @@ impl Metrics {
             | Refusal::Malformed { .. }
             | Refusal::UnknownTask { .. }
             | Refusal::Arguments { .. }
+            | Refusal::WorkerLost { .. }
             | Refusal::Unsupported { .. } => self.failed(task, &refusal.exception()),
         }
     }

@@ -13,7 +13,7 @@ use std::task::Poll;
 use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse};
-use petiole_celery::{Lineage, Message, Request, Undecodable};
+use petiole_celery::{Lineage, Message, Refusal, Request, Undecodable};
 use petiole_runtime::{Context, Run, is_long, unpaused};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -34,6 +34,8 @@ pub(crate) struct Pipeline {
     pub(crate) servers: Servers,
     pub(crate) registry: Arc<Registry>,
     pub(crate) policy: Policy,
+    /// After how many lost deliveries a message is not run any more.
+    pub(crate) delivery_limit: u64,
     pub(crate) status: Arc<Status>,
     pub(crate) runs: Runs,
 }
@@ -47,7 +49,7 @@ impl Pipeline {
             let received = self.decode(message);
             let labels = self.labels(&received, &source);
             self.status.metrics.received(&labels);
-            (labels, admit(received, &self.registry, Timestamp::now()))
+            (labels, self.admit(received))
         });
         match admitted {
             Admitted::Run(ready) => self.run(ready, delivery, &source, &labels, slot).await,
@@ -190,9 +192,25 @@ impl Pipeline {
     }
 
     fn admit_again(&self, message: Message) -> Admitted {
-        unpaused(takes_long(&message), || {
-            admit(self.decode(message), &self.registry, Timestamp::now())
-        })
+        unpaused(takes_long(&message), || self.admit(self.decode(message)))
+    }
+
+    /// Decides whether a message is run. One that was lost too often is not: the next loss would be the last, as
+    /// the broker drops it then.
+    fn admit(&self, received: Result<Request, Box<Undecodable>>) -> Admitted {
+        match received {
+            Ok(request) if request.message.deliveries_lost() >= self.delivery_limit => {
+                let refusal = Refusal::WorkerLost {
+                    count: request.message.deliveries_lost(),
+                    limit: self.delivery_limit,
+                };
+                Admitted::Not(NotRun::Refuse {
+                    request: Box::new(request),
+                    refusal,
+                })
+            }
+            received => admit(received, &self.registry, Timestamp::now()),
+        }
     }
 
     /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.

@@ -4,11 +4,13 @@ use std::time::Duration;
 use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
 use petiole_results::Results;
+use tokio::sync::oneshot;
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 use crate::carry_out::Servers;
 use crate::config::WorkerConfig;
+use crate::one_by_one::{OneByOne, is_suspect};
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::runs::Runs;
@@ -54,6 +56,7 @@ impl Worker {
             },
             registry,
             policy: config.policy.clone(),
+            delivery_limit: u64::from(config.delivery_limit.get()),
             status,
             runs: Runs::default(),
         });
@@ -81,15 +84,20 @@ impl Worker {
         for queue in config.queues.iter().chain([&config.policy.quarantine]) {
             broker.declare(queue).await?;
         }
-        let consumers = subscribe(&**broker, &config).await?;
-        pipeline.status.set_consuming(true);
+        let limit = config.drain;
+        let (started, is_started) = oneshot::channel();
         let journeys = TaskTracker::new();
         // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
-        let mut consumer = tokio::spawn(consume_all(
+        let mut consumer = tokio::spawn(consume_for_ever(
             Arc::clone(&pipeline),
-            consumers,
+            Arc::new(config),
+            started,
             journeys.clone(),
         ));
+        if let Ok(started) = is_started.await {
+            started?;
+            pipeline.status.set_consuming(true);
+        }
         // A consumer that ends by itself ends the worker: it must not stay up and take nothing.
         let consumed = tokio::select! {
             consumed = &mut consumer => consumed,
@@ -99,7 +107,7 @@ impl Worker {
             std::panic::resume_unwind(panic);
         }
         pipeline.status.set_consuming(false);
-        drain(&pipeline, &journeys, config.drain).await;
+        drain(&pipeline, &journeys, limit).await;
         let _ = tokio::time::timeout(CLOSING, broker.close()).await;
         Ok(())
     }
@@ -112,8 +120,8 @@ type Consumer = (Deliveries, Slots);
 async fn subscribe(
     broker: &dyn Broker,
     config: &WorkerConfig,
+    slots: &Slots,
 ) -> Result<Vec<Consumer>, BrokerError> {
-    let slots = Slots::new(config.concurrency.get());
     let mut consumers = Vec::new();
     let mut open = Vec::new();
     for queue in &config.queues {
@@ -128,21 +136,82 @@ async fn subscribe(
     }
     if let Some(queue) = open.first() {
         let deliveries = broker.consume(&open, config.prefetch(queue)).await?;
-        consumers.push((deliveries, slots));
+        consumers.push((deliveries, slots.clone()));
     }
     Ok(consumers)
 }
 
-/// Ends when one of them ends, by a shutdown or by itself: then the others end too.
-async fn consume_all(pipeline: Arc<Pipeline>, consumers: Vec<Consumer>, journeys: TaskTracker) {
+/// Consumes as many messages at once as there is room for, but one by one while messages come whose deliveries
+/// were lost: each loss of this worker counts for all that it has prefetched.
+async fn consume_for_ever(
+    pipeline: Arc<Pipeline>,
+    config: Arc<WorkerConfig>,
+    started: oneshot::Sender<Result<(), BrokerError>>,
+    journeys: TaskTracker,
+) {
+    let mut started = Some(started);
+    let slots = Slots::new(config.concurrency.get());
+    let one_by_one = OneByOne {
+        pipeline: &pipeline,
+        queues: &config.queues,
+        slots: &slots,
+        journeys: &journeys,
+    };
+    loop {
+        let consumers = tokio::select! {
+            biased;
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
+            consumers = async {
+                one_by_one.run().await?;
+                subscribe(&*pipeline.servers.broker, &config, &slots).await
+            } => consumers,
+        };
+        let consumers = match (consumers, started.take()) {
+            (Ok(consumers), started) => {
+                // Ignored where nobody waits to hear it any more.
+                let _ = started.map(|started| started.send(Ok(())));
+                consumers
+            }
+            (Err(error), Some(started)) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+            (Err(BrokerError::Closed), None) => return,
+            (Err(error), None) => {
+                tracing::warn!(target: "petiole", "can't consume: {error}");
+                tokio::time::sleep(REFRESH).await;
+                continue;
+            }
+        };
+        match consume_all(&pipeline, consumers, &journeys).await {
+            Ended::Stopped => return,
+            Ended::Suspect => {}
+        }
+    }
+}
+
+/// Why consuming ended.
+enum Ended {
+    /// By a shutdown, or by itself.
+    Stopped,
+    /// A message came that may have ended the workers that ran it.
+    Suspect,
+}
+
+/// Ends when one of them ends: then the others end too.
+async fn consume_all(
+    pipeline: &Arc<Pipeline>,
+    consumers: Vec<Consumer>,
+    journeys: &TaskTracker,
+) -> Ended {
     if consumers.is_empty() {
-        return;
+        return Ended::Stopped;
     }
     let consumers = consumers.into_iter().map(|(deliveries, slots)| {
-        let consume = consume(Arc::clone(&pipeline), deliveries, slots, journeys.clone());
+        let consume = consume(Arc::clone(pipeline), deliveries, slots, journeys.clone());
         Box::pin(consume)
     });
-    select_all(consumers).await;
+    select_all(consumers).await.0
 }
 
 /// Starts a journey for each delivery that there is a slot for. What was prefetched goes back when the
@@ -152,7 +221,7 @@ async fn consume(
     mut deliveries: Deliveries,
     slots: Slots,
     journeys: TaskTracker,
-) {
+) -> Ended {
     let mut next = async || {
         let delivery = deliveries.next().await?;
         Some((delivery, slots.clone().slot().await))
@@ -160,12 +229,15 @@ async fn consume(
     loop {
         let (delivery, slot) = tokio::select! {
             biased;
-            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => return Ended::Stopped,
             next = next() => match next {
                 Some(next) => next,
-                None => return,
+                None => return Ended::Stopped,
             },
         };
+        if is_suspect(&delivery, pipeline.delivery_limit) {
+            return Ended::Suspect;
+        }
         let pipeline = Arc::clone(&pipeline);
         journeys.spawn(async move { pipeline.journey(delivery, slot).await });
     }

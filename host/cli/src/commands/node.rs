@@ -96,6 +96,7 @@ impl Node {
                 .map(|(queue, cap)| (queue.clone(), cap.value))
                 .collect(),
             prefetch_multiplier: self.config.prefetch_multiplier.value,
+            delivery_limit: self.config.delivery_limit.value,
             policy: open::policy(&self.config, &self.results),
             drain: self.config.soft_shutdown_timeout.value.0,
         };

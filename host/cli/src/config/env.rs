@@ -29,6 +29,7 @@ pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, Conf
         hostname: env.get(&keys::HOSTNAME)?,
         concurrency: env.get(&keys::CONCURRENCY)?,
         prefetch_multiplier: env.get(&keys::PREFETCH_MULTIPLIER)?,
+        delivery_limit: env.get(&keys::DELIVERY_LIMIT)?,
         soft_shutdown_timeout: env.get(&keys::SOFT_SHUTDOWN_TIMEOUT)?,
         results: env.get(&keys::RESULTS)?,
         result_expires: env.get(&keys::RESULT_EXPIRES)?,

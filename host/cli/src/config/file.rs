@@ -29,6 +29,7 @@ pub(crate) struct Written {
     pub hostname: Option<String>,
     pub concurrency: Option<NonZeroU16>,
     pub prefetch_multiplier: Option<NonZeroU16>,
+    pub delivery_limit: Option<NonZeroU16>,
     pub soft_shutdown_timeout: Option<Seconds>,
     pub results: Option<String>,
     pub result_expires: Option<Seconds>,

@@ -56,6 +56,7 @@ pub(super) const PREFETCH_MULTIPLIER: Key = key(
     &["PETIOLE_PREFETCH_MULTIPLIER"],
     "--prefetch-multiplier",
 );
+pub(super) const DELIVERY_LIMIT: Key = no_flag("delivery_limit", &["PETIOLE_DELIVERY_LIMIT"]);
 pub(super) const SOFT_SHUTDOWN_TIMEOUT: Key = key(
     "soft_shutdown_timeout",
     &["PETIOLE_SOFT_SHUTDOWN_TIMEOUT"],

@@ -29,6 +29,7 @@ pub(crate) struct Resolved {
     pub hostname: Setting<String>,
     pub concurrency: Setting<NonZeroU16>,
     pub prefetch_multiplier: Setting<NonZeroU16>,
+    pub delivery_limit: Setting<NonZeroU16>,
     pub soft_shutdown_timeout: Setting<Seconds>,
     pub results: Setting<String>,
     pub result_expires: Setting<Seconds>,
@@ -85,6 +86,8 @@ fn default_cache() -> String {
 }
 
 const FOUR: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
+/// RabbitMQ's own for quorum queues, since 4.0.
+const TWENTY: NonZeroU16 = NonZeroU16::MIN.saturating_add(19);
 
 impl Resolved {
     pub(super) fn new(layers: &[Layer]) -> Result<Self, ConfigError> {
@@ -112,6 +115,7 @@ impl Resolved {
             ),
             concurrency: l.or(&keys::CONCURRENCY, |w| w.concurrency, default_concurrency()),
             prefetch_multiplier: l.or(&keys::PREFETCH_MULTIPLIER, |w| w.prefetch_multiplier, FOUR),
+            delivery_limit: l.or(&keys::DELIVERY_LIMIT, |w| w.delivery_limit, TWENTY),
             soft_shutdown_timeout: l.or(
                 &keys::SOFT_SHUTDOWN_TIMEOUT,
                 |w| w.soft_shutdown_timeout,

@@ -158,6 +158,9 @@ fn top(c: &Resolved) -> Vec<Row> {
         row(&keys::PREFETCH_MULTIPLIER, &c.prefetch_multiplier, |n| {
             i64::from(n.get()).into()
         }),
+        row(&keys::DELIVERY_LIMIT, &c.delivery_limit, |n| {
+            i64::from(n.get()).into()
+        }),
         row(
             &keys::SOFT_SHUTDOWN_TIMEOUT,
             &c.soft_shutdown_timeout,

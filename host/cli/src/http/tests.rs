@@ -79,6 +79,7 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         concurrency: config.concurrency.value,
         queue_concurrency: Default::default(),
         prefetch_multiplier: config.prefetch_multiplier.value,
+        delivery_limit: config.delivery_limit.value,
         policy: open::policy(&config, &results),
         drain: config.soft_shutdown_timeout.value.0,
     };

@@ -1,0 +1,96 @@
+//! Messages that may end the worker, run alone.
+//!
+//! RabbitMQ's quorum queues count each delivery that ends without being settled, of all that a lost worker had
+//! prefetched, and drop what has been lost too often (`x-delivery-limit`). So innocent neighbours of a task that
+//! ends its workers would be dropped with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_broker::{BrokerError, Delivery};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::pipeline::Pipeline;
+use crate::slot::Slots;
+
+/// The part of the limit from which on a message is a suspect. Before, it may have been a neighbour.
+const SHARE: u64 = 4;
+/// How long a queue with messages is asked for one.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Whether the message may have ended the workers that ran it.
+pub(crate) fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
+    delivery.message.deliveries_lost() >= (limit / SHARE).max(1)
+}
+
+/// A worker that prefetches nothing.
+pub(crate) struct OneByOne<'a> {
+    pub(crate) pipeline: &'a Arc<Pipeline>,
+    pub(crate) queues: &'a [String],
+    pub(crate) slots: &'a Slots,
+    pub(crate) journeys: &'a TaskTracker,
+}
+
+impl OneByOne<'_> {
+    /// Runs suspects alone until none of the queues has one at its head, which is where messages come back to.
+    ///
+    /// # Errors
+    /// When the broker gives no answer.
+    pub(crate) async fn run(&self) -> Result<(), BrokerError> {
+        while self.round().await? {}
+        Ok(())
+    }
+
+    /// Takes the message at the head of each queue, and says whether one of them was a suspect.
+    async fn round(&self) -> Result<bool, BrokerError> {
+        let mut suspects = false;
+        // In another order each time: whichever comes first when the worker is lost must not be the same.
+        let mut queues: Vec<&String> = self.queues.iter().collect();
+        fastrand::shuffle(&mut queues);
+        for queue in queues {
+            let Some(delivery) = self.head(queue).await? else {
+                continue;
+            };
+            let suspect = is_suspect(&delivery, self.pipeline.delivery_limit);
+            suspects |= suspect;
+            self.start(delivery, suspect).await;
+        }
+        Ok(suspects)
+    }
+
+    async fn head(&self, queue: &String) -> Result<Option<Delivery>, BrokerError> {
+        let broker = &self.pipeline.servers.broker;
+        if broker.length(queue).await?.unwrap_or(0) == 0 {
+            return Ok(None);
+        }
+        let mut deliveries = broker.consume(std::slice::from_ref(queue), 1).await?;
+        // Its consumer ends before it is settled, so that no other message is fetched.
+        Ok(timeout(LOOK, deliveries.next()).await.unwrap_or(None))
+    }
+
+    /// A suspect runs when nothing else does, and nothing else is taken before it has ended.
+    async fn start(&self, delivery: Delivery, suspect: bool) {
+        if suspect {
+            let (queue, lost) = (&delivery.queue, delivery.message.deliveries_lost());
+            tracing::warn!(target: "petiole", "a message of queue {queue} was lost {lost} times with its worker: it runs alone");
+            self.pipeline.status.set_consuming(true);
+            self.idle().await;
+        }
+        let slot = self.slots.clone().slot().await;
+        let pipeline = Arc::clone(self.pipeline);
+        let journey = async move { pipeline.journey(delivery, slot).await };
+        // Tracked, so that it goes on where this is dropped by a shutdown.
+        let journey = self.journeys.spawn(journey);
+        if suspect {
+            // One that panicked has left its delivery, which comes again.
+            let _ = journey.await;
+        }
+    }
+
+    async fn idle(&self) {
+        self.journeys.close();
+        self.journeys.wait().await;
+        self.journeys.reopen();
+    }
+}

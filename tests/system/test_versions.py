@@ -1,0 +1,141 @@
+"""RabbitMQ as users run it: each version that is at hand, with classic and with quorum queues."""
+
+import os
+import random
+import signal
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from conftest import Quarantine, declare, open_site, producer, queue_type
+from servers import Rabbitmq
+from test_kill import Announcements, Load, drain, judge
+from waiting import wait_until
+
+UNPACKED = [Path(folder) for folder in os.environ.get("PETIOLE_TEST_RABBITMQS", "").split(os.pathsep) if folder]
+KILLS = 25
+# RabbitMQ's own default since 4.0, which counts for quorum queues.
+DELIVERY_LIMIT = 20
+
+
+def version_of(unpacked):
+    return (unpacked / "version").read_text().strip() if unpacked else "own"
+
+
+@pytest.fixture(scope="module", params=[None, *UNPACKED], ids=version_of)
+def rabbitmq(request, tmp_path_factory):
+    node = Rabbitmq(tmp_path_factory.mktemp("rabbitmq"), request.param).start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture(params=["classic", "quorum"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def app(rabbitmq, redis_url, queue, kind):
+    with producer(rabbitmq.url, redis_url, queue, **queue_type(kind)) as app:
+        declare(app, queue)
+        yield app
+
+
+def test_the_scenario(folder, rabbitmq, redis_url, redis_client, store, kind):
+    """Callbacks, errbacks, chains, retries and countdowns, between Wasm and Python."""
+    with open_site(folder, "redis", rabbitmq.url, redis_url, redis_client, store, queues=kind) as site:
+        s = site.task("probe.tasks.add", 1, 2)
+        s.link(site.task("py.on_success"))
+        result = s.apply_async()
+        assert result.get(timeout=30) == 3
+        assert [call["args"] for call in site.calls(result)] == [[3]]
+
+        s = site.task("probe.tasks.fail", "it broke")
+        s.link_error(site.task("py.on_error"))
+        result = s.apply_async()
+        assert [call["args"] for call in site.calls(result)] == [[result.id]]
+
+        chain = site.task("probe.tasks.add", 1, 2) | site.task("py.add", 10) | site.task("probe.tasks.add", 100)
+        assert chain.apply_async().get(timeout=30) == 113
+
+        assert site.task("probe.tasks.retry_until", 2, countdown_ms=1000).apply_async().get(timeout=60) == 2
+        start = time.monotonic()
+        assert site.task("probe.tasks.add", 1, 2).apply_async(countdown=2).get(timeout=60) == 3
+        assert time.monotonic() - start >= 2
+
+
+def test_results_by_rpc(folder, rabbitmq, redis_url, redis_client, store, kind):
+    with open_site(folder, "rpc", rabbitmq.url, redis_url, redis_client, store, queues=kind) as site:
+        assert site.task("probe.tasks.add", 1, 2).apply_async().get(timeout=30) == 3
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_is_killed_loses_nothing(
+    rabbitmq, app, queue, redis_url, redis_client, start_worker, capsys
+):
+    dice = random.Random()
+    with Announcements(redis_client) as announcements:
+        worker = start_worker(queue, broker=rabbitmq.url)
+        with Load(app, pause=0.005) as load:
+            for _ in range(KILLS):
+                time.sleep(dice.uniform(0.1, 1.0))
+                worker.check()
+                worker.kill()
+                worker.start()
+        assert load.error is None, load.error
+        stored = drain(redis_client, load.expected, worker)
+    with capsys.disabled():
+        judge(KILLS, load.expected, stored, announcements.states)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["quorum"])
+def test_a_crash_loop_takes_no_innocent_tasks_with_it(rabbitmq, app, queue, start_worker):
+    """One task ends its worker each time that it runs, and others are prefetched beside it: before the broker drops
+    it, it is kept with a FAILURE, and the others run."""
+    errback = app.signature("probe.tasks.echo").set(task_id=str(uuid.uuid4()))
+    poison = app.signature("probe.tasks.sleep_ms", args=(600_000,), link_error=[errback]).apply_async()
+    innocent = [app.signature("probe.tasks.sleep_ms", args=(50,)).apply_async() for _ in range(30)]
+    options = ("--concurrency", "1", "--prefetch-multiplier", "64", "--quarantine-queue", f"{queue}-quarantine")
+    worker = start_worker(queue, *options, broker=rabbitmq.url)
+    runs = lambda: worker.log().count(f"{poison.id}] received")  # noqa: E731
+    # A worker that ends between a message and its run costs one too.
+    for round in range(DELIVERY_LIMIT):
+        what = lambda: f"it runs a {round + 1}th time\n{worker.log()[-3000:]}"  # noqa: B023, E731
+        wait_until(lambda: runs() > round or poison.state == "FAILURE", what)  # noqa: B023
+        if poison.state == "FAILURE":
+            break
+        worker.kill()
+        worker.start()
+    with pytest.raises(Exception) as raised:
+        poison.get(timeout=60)
+    assert type(raised.value).__name__ == "WorkerLostError"
+    assert app.AsyncResult(errback.id).get(timeout=60) == poison.id
+    for one in innocent:
+        assert one.get(timeout=60) == 50
+    kept = Quarantine(app, f"{queue}-quarantine").find(lambda one: one.headers["id"] == poison.id, "the message")
+    assert f"given back {DELIVERY_LIMIT} times" in kept.headers["x-petiole-reason"]
+    assert DELIVERY_LIMIT - 3 <= runs() <= DELIVERY_LIMIT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+def test_a_shutdown_loses_nothing(rabbitmq, app, queue, start_worker, number):
+    worker = start_worker(queue, "--concurrency", "2", broker=rabbitmq.url)
+    results = [app.signature("probe.tasks.sleep_ms", args=(200,)).apply_async() for _ in range(20)]
+    wait_until(lambda: "succeeded" in worker.log(), "tasks run")
+    worker.send_signal(number)
+    worker.wait(30)
+    start_worker(queue, broker=rabbitmq.url)
+    for one in results:
+        assert one.get(timeout=60) == 200
+
+
+def test_a_queue_that_is_deleted_is_consumed_again(rabbitmq, app, queue, start_worker):
+    worker = start_worker(queue, broker=rabbitmq.url)
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(queue)
+    wait_until(lambda: "declaring it again" in worker.log(), lambda: f"the queue is back\n{worker.log()}")
+    with producer(rabbitmq.url, app.conf.result_backend, queue, **queue_type("classic")) as again:
+        assert again.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3

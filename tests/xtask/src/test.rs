@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::machine::{self, Need};
 use crate::node::{Data, Node};
 use crate::step::{self, Steps};
-use crate::{bench, guests};
+use crate::{bench, deny, guests};
 
 /// pytest's exit code.
 const NO_TESTS_COLLECTED: i32 = 5;
@@ -22,6 +22,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     let mut steps = Steps::default();
     if filter.is_none() {
         formatting(root, &mut steps);
+        deny::check(root, &mut steps);
     }
     steps.step("guests", || guests::build(root).map(drop));
     // Not only for its binary: the test binaries below find its dependencies compiled.
@@ -209,7 +210,7 @@ fn examples_in_other_languages(root: &Path, steps: &mut Steps) {
             )
         });
     } else {
-        println!("\nno node here: the unit tests of javascript_pricing are left out");
+        steps.left_out("node --test, javascript_pricing", "no node here");
     }
 }
 

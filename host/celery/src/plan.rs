@@ -213,6 +213,7 @@ pub fn refuse(
         Refusal::ContentDisallowed { .. }
         | Refusal::Malformed { .. }
         | Refusal::UnknownTask { .. }
+        | Refusal::ModuleRefused { .. }
         | Refusal::Arguments { .. }
         | Refusal::ArgumentsTooLarge { .. }
         | Refusal::WorkerLost { .. }

@@ -24,6 +24,16 @@ pub enum Refusal {
         /// The name asked for.
         task: String,
     },
+    /// This worker, as it is configured, does not take the module that has the task.
+    #[error("task {task:?}: this worker does not take its module {module}: {reason}")]
+    ModuleRefused {
+        /// The name asked for.
+        task: String,
+        /// The module that has it.
+        module: String,
+        /// Why it is not taken.
+        reason: String,
+    },
     /// The arguments do not fit the task's WIT types.
     #[error("{reason}")]
     Arguments {
@@ -74,6 +84,9 @@ impl Refusal {
             Self::Malformed { .. } => Exception::new("kombu.exceptions", "DecodeError", message),
             Self::UnknownTask { task } => {
                 Exception::new("celery.exceptions", "NotRegistered", task)
+            }
+            Self::ModuleRefused { .. } => {
+                Exception::new("celery.exceptions", "NotRegistered", message)
             }
             Self::Arguments { .. } => Exception::new("builtins", "TypeError", message),
             Self::ArgumentsTooLarge { .. } => {

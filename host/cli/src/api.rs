@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use petiole_capabilities::Capabilities;
-use petiole_modules::Module;
+use petiole_modules::{Module, ModuleName, ModuleState, WorkerState};
 use petiole_runtime::Limits;
 use petiole_worker::{Installed, RegisteredTask, TaskGrants};
 use serde::de::DeserializeOwned;
@@ -21,6 +21,9 @@ use crate::exit::{Failure, Result};
 /// Header of an upload: the manifest's TOML as base64.
 pub(crate) const MANIFEST_HEADER: &str = "x-petiole-manifest";
 
+/// The longest that an upload waits for the workers, in seconds.
+pub(crate) const MAX_WAIT: u64 = 120;
+
 /// Header of an upload: the signature, in minisign's format, as base64.
 pub(crate) const SIGNATURE_HEADER: &str = "x-petiole-signature";
 
@@ -34,6 +37,8 @@ pub(crate) struct Push {
     pub manifest: String,
     /// In minisign's format.
     pub signature: Option<String>,
+    /// How long to wait for the workers to have it.
+    pub wait: Duration,
 }
 
 /// A task that can be called.
@@ -89,6 +94,9 @@ pub(crate) struct InstalledDocument {
     pub tasks: Vec<TaskDocument>,
     /// Exports that are no tasks, and why.
     pub refused: Vec<RefusedDocument>,
+    /// The workers of the store, and how far they are.
+    #[serde(default)]
+    pub workers: Vec<WorkerDocument>,
 }
 
 /// An export that is no task.
@@ -96,6 +104,41 @@ pub(crate) struct InstalledDocument {
 pub(crate) struct RefusedDocument {
     pub name: String,
     pub reason: String,
+}
+
+/// A module, and how the workers of its store have it, as they say.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ModuleDocument {
+    #[serde(flatten)]
+    pub module: Module,
+    #[serde(default)]
+    pub workers: Vec<WorkerDocument>,
+}
+
+/// How a worker has a module.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerDocument {
+    pub worker: String,
+    #[serde(flatten)]
+    pub state: ModuleState,
+}
+
+impl ModuleDocument {
+    pub(crate) fn new(module: Module, workers: &[WorkerState]) -> Self {
+        let workers = WorkerDocument::of(&module.name, workers);
+        Self { module, workers }
+    }
+}
+
+impl WorkerDocument {
+    /// How each worker has a module.
+    pub(crate) fn of(module: &ModuleName, workers: &[WorkerState]) -> Vec<Self> {
+        let of_one = |state: &WorkerState| Self {
+            worker: state.worker.clone(),
+            state: state.modules.get(module).cloned().unwrap_or_default(),
+        };
+        workers.iter().map(of_one).collect()
+    }
 }
 
 /// Names a version.
@@ -194,8 +237,8 @@ impl From<&petiole_runtime::Param> for ParamDocument {
     }
 }
 
-impl From<&Installed> for InstalledDocument {
-    fn from(installed: &Installed) -> Self {
+impl InstalledDocument {
+    pub(crate) fn new(installed: &Installed, workers: &[WorkerState]) -> Self {
         let refused = installed.refused.iter();
         Self {
             module: installed.module.to_string(),
@@ -213,6 +256,7 @@ impl From<&Installed> for InstalledDocument {
                     reason: export.reason.clone(),
                 })
                 .collect(),
+            workers: WorkerDocument::of(&installed.module, workers),
         }
     }
 }
@@ -263,6 +307,7 @@ impl Client {
         let mut request = self
             .agent
             .post(self.at(&["modules", &push.name]))
+            .query("wait", push.wait.as_secs().to_string())
             // A worker that refuses says so before the component is sent, and not to a pipe that it has closed.
             .header("expect", "100-continue")
             .content_type("application/wasm");
@@ -276,12 +321,12 @@ impl Client {
     }
 
     /// All modules.
-    pub(crate) fn modules(&self) -> Result<Vec<Module>> {
+    pub(crate) fn modules(&self) -> Result<Vec<ModuleDocument>> {
         self.get(&["modules"])
     }
 
     /// One module.
-    pub(crate) fn module(&self, name: &str) -> Result<Module> {
+    pub(crate) fn module(&self, name: &str) -> Result<ModuleDocument> {
         self.get(&["modules", name])
     }
 

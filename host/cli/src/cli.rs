@@ -16,7 +16,7 @@ Exit codes:
   1  the command failed, or the task it ran did
   2  the command line, the configuration or an input is wrong
   3  the broker, the result backend or a worker's HTTP API can't be reached
-  4  the task has no final state yet";
+  4  not yet: the task has no final state, or not all workers have what was pushed";
 
 /// Runs Celery tasks as sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -201,6 +201,10 @@ pub(crate) struct PushArgs {
     /// Its signature, as `petiole sign` and minisign make it [default: FILE.minisig, where there is one]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
+    /// How long to wait for all workers of the store to have it, at most 120; where they have not then, the exit code is
+    /// 4 [default: 10, with exit code 0 in any case]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=crate::api::MAX_WAIT))]
+    pub wait: Option<u64>,
     #[command(flatten)]
     pub target: TargetArgs,
     /// Print JSON

@@ -15,7 +15,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The broker, the result backend or a worker's HTTP API can't be reached.
     Unreachable = 3,
-    /// The task has no final state yet.
+    /// Not yet: the task has no final state, or not all workers have what was pushed.
     Pending = 4,
 }
 

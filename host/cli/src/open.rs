@@ -175,7 +175,7 @@ fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
         .map_err(Failure::usage)
 }
 
-/// Opens the store and loads what is active in it.
+/// Opens the store. A worker loads what is active in it; who installs need not.
 pub(crate) async fn registry(
     config: &Resolved,
     slots: u32,

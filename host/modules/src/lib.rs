@@ -8,6 +8,7 @@
 //! components/<sha256>.wasm   never changed once there
 //! catalog/<generation>.json  the highest number counts; each change writes the next one
 //! lock                       held by whoever writes
+//! workers/                   what each worker has loaded, written anew while it lives
 //! temporary/                 what is being written; a crash may leave files, which are ignored
 //! ```
 
@@ -24,6 +25,7 @@ mod signature;
 mod store;
 mod upload;
 mod version;
+mod workers;
 
 pub use catalog::{Catalog, Snapshot};
 pub use catalog_file::Generation;
@@ -38,6 +40,7 @@ pub use signature::{
 pub use store::Store;
 pub use upload::Upload;
 pub use version::{Module, Version, VersionNumber};
+pub use workers::{Announcement, HEARTBEAT, ModuleState, WorkerState};
 
 /// Versions of a module that are kept. Adding one more drops the oldest that is neither active nor
 /// what a rollback would go to.

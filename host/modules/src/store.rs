@@ -27,12 +27,22 @@ pub(crate) struct Lock {
 }
 
 impl Store {
-    /// Opens the store of a URL, `file://DIR`: what follows the `//` is the path as it stands,
-    /// absolute or relative. The folder is created where it is missing.
+    /// Opens the store of a URL. The folder is created where it is missing.
     ///
     /// # Errors
     /// When the URL is not `file://`, or the folder can't be created.
     pub fn open(url: &str) -> Result<Self, StoreError> {
+        let store = Self::of_url(url)?;
+        store.create()?;
+        Ok(store)
+    }
+
+    /// The store of a URL, `file://DIR`: what follows the `//` is the path as it stands, absolute or relative. It need
+    /// not be there.
+    ///
+    /// # Errors
+    /// When the URL is not `file://`.
+    pub fn of_url(url: &str) -> Result<Self, StoreError> {
         let root = match url.split_once("://") {
             Some(("file", dir)) if !dir.is_empty() => PathBuf::from(dir),
             Some((scheme, _)) if scheme != "file" => {
@@ -46,15 +56,18 @@ impl Store {
                 });
             }
         };
-        let store = Self { root };
-        for folder in [
-            store.components(),
-            store.catalog_folder(),
-            store.temporary(),
-        ] {
+        Ok(Self { root })
+    }
+
+    /// Creates the store's folders where they are missing.
+    ///
+    /// # Errors
+    /// When they can't be created.
+    pub fn create(&self) -> Result<(), StoreError> {
+        for folder in [self.components(), self.catalog_folder(), self.temporary()] {
             fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
         }
-        Ok(store)
+        Ok(())
     }
 
     /// Stores a component. It is on the disk, whole, when this returns; putting it again does no harm.
@@ -63,11 +76,19 @@ impl Store {
     /// When it can't be written, or the store stays locked.
     pub fn put(&self, component: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(component);
+        self.put_as(&digest, component)?;
+        Ok(digest)
+    }
+
+    /// The same, for a component whose digest is known.
+    ///
+    /// # Errors
+    /// When it can't be written, or the store stays locked.
+    pub fn put_as(&self, digest: &Digest, component: &[u8]) -> Result<(), StoreError> {
         let _lock = self.lock_shared()?;
         // Also where the component is there already: that repairs a corrupt one, and makes it new
         // to `collect`.
-        self.write(&self.path(&digest), component)?;
-        Ok(digest)
+        self.write(&self.path(digest), component)
     }
 
     /// A stored component.
@@ -112,6 +133,10 @@ impl Store {
         self.root.join("components")
     }
 
+    pub(crate) fn workers_folder(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
     fn temporary(&self) -> PathBuf {
         self.root.join("temporary")
     }
@@ -127,6 +152,16 @@ impl Store {
                 .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
         write().map_err(io_error("write", path))
+    }
+
+    /// The same, for what need not survive a power cut.
+    pub(crate) fn write_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let write = || {
+            let mut file = new_file(&self.temporary())?;
+            file.write_all(bytes)?;
+            file.persist(path).map_err(|error| error.error)
+        };
+        write().map(drop).map_err(io_error("write", path))
     }
 
     /// Deletes components that no version names, and what crashes left behind, unless they are

@@ -1,11 +1,16 @@
 use crate::{Manifest, ManifestError};
 
+/// Bytes of tasks' names that the catalog keeps of a version: it is read as a whole, at each change, with up to
+/// [`VERSIONS_KEPT`](crate::VERSIONS_KEPT) versions of a module. Of a version with more it keeps none.
+pub(crate) const MAX_NAMES: usize = 32 << 10;
+
 /// What comes with a component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upload {
     pub(crate) manifest: Manifest,
     pub(crate) manifest_toml: String,
     pub(crate) signature: Option<String>,
+    pub(crate) tasks: Option<Vec<String>>,
     pub(crate) by: String,
 }
 
@@ -16,6 +21,7 @@ impl Upload {
             manifest: Manifest::default(),
             manifest_toml: String::new(),
             signature: None,
+            tasks: None,
             by: by.into(),
         }
     }
@@ -36,6 +42,22 @@ impl Upload {
     pub fn with_signature(self, signature: String) -> Self {
         Self {
             signature: Some(signature),
+            ..self
+        }
+    }
+
+    /// With the full names of the component's tasks, so that a worker knows whose a task is before it has the
+    /// component.
+    #[must_use]
+    pub fn with_tasks(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut bytes = 0_usize;
+        let names = names.into_iter().map(|name| {
+            let name = name.into();
+            bytes = bytes.saturating_add(name.len());
+            (bytes <= MAX_NAMES).then_some(name)
+        });
+        Self {
+            tasks: names.collect(),
             ..self
         }
     }

@@ -29,6 +29,10 @@ pub struct Version {
     /// In minisign's format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// The full names of its tasks; none in catalogs of before they were kept, and where they are more than
+    /// [`Upload`] keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<String>>,
     /// Who uploaded it: `token ci`, `user alice`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded_by: Option<String>,
@@ -54,6 +58,32 @@ pub struct Module {
     pub versions: Vec<Version>,
     /// The number of the next version.
     next: VersionNumber,
+}
+
+impl Version {
+    /// Whether a task of this name is this version's, as far as the catalog tells. `module` is whose version it is:
+    /// where no names were kept, those that begin with the module's are its own, and those that the manifest gives.
+    pub fn has_task(&self, module: &ModuleName, task: &str) -> bool {
+        let function = task
+            .strip_prefix(module.as_str())
+            .and_then(|rest| rest.strip_prefix('.'));
+        let may_be = self.tasks.is_none() && function.is_some_and(|function| !function.is_empty());
+        may_be || self.lists_task(task)
+    }
+
+    /// Whether the catalog lists a task of this name as this version's.
+    pub fn lists_task(&self, task: &str) -> bool {
+        match &self.tasks {
+            Some(tasks) => tasks.iter().any(|own| own == task),
+            None => self.names_task(task),
+        }
+    }
+
+    /// Whether the manifest gives a task this name.
+    fn names_task(&self, task: &str) -> bool {
+        let mut settings = self.manifest.tasks.values();
+        settings.any(|settings| settings.name.as_deref() == Some(task))
+    }
 }
 
 impl Module {
@@ -96,6 +126,9 @@ impl Module {
                 same.signature = upload.signature;
                 same.manifest_toml = upload.manifest_toml;
             }
+            if upload.tasks.is_some() {
+                same.tasks = upload.tasks;
+            }
             return Ok(same.number);
         }
         let number = self.next;
@@ -112,6 +145,7 @@ impl Module {
             manifest: upload.manifest,
             manifest_toml: upload.manifest_toml,
             signature: upload.signature,
+            tasks: upload.tasks,
             uploaded_by: Some(upload.by),
             activated_by: None,
             activated_at: None,
@@ -244,6 +278,57 @@ mod tests {
                 Timestamp::UNIX_EPOCH,
             )
             .unwrap()
+    }
+
+    #[test]
+    fn the_catalog_tells_whose_a_task_is() {
+        let upload = |tasks: Option<&[&str]>| {
+            let upload = Upload::new("a test").with_manifest("[tasks.add]\nname = 'sums.plus'");
+            match tasks {
+                Some(tasks) => upload.unwrap().with_tasks(tasks.iter().copied()),
+                None => upload.unwrap(),
+            }
+        };
+        let mut module = module(0);
+        let mut add = |upload| {
+            module
+                .add(Digest::of(b""), 0, upload, Timestamp::UNIX_EPOCH)
+                .unwrap();
+            let version = module.versions.first().unwrap().clone();
+            move |task| version.has_task(&"my_app.tasks".parse().unwrap(), task)
+        };
+        let old = add(upload(None));
+        for (task, has) in [
+            ("my_app.tasks.run", true),
+            ("sums.plus", true),
+            ("my_app.tasks", false),
+            ("my_app.tasks.", false),
+            ("my_app.tasks_more.run", false),
+            ("my_app.run", false),
+            ("", false),
+        ] {
+            assert_eq!(old(task), has, "{task}");
+        }
+        // The same upload again, by a petiole that keeps the names.
+        let new = add(upload(Some(&["sums.plus", "my_app.tasks.sub"])));
+        for (task, has) in [
+            ("sums.plus", true),
+            ("my_app.tasks.sub", true),
+            ("my_app.tasks.run", false),
+        ] {
+            assert_eq!(new(task), has, "{task}");
+        }
+    }
+
+    #[test]
+    fn so_many_names_are_kept_and_no_more() {
+        let upload = |names: usize| {
+            let names = (0..names).map(|n| format!("a.{n:0>253}"));
+            Upload::new("a test").with_tasks(names).tasks
+        };
+        let most = crate::upload::MAX_NAMES / 255;
+        assert_eq!(upload(most).map(|tasks| tasks.len()), Some(most));
+        assert_eq!(upload(most + 1), None);
     }
 
     #[test]

@@ -201,11 +201,12 @@ impl Entry {
     fn verify(&self) -> Result<Option<PathBuf>, CacheError> {
         let dir = self.dir();
         let path = dir.join(CODE_FILE);
-        let (code, mac) = match (fs::read(&path), fs::read(dir.join(MAC_FILE))) {
-            (Ok(code), Ok(mac)) => (code, mac),
-            _ if !dir.exists() => return Ok(None),
-            _ => (Vec::new(), Vec::new()),
-        };
+        // What can't be read now, for want of descriptors or memory, is not damaged: only what is not there is.
+        let (code, mac) = (read(&path)?, read(&dir.join(MAC_FILE))?);
+        if code.is_none() && mac.is_none() && !exists(&dir)? {
+            return Ok(None);
+        }
+        let (code, mac) = (code.unwrap_or_default(), mac.unwrap_or_default());
         if self.mac(&code)?.verify_slice(&mac).is_ok() {
             // What can't be marked as used is deleted earlier: no reason not to use it.
             let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
@@ -241,6 +242,22 @@ impl Entry {
         mac.update(code);
         Ok(mac)
     }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Ok(None),
+            _ => failed("reading", path)(error),
+        },
+    }
+}
+
+fn exists(dir: &Path) -> Result<bool, CacheError> {
+    dir.try_exists().or_else(failed("reading", dir))
 }
 
 /// An entry as [`Cache::prune`] sees it.

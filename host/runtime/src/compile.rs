@@ -107,6 +107,21 @@ pub enum CompileError {
     Host(#[source] std::io::Error),
 }
 
+impl CompileError {
+    /// Whether the component itself is at fault, so that it is refused wherever and however often it is compiled. That
+    /// the compiler was too slow or ended by itself, a busy machine, one short of memory or a signal may have done as
+    /// well.
+    pub fn is_of_component(&self) -> bool {
+        match self {
+            Self::NotWasm { .. }
+            | Self::CoreModule
+            | Self::TooLarge { .. }
+            | Self::Invalid { .. } => true,
+            Self::TooSlow { .. } | Self::Crashed { .. } | Self::Busy | Self::Host(_) => false,
+        }
+    }
+}
+
 /// Compiles components, one at a time. A clone is the same compiler.
 #[derive(Debug, Clone)]
 pub struct Compiler(Arc<Inner>);
@@ -183,11 +198,13 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
     check(wasm)?;
     let engine =
         engine::compiling().map_err(|error| CompileError::Host(std::io::Error::other(error)))?;
-    engine
-        .precompile_component(wasm)
-        .map_err(|error| CompileError::Invalid {
-            reason: format!("{error:#}"),
-        })
+    engine.precompile_component(wasm).map_err(|error| {
+        let reason = format!("{error:#}");
+        match engine::is_of_system(&error) {
+            true => CompileError::Host(std::io::Error::other(reason)),
+            false => CompileError::Invalid { reason },
+        }
+    })
 }
 
 /// The child's main: gives up what it does not need, and compiles the component in `input` to `output`.
@@ -324,4 +341,44 @@ async fn finished(child: &mut Child) -> std::io::Result<(ExitStatus, String)> {
     }
     let status = child.wait().await?;
     Ok((status, String::from_utf8_lossy(&message).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_not_the_components_fault() {
+        let status = ExitStatus::from_raw(Signal::KILL.as_raw());
+        let table = [
+            (CompileError::NotWasm { start: vec![] }, true),
+            (CompileError::CoreModule, true),
+            (CompileError::TooLarge { size: 1 }, true),
+            (
+                CompileError::Invalid {
+                    reason: String::new(),
+                },
+                true,
+            ),
+            (
+                CompileError::TooSlow {
+                    limit: Duration::ZERO,
+                },
+                false,
+            ),
+            (
+                CompileError::Crashed {
+                    status,
+                    memory: 1,
+                    stderr: String::new(),
+                },
+                false,
+            ),
+            (CompileError::Busy, false),
+            (CompileError::Host(Errno::MFILE.into()), false),
+        ];
+        for (error, is_of_component) in table {
+            assert_eq!(error.is_of_component(), is_of_component, "{error}");
+        }
+    }
 }

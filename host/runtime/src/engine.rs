@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, EngineWeak, OptLevel, PoolingAllocationConfig};
+use rustix::io::Errno;
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, OptLevel, OutOfMemory, PoolingAllocationConfig,
+};
 
 /// What one component may be made of. Componentized Python has at least 14 core instances; each
 /// memory slot takes 4 GiB of address space.
@@ -28,6 +31,14 @@ const TICK: Duration = Duration::from_millis(1);
 /// Memory mappings that a busy slot may need, and those of the rest of the process.
 const MAPPINGS_PER_SLOT: u32 = 8;
 const MAPPINGS_OF_PROCESS: u32 = 8_192;
+
+/// Whether the operating system is behind an error, not the component: no memory, no descriptors, a file that can't be
+/// read.
+pub(crate) fn is_of_system(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<std::io::Error>() || cause.is::<Errno>() || cause.is::<OutOfMemory>()
+    })
+}
 
 /// How large the sandbox pool is. One number sizes pool and slots, so that an exhausted pool is a bug.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,7 @@ use crate::files::{Storage, raise_descriptors};
 use crate::host::{Sandbox, linker};
 use crate::reflect::{RefusedExport, exports};
 use crate::unpaused::{holds_list, is_long, unpaused};
-use crate::{Interfaces, RefusedImport, docs, imports};
+use crate::{Interfaces, RefusedImport, docs, engine, imports};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
 #[derive(Clone)]
@@ -69,6 +69,12 @@ pub enum LoadError {
     /// The cache of compiled code fails: no fault of the component.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// Its compiled code can't be mapped: no fault of the component.
+    #[error("the compiled code can't be mapped: {reason}")]
+    Code {
+        /// wasmtime's words, and the system's.
+        reason: String,
+    },
     /// It imports what it is not granted.
     #[error("the component imports what is not granted to it:{}", list(imports))]
     Imports {
@@ -90,6 +96,18 @@ pub enum LoadError {
         /// The functions it exports, and why they are no tasks.
         refused: Vec<RefusedExport>,
     },
+}
+
+impl LoadError {
+    /// Whether the component itself is at fault, so that this worker never loads it; else the machine is, and may load
+    /// it another time.
+    pub fn is_of_component(&self) -> bool {
+        match self {
+            Self::Compile(error) => error.is_of_component(),
+            Self::Cache(_) | Self::Code { .. } => false,
+            Self::Imports { .. } | Self::Incompatible { .. } | Self::NoTasks { .. } => true,
+        }
+    }
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
@@ -162,8 +180,12 @@ impl Runtime {
         code: &Path,
         interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
-        let incompatible = |error: wasmtime::Error| LoadError::Incompatible {
-            reason: format!("{error:#}"),
+        let incompatible = |error: wasmtime::Error| {
+            let reason = format!("{error:#}");
+            match engine::is_of_system(&error) {
+                true => LoadError::Code { reason },
+                false => LoadError::Incompatible { reason },
+            }
         };
         let component = deserialize(&self.engine, code).map_err(incompatible)?;
         let imports = imports::refused(&component, interfaces);
@@ -277,5 +299,65 @@ impl std::fmt::Debug for Loaded {
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    /// What keeps this process from mapping code.
+    const SHORT_OF: &str = "PETIOLE_TEST_SHORT_OF";
+
+    /// Runs in a process of its own, since a process' limits are for all of its threads.
+    #[test]
+    fn a_machine_short_of_something_is_not_the_components_fault() {
+        let Ok(short_of) = std::env::var(SHORT_OF) else {
+            for short_of in ["memory", "descriptors"] {
+                let this =
+                    "module::tests::a_machine_short_of_something_is_not_the_components_fault";
+                let child = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", this, "--nocapture"])
+                    .env(SHORT_OF, short_of)
+                    .output()
+                    .unwrap();
+                assert!(child.status.success(), "{short_of}: {child:?}");
+            }
+            return;
+        };
+        let wasm = wat::parse_str(
+            r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+                (func (export "f") (canon lift (core func $i "f"))))"#,
+        );
+        let wasm = wasm.unwrap();
+        let size = PoolSize {
+            slots: 1,
+            max_memory: 1 << 20,
+        };
+        let runtime = Runtime::new(size).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let code = dir.path().join("code");
+        let compiled = engine::compiling().unwrap().precompile_component(&wasm);
+        std::fs::write(&code, compiled.unwrap()).unwrap();
+        let load = || runtime.module("a", &wasm, &code, Interfaces::default());
+        assert_eq!(load().unwrap().tasks().count(), 1);
+
+        let (resource, enough) = match short_of.as_str() {
+            "memory" => (Resource::As, 0),
+            _ => (Resource::Nofile, 3),
+        };
+        let before = getrlimit(resource);
+        let current = Some(enough);
+        setrlimit(resource, Rlimit { current, ..before }).unwrap();
+        let error = load().unwrap_err();
+        setrlimit(resource, before).unwrap();
+        assert!(matches!(error, LoadError::Code { .. }), "{error}");
+        assert!(!error.is_of_component());
+        assert_eq!(load().unwrap().tasks().count(), 1, "it passes");
     }
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use petiole_celery::{Lineage, Message, Refusal, Request, RetrySettings, Undecodable};
 use petiole_runtime::{Arguments, Limits};
 
+use crate::active::Found;
 use crate::limits::below;
 use crate::registered::RegisteredTask;
 use crate::registry::Registry;
@@ -22,6 +23,11 @@ pub(crate) enum Admitted {
 /// What is done with a message instead.
 pub(crate) enum NotRun {
     Postpone {
+        request: Box<Request>,
+        until: Timestamp,
+    },
+    /// Its module is not loaded here: a fault of the host, which may be over by then.
+    Await {
         request: Box<Request>,
         until: Timestamp,
     },
@@ -70,11 +76,26 @@ pub(crate) fn admit(
     if let Some(until) = request.eta.filter(|eta| *eta > now) {
         return postpone(request, until, now);
     }
-    let Some(task) = registry.task(&request.task) else {
-        let refusal = Refusal::UnknownTask {
-            task: request.task.clone(),
-        };
-        return Admitted::Not(NotRun::Refuse { request, refusal });
+    let task = match registry.find(&request.task) {
+        Found::Task(task) => task,
+        Found::NotLoaded { again } => {
+            let until = now.saturating_add(again).unwrap_or(now);
+            return Admitted::Not(NotRun::Await { request, until });
+        }
+        Found::Refused { module, reason } => {
+            let refusal = Refusal::ModuleRefused {
+                task: request.task.clone(),
+                module: module.to_string(),
+                reason: reason.to_string(),
+            };
+            return Admitted::Not(NotRun::Refuse { request, refusal });
+        }
+        Found::Unknown => {
+            let refusal = Refusal::UnknownTask {
+                task: request.task.clone(),
+            };
+            return Admitted::Not(NotRun::Refuse { request, refusal });
+        }
     };
     let limits = limits(&request, task.limits);
     match task.task.bind(&request.args, &request.kwargs) {

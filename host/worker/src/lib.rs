@@ -3,7 +3,9 @@
 //!
 //! Start reading at `pipeline.rs`: it is the journey, top to bottom.
 
+mod active;
 mod admit;
+mod announce;
 mod carry_out;
 mod config;
 mod grants;
@@ -20,14 +22,18 @@ mod shutdown;
 mod slot;
 mod status;
 mod task_log;
+mod trouble;
 mod usage;
 mod worker;
 
+pub use active::NotLoaded;
+pub use announce::workers_with;
 pub use config::{TaskDefaults, WorkerConfig};
 pub use grants::{Grants, TaskGrants, Values};
 pub use not_granted::{NotGranted, NotLinked, Reason};
 pub use registered::{RegisteredTask, SettingsError, check_functions};
-pub use registry::{InstallError, Installed, Registry, RegistryError};
+pub use registry::{Installed, Registry};
 pub use shutdown::{Shutdown, Stage};
 pub use status::Status;
+pub use trouble::{InstallError, Passing, RegistryError};
 pub use worker::{Worker, WorkerError};

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal};
+use petiole_modules::ModuleName;
 use petiole_runtime::Limit;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -77,6 +78,11 @@ struct NetworkLabels {
     name: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModuleLabels {
+    module: String,
+}
+
 /// The metrics of one worker.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -98,6 +104,7 @@ pub(crate) struct Metrics {
     host_calls: Family<Name, Counter>,
     network: Family<NetworkLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
+    modules_failed: Family<ModuleLabels, Gauge>,
     active: Gauge,
     ready: Gauge,
 }
@@ -127,6 +134,7 @@ impl Metrics {
             host_calls: Family::default(),
             network: Family::default(),
             limits: Family::default(),
+            modules_failed: Family::default(),
             active: Gauge::default(),
             ready: Gauge::default(),
         };
@@ -220,6 +228,11 @@ impl Metrics {
             "Tasks that a limit ended or kept from running",
             self.limits.clone(),
         );
+        registry.register(
+            "petiole_modules_failed",
+            "1 for each module that is active in the catalog and not loaded here",
+            self.modules_failed.clone(),
+        );
         let up = Gauge::<i64>::default();
         up.set(1);
         registry.register("celery_worker_up", "The worker answers", up);
@@ -305,6 +318,7 @@ impl Metrics {
             Refusal::ContentDisallowed { .. }
             | Refusal::Malformed { .. }
             | Refusal::UnknownTask { .. }
+            | Refusal::ModuleRefused { .. }
             | Refusal::Arguments { .. }
             | Refusal::WorkerLost { .. }
             | Refusal::Unsupported { .. } => self.failed(task, &refusal.exception()),
@@ -388,8 +402,18 @@ impl Metrics {
     }
 
     /// In OpenMetrics' text format.
-    pub(crate) fn text(&self, ready: bool) -> String {
+    pub(crate) fn text<'a>(
+        &self,
+        ready: bool,
+        failed: impl IntoIterator<Item = &'a ModuleName>,
+    ) -> String {
         self.ready.set(i64::from(ready));
+        self.modules_failed.clear();
+        for module in failed {
+            let module = module.to_string();
+            let labels = ModuleLabels { module };
+            self.modules_failed.get_or_create(&labels).set(1);
+        }
         let mut text = String::new();
         // Writing to a string can't fail.
         let _ = text::encode(&mut text, &self.registry);
@@ -449,7 +473,8 @@ mod tests {
         metrics.ended(&task, &exceeded, &told(Some(Limit::Memory)));
         metrics.refused(&task, &Refusal::ArgumentsTooLarge { size: 2, limit: 1 });
         metrics.refused(&task, &Refusal::Expired);
-        let text = metrics.text(true);
+        let failed = "shop.orders".parse().unwrap();
+        let text = metrics.text(true, [&failed]);
         let host = r#"hostname="w@\"h\"""#;
         let task_labels = r#"name="my_app.add",queue_name="celery""#;
         let labels = format!("{host},{task_labels}");
@@ -482,9 +507,12 @@ mod tests {
             format!("celery_worker_up{{{host}}} 1"),
             format!("celery_worker_tasks_active{{{host}}} 0"),
             format!("petiole_worker_ready{{{host}}} 1"),
+            format!("petiole_modules_failed{{{host},module=\"shop.orders\"}} 1"),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }
+        let text = metrics.text(true, []);
+        assert!(!text.contains("shop.orders"), "{text}");
     }
 
     #[test]
@@ -497,7 +525,7 @@ mod tests {
         }
         metrics.ended(&task, &raised("no\nname"), &told(None));
         metrics.ended(&task, &raised(&"N".repeat(1000)), &told(None));
-        let text = metrics.text(false);
+        let text = metrics.text(false, []);
         let failed = text
             .lines()
             .filter(|line| line.starts_with("celery_task_failed_total"));

@@ -56,6 +56,7 @@ impl Grants {
             }
             error @ (LoadError::Compile(_)
             | LoadError::Cache(_)
+            | LoadError::Code { .. }
             | LoadError::Incompatible { .. }
             | LoadError::NoTasks { .. }) => error.into(),
         }

@@ -15,8 +15,10 @@ use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse};
 use petiole_celery::{Lineage, Message, Refusal, Request, Undecodable};
 use petiole_runtime::{Context, Run, is_long, unpaused};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
 use crate::carry_out::{Fault, Servers, causes};
 use crate::metrics::TaskLabels;
@@ -42,9 +44,12 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Takes one delivery to its settlement.
-    pub(crate) async fn journey(&self, mut delivery: Delivery, slot: Slot) {
+    pub(crate) async fn journey(&self, mut delivery: Delivery, mut slot: Slot) {
         let source = source(&delivery);
         let message = std::mem::take(&mut delivery.message);
+        if !self.sought(&message, &delivery, &mut slot).await {
+            return;
+        }
         let (labels, admitted) = unpaused(takes_long(&message), || {
             let received = self.decode(message);
             let labels = self.labels(&received, &source);
@@ -57,6 +62,24 @@ impl Pipeline {
                 drop(slot);
                 self.settle(not_run, delivery, &source, &labels).await;
             }
+        }
+    }
+
+    /// Asks the catalog about a task that is not known here, without a slot: it may have been installed by now. False
+    /// where that can't be told, and the delivery is to come again.
+    async fn sought(&self, message: &Message, delivery: &Delivery, slot: &mut Slot) -> bool {
+        let Some(task) = message.headers.get("task").and_then(Value::as_str) else {
+            return true;
+        };
+        match self.registry.find(task) {
+            Found::Task(_) => return true,
+            Found::NotLoaded { .. } | Found::Refused { .. } | Found::Unknown => {}
+        }
+        tokio::select! {
+            biased;
+            sought = slot.leave_for(self.registry.seek(task)) => sought,
+            () = delivery.gone() => false,
+            () = self.servers.shutdown.reached(Stage::Warm) => false,
         }
     }
 
@@ -74,6 +97,11 @@ impl Pipeline {
             NotRun::Postpone { request, until } => {
                 metrics.postponed(labels);
                 task_log::postponed(&request, until);
+                postpone(&request, until, source)
+            }
+            NotRun::Await { request, until } => {
+                metrics.postponed(labels);
+                task_log::awaiting(&request, until);
                 postpone(&request, until, source)
             }
             NotRun::Refuse { request, refusal } => {

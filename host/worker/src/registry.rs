@@ -1,25 +1,39 @@
-//! The active modules and their tasks.
+//! The active modules and their tasks: follows the catalog, loads what is active in it, and installs.
+//!
+//! Reading the catalog is one thing ([`look`](Registry::look): cheap, asked for before any name counts as unknown),
+//! loading what it names another ([`load_due`](Registry::load_due): seconds, tried again while it fails). What each
+//! comes to is decided in `active.rs`.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::num::NonZeroU16;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Catalog, CatalogError, Digest, Generation, KeyId, Manifest, ModuleName, SignatureError,
-    SignaturePolicy, Signed, Store, StoreError, Upload, VersionNumber,
+    Catalog, Digest, Generation, KeyId, ModuleName, SignatureError, SignaturePolicy, Signed,
+    Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
 };
-use petiole_runtime::{Cache, CompileError, Compiler, LoadError, Runtime};
-use tokio::sync::Semaphore;
+use petiole_runtime::{Cache, Compiler, Module, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
+use crate::active::{Active, Claim, Found, Loaded, NotLoaded, Turns, Why, reason};
+use crate::announce::announce;
 use crate::config::TaskDefaults;
 use crate::grants::{Grants, TaskGrants};
-use crate::not_granted::NotGranted;
 use crate::registered::{RegisteredTask, Registration, SettingsError};
+use crate::trouble::{InstallError, RegistryError};
 
-/// The tasks of the modules that are active in a store. What another process activates there shows after
-/// [`refresh`](Registry::refresh); a task that runs keeps the version it began with.
+/// How often the catalog is looked at for what others have activated in a shared store.
+const LOOK: Duration = Duration::from_secs(1);
+/// The least time between two looks, however many names that nobody knows are asked for.
+const LOOKS_APART: Duration = Duration::from_millis(100);
+/// How long a store may take to show its catalog.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a message waits here for a catalog to be read and a module to be loaded; afterwards it does so in the broker.
+const FIND_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The tasks of the modules that are active in a store. What another process activates there shows as soon as one of its
+/// tasks is asked for, or within a second; a task that runs keeps the version it began with.
 pub struct Registry {
     store: Store,
     runtime: Runtime,
@@ -30,120 +44,34 @@ pub struct Registry {
     /// Where there is none, signatures are kept and not looked at.
     signatures: Option<SignaturePolicy>,
     active: RwLock<Arc<Active>>,
-    refreshing: tokio::sync::Mutex<Option<Generation>>,
+    /// Held by who replaces it.
+    replacing: Mutex<()>,
+    /// Counts the replacements.
+    replaced: watch::Sender<u64>,
+    catalog: tokio::sync::Mutex<Follower>,
+    /// Held by who loads.
+    loading: tokio::sync::Mutex<()>,
+    /// There may be something to load.
+    news: Notify,
 }
 
-/// What is active now; replaced as a whole.
+/// How far the catalog was followed.
 #[derive(Default)]
-struct Active {
-    modules: HashMap<ModuleName, Loaded>,
-    tasks: HashMap<String, Arc<RegisteredTask>>,
+struct Follower {
+    /// Whether the store's folders were there, or could be made. From then on they are not made again: a store that
+    /// went away must not look like an empty one.
+    found: bool,
+    seen: Option<Generation>,
+    /// Who asked before this is answered.
+    answered: Option<Instant>,
+    /// The one that is under way, and when it began. A store that hangs has one thread waiting for it, not one a look.
+    look: Option<(Instant, JoinHandle<Look>)>,
 }
 
-#[derive(Clone)]
-struct Loaded {
-    version: VersionNumber,
-    digest: Digest,
-    /// With the digest, tells a version from one of its number before the module was removed.
-    uploaded_at: Timestamp,
-    /// Settles which of two modules has a name.
-    activated_at: Option<Timestamp>,
-    turns: Option<Turns>,
-    tasks: Vec<Arc<RegisteredTask>>,
-}
+/// The catalog, where it has changed.
+type Look = Result<Option<Snapshot>, RegistryError>;
 
-impl Loaded {
-    fn is(&self, version: &petiole_modules::Version) -> bool {
-        self.version == version.number
-            && self.digest == version.digest
-            && self.uploaded_at == version.uploaded_at
-    }
-}
-
-/// The turns of a module's tasks. A next version of the same cap goes on with them, so that both together keep to
-/// it; with another cap it begins anew, beside what still runs of the one before.
-#[derive(Clone)]
-struct Turns {
-    cap: NonZeroU16,
-    semaphore: Arc<Semaphore>,
-}
-
-impl Turns {
-    fn of(manifest: &Manifest, before: Option<&Loaded>) -> Option<Self> {
-        let cap = manifest.concurrency?;
-        let same = before
-            .and_then(|before| before.turns.as_ref())
-            .filter(|turns| turns.cap == cap);
-        Some(same.cloned().unwrap_or_else(|| Self {
-            cap,
-            semaphore: Arc::new(Semaphore::new(usize::from(cap.get()))),
-        }))
-    }
-}
-
-/// The store or its catalog can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The catalog.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The thread that read them ended early.
-    #[error("reading the store was cut off: {0}")]
-    CutOff(#[from] tokio::task::JoinError),
-}
-
-/// A component is not taken, or could not be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// Not a module name.
-    #[error(transparent)]
-    Name(#[from] petiole_modules::NameError),
-    /// Not signed, or not as it has to be.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// Not a component that can be run here.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// It imports what it is not granted.
-    #[error(transparent)]
-    NotGranted(#[from] NotGranted),
-    /// The manifest asks for what there is not.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The store failed.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-}
-
-impl InstallError {
-    /// Whether the upload is at fault, not the host.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Name(_) | Self::Signature(_) | Self::NotGranted(_) | Self::Settings(_) => true,
-            Self::Load(LoadError::Compile(error)) => match error {
-                CompileError::NotWasm { .. }
-                | CompileError::CoreModule
-                | CompileError::TooLarge { .. }
-                | CompileError::Invalid { .. }
-                | CompileError::TooSlow { .. }
-                | CompileError::Crashed { .. } => true,
-                CompileError::Busy | CompileError::Host(_) => false,
-            },
-            Self::Load(
-                LoadError::Imports { .. }
-                | LoadError::Incompatible { .. }
-                | LoadError::NoTasks { .. },
-            ) => true,
-            Self::Load(LoadError::Cache(_)) => false,
-            Self::Registry(_) => false,
-        }
-    }
-}
-
-/// A version that was installed and is active.
+/// A version that was installed, is active and loaded.
 #[derive(Debug)]
 pub struct Installed {
     /// The module.
@@ -154,17 +82,18 @@ pub struct Installed {
     pub digest: Digest,
     /// Whose signature it has, where signatures are looked at.
     pub signed_by: Option<KeyId>,
-    /// The tasks that now answer.
+    /// The tasks that now answer: this version's.
     pub tasks: Vec<Arc<RegisteredTask>>,
     /// Exports that are no tasks, with the reasons.
     pub refused: Vec<petiole_runtime::RefusedExport>,
 }
 
 impl Registry {
-    /// Opens a store (`file://DIR`) and loads what is active in it.
+    /// Opens a store (`file://DIR`) and reads its catalog. [`refresh`](Self::refresh) loads what is active there. A store
+    /// that does not answer is asked again then.
     ///
     /// # Errors
-    /// When the store can't be used. A module that can't be loaded is logged and left out.
+    /// When the URL is not a store's.
     pub async fn open(
         store_url: &str,
         runtime: Runtime,
@@ -174,10 +103,8 @@ impl Registry {
         grants: Grants,
         signatures: Option<SignaturePolicy>,
     ) -> Result<Arc<Self>, RegistryError> {
-        let url = store_url.to_owned();
-        let store = tokio::task::spawn_blocking(move || Store::open(&url)).await??;
         let registry = Arc::new(Self {
-            store,
+            store: Store::of_url(store_url)?,
             runtime,
             cache,
             compiler,
@@ -185,26 +112,34 @@ impl Registry {
             grants,
             signatures,
             active: RwLock::default(),
-            refreshing: tokio::sync::Mutex::default(),
+            replacing: Mutex::default(),
+            replaced: watch::Sender::new(0),
+            catalog: tokio::sync::Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            news: Notify::new(),
         });
-        registry.refresh().await?;
+        // What is in the way is kept, and shown by whoever needs the catalog.
+        let _ = registry.look().await;
         Ok(registry)
     }
 
-    /// Checks a component, compiles it, keeps it as a new version of the module and activates it.
+    /// Checks a component, compiles it, keeps it as a new version of the module and activates it. `digest` is the
+    /// component's.
     ///
     /// # Errors
-    /// When the component is refused, with everything that is wrong with it, or can't be kept. What was
-    /// active before then stays so.
+    /// When the component is refused, with everything that is wrong with it, or can't be kept: then what was active
+    /// before stays so. Or when it was kept, and does not answer here: the error says so.
     pub async fn install(
         &self,
         name: &str,
         component: Vec<u8>,
+        digest: Digest,
         upload: Upload,
         now: Timestamp,
     ) -> Result<Installed, InstallError> {
         let name: ModuleName = name.parse()?;
-        let signed_by = self.check_signature(&name, &component, &upload)?;
+        let component: Arc<[u8]> = component.into();
+        let signed_by = self.signer(&name, &component, &upload).await?;
         let module = self
             .runtime
             .load(
@@ -216,8 +151,6 @@ impl Registry {
             )
             .await
             .map_err(|error| self.grants.refusal(&name, upload.manifest(), error))?;
-        let digest = Digest::of(&component);
-        let refused = module.refused().to_vec();
         let registration = Registration {
             module: &name,
             version: 0,
@@ -225,94 +158,289 @@ impl Registry {
             manifest: upload.manifest(),
             turns: None,
         };
-        self.check_names(&name, &registration.tasks(&self.defaults, &self.grants)?)?;
-        let version = self.keep(name.clone(), component, upload, now).await?;
-        self.refresh().await?;
-        let tasks = self
-            .active()
-            .modules
-            .get(&name)
-            .map(|loaded| loaded.tasks.clone())
-            .unwrap_or_default();
+        let tasks = registration.tasks(&self.defaults, &self.grants)?;
+        self.check_names(&name, &tasks)?;
+        let upload = upload.with_tasks(tasks.iter().map(|task| &task.name));
+        let version = self
+            .keep(name.clone(), component, digest, upload, now)
+            .await?;
+        let loaded = self.take_over(&name, version, &digest, &module).await?;
         Ok(Installed {
             module: name,
             version,
             digest,
             signed_by,
-            tasks,
-            refused,
+            tasks: loaded.tasks,
+            refused: module.refused().to_vec(),
         })
     }
 
-    /// Picks up what has become active since the last time. True where anything has.
+    /// Makes what was just installed answer, as the catalog has it.
+    async fn take_over(
+        &self,
+        name: &ModuleName,
+        number: VersionNumber,
+        digest: &Digest,
+        module: &Module,
+    ) -> Result<Loaded, InstallError> {
+        let not_followed = |reason: String| InstallError::NotFollowed {
+            module: name.clone(),
+            version: number,
+            reason,
+        };
+        let looked = self.look().await;
+        looked.map_err(|error| not_followed(error.to_string()))?;
+        if let Some(missing) = self.active().missing.get(name)
+            && missing.version.number == number
+            && missing.version.digest == *digest
+        {
+            self.register(name, &missing.version, module)?;
+        }
+        let active = self.active();
+        let answers = active.modules.get(name).filter(|loaded| {
+            loaded.version == number
+                && loaded.digest == *digest
+                && !active.missing.contains_key(name)
+        });
+        answers.cloned().ok_or_else(|| {
+            let missing = active.missing.get(name);
+            let wanted = missing.map(|missing| missing.version.number);
+            let loaded = active.modules.get(name).map(|loaded| loaded.version);
+            InstallError::Superseded {
+                module: name.clone(),
+                version: number,
+                now: wanted.or(loaded),
+            }
+        })
+    }
+
+    /// Picks up what has become active since the last time, and loads it.
     ///
     /// # Errors
-    /// When the store can't be read; what was active stays so.
-    pub async fn refresh(&self) -> Result<bool, RegistryError> {
-        let mut seen = self.refreshing.lock().await;
-        let catalog = self.store.catalog();
-        let known = *seen;
-        let snapshot = tokio::task::spawn_blocking(move || match known {
-            Some(generation) => catalog.changed_since(generation),
-            None => catalog.snapshot().map(Some),
-        })
-        .await??;
-        let Some(snapshot) = snapshot else {
-            return Ok(false);
-        };
-
-        let before = self.active();
-        let mut modules = HashMap::new();
-        let mut complete = true;
-        for module in &snapshot.modules {
-            let Some(version) = module.active_version() else {
-                continue;
-            };
-            let old = before.modules.get(&module.name);
-            if let Some(same) = old.filter(|old| old.is(version)) {
-                let activated_at = version.activated_at;
-                modules.insert(
-                    module.name.clone(),
-                    Loaded {
-                        activated_at,
-                        ..same.clone()
-                    },
-                );
-                continue;
-            }
-            match self.load(&module.name, version, old).await {
-                Ok(loaded) => {
-                    tracing::info!(target: "petiole", "module {} version {} is active", module.name, version.number);
-                    tell_refused(&loaded.tasks);
-                    modules.insert(module.name.clone(), loaded);
-                }
-                Err(error) => {
-                    tracing::error!(target: "petiole", "module {} version {}: {error}", module.name, version.number);
-                    // A component that is refused will be refused again; a store that failed may answer.
-                    complete &= error.is_refusal();
-                    modules.extend(old.map(|old| (module.name.clone(), old.clone())));
-                }
-            }
-        }
-        *self.active.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Active::of(modules));
-        *seen = complete.then_some(snapshot.generation);
-        Ok(true)
+    /// When the catalog can't be read; what was active stays so. What can't be loaded is
+    /// [told of](Self::not_loaded).
+    pub async fn refresh(&self) -> Result<(), RegistryError> {
+        let looked = self.look().await;
+        self.load_due().await;
+        looked
     }
 
-    /// The task of this full name.
+    /// Follows the catalog for good: looks at it each second and when it is asked to, and loads what is active there as
+    /// soon as it can be loaded. Others of the store are told how far it is, in the name of `worker`.
+    pub(crate) async fn follow(&self, worker: &str) {
+        let looking = async {
+            let mut ticks = tokio::time::interval(LOOK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // What is in the way is logged when it changes.
+                let _ = self.look().await;
+            }
+        };
+        let loading = async {
+            loop {
+                self.load_due().await;
+                let _ = tokio::time::timeout(LOOK, self.news.notified()).await;
+            }
+        };
+        tokio::join!(looking, loading, announce(self, worker));
+    }
+
+    /// Reads the catalog, unless it was read since this was called: one look answers all who ask meanwhile.
+    pub(crate) async fn look(&self) -> Result<(), RegistryError> {
+        let asked = Instant::now();
+        let mut follower = self.catalog.lock().await;
+        while follower.answered.is_none_or(|answered| answered < asked) {
+            if let Some(answered) = follower.answered {
+                tokio::time::sleep(LOOKS_APART.saturating_sub(answered.elapsed())).await;
+            }
+            let known = (follower.found, follower.seen);
+            let (began, look) = follower
+                .look
+                .get_or_insert_with(|| (Instant::now(), self.read(known)));
+            let began = *began;
+            let Ok(look) = tokio::time::timeout(LOOK_PATIENCE, look).await else {
+                follower.answered = Some(Instant::now());
+                self.unread(format!("no answer in {LOOK_PATIENCE:?}").into());
+                break;
+            };
+            (follower.look, follower.answered) = (None, Some(began));
+            match look.map_err(RegistryError::from).flatten() {
+                Ok(snapshot) => {
+                    follower.found = true;
+                    follower.seen = snapshot
+                        .as_ref()
+                        .map(|new| new.generation)
+                        .or(follower.seen);
+                    self.read_as(snapshot);
+                }
+                Err(error) => self.unread(reason(&error)),
+            }
+        }
+        match &self.active().unread {
+            None => Ok(()),
+            Some(reason) => Err(RegistryError::Unread {
+                reason: Arc::clone(reason),
+            }),
+        }
+    }
+
+    fn read(&self, (found, seen): (bool, Option<Generation>)) -> JoinHandle<Look> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            if !found {
+                store.create()?;
+            }
+            Ok(match seen {
+                Some(seen) => store.catalog().changed_since(seen)?,
+                None => Some(store.catalog().snapshot()?),
+            })
+        })
+    }
+
+    fn read_as(&self, snapshot: Option<Snapshot>) {
+        if self.active().unread.is_some() {
+            tracing::info!(target: "petiole", "the catalog of modules is read again");
+            self.replace(|active| Active {
+                unread: None,
+                ..active.clone()
+            });
+        }
+        if let Some(snapshot) = snapshot {
+            self.replace(|active| active.following(snapshot.modules));
+            self.news.notify_one();
+        }
+    }
+
+    fn unread(&self, reason: Arc<str>) {
+        if self.active().unread.as_ref() == Some(&reason) {
+            return;
+        }
+        tracing::error!(target: "petiole", "the catalog of modules can't be read, and is tried again each second: {reason}");
+        self.replace(|active| Active {
+            unread: Some(reason),
+            ..active.clone()
+        });
+    }
+
+    /// Loads all versions that are due.
+    async fn load_due(&self) {
+        let _turn = self.loading.lock().await;
+        while let Some((name, version)) = self.active().due(Instant::now()) {
+            let began = Instant::now();
+            let loaded = self.load(&name, &version).await;
+            if let Err(error) = loaded {
+                let (took, now) = (began.elapsed(), Instant::now());
+                let before = self.active();
+                self.replace(|active| active.failing(&name, &version, &error, took, now));
+                tell_failed(&name, version.number, &before, &self.active());
+            }
+        }
+    }
+
+    /// Loads a version from the store.
+    async fn load(&self, name: &ModuleName, version: &Arc<Version>) -> Result<(), InstallError> {
+        let (store, signatures) = (self.store.clone(), self.signatures.clone());
+        let (module, wanted) = (name.clone(), Arc::clone(version));
+        let component = tokio::task::spawn_blocking(move || {
+            let component = store.get(&wanted.digest).map_err(RegistryError::from)?;
+            // Again, at each load: whoever can write to the store could have changed any of it.
+            if let Some(policy) = &signatures {
+                policy.check_version(&module, &component, &wanted)?;
+            }
+            Ok::<_, InstallError>(component)
+        });
+        let component = component.await.map_err(RegistryError::from)??;
+        let module = self
+            .runtime
+            .load(
+                name.as_str(),
+                &component,
+                &self.cache,
+                &self.compiler,
+                self.grants.interfaces(name, &version.manifest),
+            )
+            .await
+            .map_err(|error| self.grants.refusal(name, &version.manifest, error))?;
+        self.register(name, version, &module)
+    }
+
+    /// Makes a version answer, unless the catalog has gone on to another one.
+    fn register(
+        &self,
+        name: &ModuleName,
+        version: &Version,
+        module: &Module,
+    ) -> Result<(), InstallError> {
+        let turns = Turns::of(&version.manifest, self.active().modules.get(name));
+        let registration = Registration {
+            module: name,
+            version: version.number,
+            component: module,
+            manifest: &version.manifest,
+            turns: turns.as_ref().map(|turns| Arc::clone(&turns.semaphore)),
+        };
+        let loaded = Loaded {
+            version: version.number,
+            digest: version.digest,
+            uploaded_at: version.uploaded_at,
+            activated_at: version.activated_at,
+            tasks: registration.tasks(&self.defaults, &self.grants)?,
+            turns,
+        };
+        tracing::info!(target: "petiole", "module {name} version {} is active", version.number);
+        tell_refused(&loaded.tasks);
+        self.replace(|active| active.having(name, loaded));
+        Ok(())
+    }
+
+    /// Finds out whether an active module has a task that none has here: asks the catalog, and waits a little for a
+    /// version that is being loaded for the first time. False where the catalog was not read in time.
+    pub(crate) async fn seek(&self, task: &str) -> bool {
+        let mut replaced = self.replaced.subscribe();
+        let sought = tokio::time::timeout(FIND_PATIENCE, async {
+            // What is in the way shows in what is found.
+            let _ = self.look().await;
+            while self.active().is_coming(task) {
+                // The sender lives in `self`.
+                let _ = replaced.changed().await;
+            }
+        });
+        sought.await.is_ok() || self.active().is_coming(task)
+    }
+
+    /// What a name stands for, as far as the catalog was read.
+    pub(crate) fn find(&self, name: &str) -> Found {
+        self.active().find(name, Instant::now())
+    }
+
+    /// The task of this full name, where it answers here.
     pub fn task(&self, name: &str) -> Option<Arc<RegisteredTask>> {
         self.active().tasks.get(name).cloned()
     }
 
     /// How large the body of a message for this task may be, in bytes; the worker's own limit where there is no
-    /// such task.
+    /// such task, and the most that a manifest may ask for where its module is not loaded.
     pub(crate) fn argument_limit(&self, name: &str) -> usize {
-        self.task(name)
-            .map_or(self.defaults.limits.arguments, |task| task.limits.arguments)
+        match self.find(name) {
+            Found::Task(task) => task.limits.arguments,
+            Found::NotLoaded { .. } | Found::Refused { .. } => self.defaults.most.arguments,
+            Found::Unknown => self.defaults.limits.arguments,
+        }
     }
 
-    /// All tasks, in the order of their names.
+    /// Why a task does not answer here that an active module may have.
+    pub fn missing(&self, task: &str) -> Option<String> {
+        match self.find(task) {
+            Found::Task(_) | Found::Unknown => None,
+            Found::NotLoaded { .. } => self.unready(),
+            Found::Refused { module, reason } => {
+                Some(format!("its module {module} is refused: {reason}"))
+            }
+        }
+    }
+
+    /// All tasks that answer here, in the order of their names.
     pub fn tasks(&self) -> Vec<Arc<RegisteredTask>> {
         let mut tasks: Vec<_> = self.active().tasks.values().cloned().collect();
         tasks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -325,6 +453,45 @@ impl Registry {
         active.modules.get(module).map(|loaded| loaded.version)
     }
 
+    /// What is active in the catalog and does not answer here, in the order of the modules' names.
+    pub fn not_loaded(&self) -> Vec<NotLoaded> {
+        self.active().not_loaded()
+    }
+
+    /// What of the host keeps this worker from having all that is active; none where it has all, but for what it
+    /// refuses. Short: for readiness.
+    pub fn unready(&self) -> Option<String> {
+        self.active().unready()
+    }
+
+    /// How far this worker is.
+    pub(crate) fn state(&self, worker: &str) -> WorkerState {
+        WorkerState {
+            worker: worker.to_owned(),
+            modules: self.active().states(),
+        }
+    }
+
+    /// Counts up with each change of what is active here.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
+    }
+
+    /// The store. What blocks there is to be called on a thread for it; what it changes shows here after
+    /// [`refresh`](Self::refresh).
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until taking messages makes sense.
+    pub(crate) async fn serving(&self) {
+        let mut replaced = self.replaced.subscribe();
+        while !self.active().serves() {
+            // The sender lives in `self`.
+            let _ = replaced.changed().await;
+        }
+    }
+
     /// The versions in the store. It blocks; what it changes shows here after [`refresh`](Self::refresh).
     pub fn catalog(&self) -> Catalog {
         self.store.catalog()
@@ -334,7 +501,22 @@ impl Registry {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Two modules can't answer for the same task name.
+    fn replace(&self, change: impl FnOnce(&Active) -> Active) {
+        let _one = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.active();
+        let next = Arc::new(change(&before));
+        for claim in next.claims.difference(&before.claims) {
+            tell_claim(claim);
+        }
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.replaced
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Two modules can't answer for the same task name, whether the other one is loaded here or not.
     fn check_names(
         &self,
         module: &ModuleName,
@@ -342,47 +524,48 @@ impl Registry {
     ) -> Result<(), SettingsError> {
         let active = self.active();
         for task in tasks {
-            if let Some(other) = active
-                .tasks
-                .get(&task.name)
-                .filter(|other| other.module != *module)
-            {
+            if let Some(other) = active.owner(&task.name).filter(|other| other != module) {
                 return Err(SettingsError::NameTaken {
                     task: task.name.clone(),
-                    module: other.module.clone(),
+                    module: other,
                 });
             }
         }
         Ok(())
     }
 
-    fn check_signature(
+    async fn signer(
         &self,
         name: &ModuleName,
-        component: &[u8],
+        component: &Arc<[u8]>,
         upload: &Upload,
-    ) -> Result<Option<KeyId>, SignatureError> {
-        let Some(policy) = &self.signatures else {
+    ) -> Result<Option<KeyId>, InstallError> {
+        let Some(policy) = self.signatures.clone() else {
             return Ok(None);
         };
-        let signed = Signed {
-            name,
-            component,
-            manifest: upload.manifest_toml(),
-        };
-        policy.check(signed, upload.signature())
+        let (name, component, upload) = (name.clone(), Arc::clone(component), upload.clone());
+        let checked = tokio::task::spawn_blocking(move || -> Result<_, SignatureError> {
+            let signed = Signed {
+                name: &name,
+                component: &component,
+                manifest: upload.manifest_toml(),
+            };
+            policy.check(signed, upload.signature())
+        });
+        Ok(checked.await.map_err(RegistryError::from)??)
     }
 
     async fn keep(
         &self,
         name: ModuleName,
-        component: Vec<u8>,
+        component: Arc<[u8]>,
+        digest: Digest,
         upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, RegistryError> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
-            let digest = store.put(&component)?;
+            store.put_as(&digest, &component)?;
             let size = u64::try_from(component.len()).unwrap_or(u64::MAX);
             let by = upload.by().to_owned();
             let number = store.catalog().add(&name, digest, size, upload, now)?;
@@ -391,50 +574,38 @@ impl Registry {
         })
         .await?
     }
+}
 
-    async fn load(
-        &self,
-        name: &ModuleName,
-        version: &petiole_modules::Version,
-        before: Option<&Loaded>,
-    ) -> Result<Loaded, InstallError> {
-        let (store, digest) = (self.store.clone(), version.digest);
-        let component = tokio::task::spawn_blocking(move || store.get(&digest))
-            .await
-            .map_err(RegistryError::from)?
-            .map_err(RegistryError::from)?;
-        // Again, at each load: whoever can write to the store could have changed any of it.
-        if let Some(policy) = &self.signatures {
-            policy.check_version(name, &component, version)?;
+/// Says why a version is not loaded, where it was not for that reason before.
+fn tell_failed(name: &ModuleName, version: VersionNumber, before: &Active, now: &Active) {
+    let why = |active: &Active| active.missing.get(name).map(|missing| missing.why.clone());
+    match (why(before), why(now)) {
+        (Some(Why::Passing { reason: old, .. }), Some(Why::Passing { reason, .. }))
+            if old == reason =>
+        {
+            tracing::debug!(target: "petiole", "module {name} version {version} is still not loaded: {reason}");
         }
-        let module = self
-            .runtime
-            .load(
-                name.as_str(),
-                &component,
-                &self.cache,
-                &self.compiler,
-                self.grants.interfaces(name, &version.manifest),
-            )
-            .await
-            .map_err(|error| self.grants.refusal(name, &version.manifest, error))?;
-        let turns = Turns::of(&version.manifest, before);
-        let registration = Registration {
-            module: name,
-            version: version.number,
-            component: &module,
-            manifest: &version.manifest,
-            turns: turns.as_ref().map(|turns| Arc::clone(&turns.semaphore)),
-        };
-        Ok(Loaded {
-            version: version.number,
-            digest: version.digest,
-            uploaded_at: version.uploaded_at,
-            activated_at: version.activated_at,
-            tasks: registration.tasks(&self.defaults, &self.grants)?,
-            turns,
-        })
+        (_, Some(Why::Passing { reason, .. })) => {
+            tracing::error!(target: "petiole", "module {name} version {version} is not loaded, its messages wait, and it is tried again: {reason}");
+        }
+        (_, Some(Why::Refused { reason })) => {
+            tracing::error!(target: "petiole", "module {name} version {version} is refused: {reason}");
+        }
+        (_, Some(Why::New) | None) => {}
     }
+}
+
+fn tell_claim(
+    Claim {
+        task,
+        module,
+        owner,
+    }: &Claim,
+) {
+    tracing::error!(
+        target: "petiole",
+        "task {task} of module {module} does not answer: module {owner} has the name; remove one of them, or rename the task in the manifest"
+    );
 }
 
 /// What this worker does not give to tasks that ask for it; others that share the store may.
@@ -451,58 +622,5 @@ fn tell_refused(tasks: &[Arc<RegisteredTask>]) {
     }
 }
 
-impl Active {
-    /// A name that two modules claim, which uploads at two workers or a rollback can bring about, is the one's
-    /// whose own name it begins with, else the one's that became active first. So all workers agree.
-    fn of(modules: HashMap<ModuleName, Loaded>) -> Self {
-        let mut loaded: Vec<_> = modules.iter().collect();
-        loaded.sort_by_key(|(name, loaded)| (loaded.activated_at, *name));
-        let all = || loaded.iter().flat_map(|(_, loaded)| &loaded.tasks);
-        let claims = all()
-            .filter(|task| task.has_default_name())
-            .chain(all().filter(|task| !task.has_default_name()));
-        let mut tasks: HashMap<String, Arc<RegisteredTask>> = HashMap::new();
-        for task in claims {
-            match tasks.entry(task.name.clone()) {
-                Entry::Vacant(free) => drop(free.insert(Arc::clone(task))),
-                Entry::Occupied(taken) => {
-                    let (name, module) = (&task.name, &task.module);
-                    tracing::error!(
-                        target: "petiole",
-                        "task {name} of module {module} does not answer: module {} has the name; remove one of them, or rename the task in the manifest",
-                        taken.get().module
-                    );
-                }
-            }
-        }
-        Self { modules, tasks }
-    }
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_version_of_a_module_goes_on_with_its_turns() {
-        let manifest = |text: &str| Manifest::from_toml(text).unwrap();
-        let loaded = |turns| Loaded {
-            version: 1,
-            digest: Digest::of(b""),
-            uploaded_at: Timestamp::UNIX_EPOCH,
-            activated_at: None,
-            turns,
-            tasks: Vec::new(),
-        };
-        assert!(Turns::of(&manifest(""), None).is_none());
-        let first = Turns::of(&manifest("concurrency = 2"), None).unwrap();
-        assert_eq!(first.semaphore.available_permits(), 2);
-        let before = loaded(Some(first.clone()));
-        let same = Turns::of(&manifest("concurrency = 2"), Some(&before)).unwrap();
-        assert!(Arc::ptr_eq(&same.semaphore, &first.semaphore));
-        let other = Turns::of(&manifest("concurrency = 3"), Some(&before)).unwrap();
-        assert_eq!(other.semaphore.available_permits(), 3);
-        assert!(Turns::of(&manifest(""), Some(&before)).is_none());
-    }
-}
+mod tests;

@@ -4,31 +4,46 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use petiole_broker::Broker;
 
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 
 /// What a worker does and has done: for readiness and metrics.
 pub struct Status {
     broker: Arc<dyn Broker>,
+    registry: Arc<Registry>,
     consuming: AtomicBool,
     pub(crate) metrics: Metrics,
 }
 
 impl Status {
-    pub(crate) fn new(broker: Arc<dyn Broker>, hostname: &str) -> Self {
+    pub(crate) fn new(broker: Arc<dyn Broker>, registry: Arc<Registry>, hostname: &str) -> Self {
         Self {
             broker,
+            registry,
             consuming: AtomicBool::new(false),
             metrics: Metrics::new(hostname),
         }
     }
 
-    /// Whether tasks are taken: connected, and not shutting down.
+    /// Whether all tasks are taken: connected, not shutting down, and with every module that is active and not refused.
     pub fn ready(&self) -> bool {
-        self.consuming.load(Ordering::Relaxed) && self.broker.connected()
+        self.unready().is_none()
+    }
+
+    /// What is in the way of that.
+    pub fn unready(&self) -> Option<String> {
+        if let Some(reason) = self.registry.unready() {
+            return Some(reason);
+        }
+        let taken = self.consuming.load(Ordering::Relaxed) && self.broker.connected();
+        let reason = "no tasks are taken (broker not connected, or shutting down)";
+        (!taken).then(|| reason.to_owned())
     }
 
     /// All metrics, in the text format of OpenMetrics 1.0, which Prometheus reads.
     pub fn metrics(&self) -> String {
-        self.metrics.text(self.ready())
+        let failed = self.registry.not_loaded();
+        let failed = failed.iter().map(|failed| &failed.module);
+        self.metrics.text(self.ready(), failed)
     }
 
     pub(crate) fn set_consuming(&self, consuming: bool) {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal, Request, Undecodable};
 use petiole_runtime::Usage;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::usage::Told;
 
@@ -61,6 +61,12 @@ pub(crate) fn ended(request: &Request, ended: &Ended, told: &Told) {
 pub(crate) fn postponed(request: &Request, until: Timestamp) {
     let Request { task, id, .. } = request;
     info!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until its eta {until}");
+}
+
+/// Not at a higher level: there may be any number of them, and why is said once, by the registry.
+pub(crate) fn awaiting(request: &Request, until: Timestamp) {
+    let Request { task, id, .. } = request;
+    debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
 }
 
 pub(crate) fn refused(request: &Request, refusal: &Refusal) {

@@ -1,3 +1,4 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::shutdown::{Shutdown, Stage};
 use crate::slot::Slots;
 use crate::status::Status;
 
-/// How often the worker looks for versions that others have activated in a shared store.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How long to wait after the broker has given no answer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long closing the broker's connections may take at the end.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -46,7 +47,11 @@ impl Worker {
         results: Results,
         registry: Arc<Registry>,
     ) -> Self {
-        let status = Arc::new(Status::new(Arc::clone(&broker), &config.policy.hostname));
+        let status = Arc::new(Status::new(
+            Arc::clone(&broker),
+            Arc::clone(&registry),
+            &config.policy.hostname,
+        ));
         let pipeline = Arc::new(Pipeline {
             servers: Servers {
                 broker,
@@ -73,8 +78,8 @@ impl Worker {
         self.pipeline.servers.shutdown.clone()
     }
 
-    /// Declares the queues, consumes, and returns when the shutdown is complete: warm, with every task that
-    /// ran settled; cold, or after [`WorkerConfig::drain`], with the rest given back to their queues.
+    /// Declares the queues, consumes as soon as there are modules to run, and returns when the shutdown is complete:
+    /// warm, with every task that ran settled; cold, or after [`WorkerConfig::drain`], with the rest given back to their queues.
     ///
     /// # Errors
     /// When the broker refuses a queue or a consumer at the start. Later the connection is supervised.
@@ -85,6 +90,16 @@ impl Worker {
             broker.declare(queue).await?;
         }
         let limit = config.drain;
+        let mut following = pin!(pipeline.registry.follow(&pipeline.policy.hostname));
+        // Without any module, messages are left in their queues, to workers that have one.
+        tokio::select! {
+            () = pipeline.registry.serving() => {}
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => {
+                let _ = tokio::time::timeout(CLOSING, broker.close()).await;
+                return Ok(());
+            }
+            () = &mut following => {}
+        }
         let (started, is_started) = oneshot::channel();
         let journeys = TaskTracker::new();
         // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
@@ -94,14 +109,21 @@ impl Worker {
             started,
             journeys.clone(),
         ));
-        if let Ok(started) = is_started.await {
-            started?;
-            pipeline.status.set_consuming(true);
+        let started = async {
+            if let Ok(started) = is_started.await {
+                started?;
+                pipeline.status.set_consuming(true);
+            }
+            Ok::<_, BrokerError>(())
+        };
+        tokio::select! {
+            started = started => started?,
+            () = &mut following => {}
         }
         // A consumer that ends by itself ends the worker: it must not stay up and take nothing.
         let consumed = tokio::select! {
             consumed = &mut consumer => consumed,
-            () = refresh(&pipeline) => consumer.await,
+            () = following => consumer.await,
         };
         if let Err(Ok(panic)) = consumed.map_err(JoinError::try_into_panic) {
             std::panic::resume_unwind(panic);
@@ -179,7 +201,7 @@ async fn consume_for_ever(
             (Err(BrokerError::Closed), None) => return,
             (Err(error), None) => {
                 tracing::warn!(target: "petiole", "can't consume: {error}");
-                tokio::time::sleep(REFRESH).await;
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
@@ -240,20 +262,6 @@ async fn consume(
         }
         let pipeline = Arc::clone(&pipeline);
         journeys.spawn(async move { pipeline.journey(delivery, slot).await });
-    }
-}
-
-async fn refresh(pipeline: &Pipeline) {
-    let mut ticks = tokio::time::interval(REFRESH);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(error) = pipeline.registry.refresh().await {
-            tracing::error!(target: "petiole", "modules not refreshed: {error}");
-        }
     }
 }
 

@@ -76,6 +76,7 @@ async fn push(node: &Node, files: Vec<File>) -> Result<()> {
             .install(
                 &file.module,
                 file.component,
+                digest,
                 upload.clone(),
                 Timestamp::now(),
             )

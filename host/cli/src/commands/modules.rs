@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::target::Target;
 use super::{print_json, print_text};
+use crate::api::{ModuleDocument, WorkerDocument};
 use crate::cli::{ModulesArgs, ModulesCommand};
 use crate::config::{Bytes, Sources};
 use crate::exit::{Exit, Result};
@@ -62,10 +63,10 @@ fn active(name: &str, version: u32, json: bool) -> Result<()> {
     print_text(&format!("module {name} version {version} is active\n"))
 }
 
-fn list(modules: &[Module]) -> String {
+fn list(modules: &[ModuleDocument]) -> String {
     let rows: Vec<_> = modules
         .iter()
-        .map(|module| {
+        .map(|ModuleDocument { module, workers }| {
             let active = module
                 .active
                 .map_or_else(|| "none".to_owned(), |version| version.to_string());
@@ -73,13 +74,46 @@ fn list(modules: &[Module]) -> String {
                 module.name.to_string(),
                 active,
                 module.versions.len().to_string(),
+                having(module, workers),
             ]
         })
         .collect();
-    table(["MODULE", "ACTIVE", "VERSIONS"], &rows)
+    let failed: Vec<_> = modules.iter().map(failed).collect();
+    table(["MODULE", "ACTIVE", "VERSIONS", "WORKERS"], &rows) + &failed.concat()
 }
 
-fn show(module: &Module) -> String {
+/// How many workers have the active version, of those that there are: `2/3`.
+fn having(module: &Module, workers: &[WorkerDocument]) -> String {
+    if module.active.is_none() || workers.is_empty() {
+        return "-".to_owned();
+    }
+    let having = workers.iter();
+    let having = having.filter(|worker| worker.state.version == module.active);
+    format!("{}/{}", having.count(), workers.len())
+}
+
+/// Why workers have not the active version.
+fn failed(ModuleDocument { module, workers }: &ModuleDocument) -> String {
+    let lines = workers
+        .iter()
+        .filter_map(|WorkerDocument { worker, state }| {
+            let reason = state.reason.as_deref()?;
+            let how = match state.refused {
+                true => "refuses",
+                false => "has not loaded",
+            };
+            Some(format!(
+                "{} {how} {}: {}\n",
+                escaped(worker),
+                module.name,
+                escaped(reason)
+            ))
+        });
+    lines.collect()
+}
+
+fn show(document: &ModuleDocument) -> String {
+    let module = &document.module;
     let rows: Vec<_> = module
         .versions
         .iter()
@@ -101,7 +135,7 @@ fn show(module: &Module) -> String {
         })
         .collect();
     format!(
-        "module {} (* active)\n{}{}",
+        "module {} (* active)\n{}{}{}",
         module.name,
         table(
             [
@@ -115,7 +149,29 @@ fn show(module: &Module) -> String {
             ],
             &rows
         ),
+        workers(document),
         manifest(module)
+    )
+}
+
+/// The version that each worker has.
+fn workers(document: &ModuleDocument) -> String {
+    if document.workers.is_empty() || document.module.active.is_none() {
+        return String::new();
+    }
+    let rows: Vec<_> = document
+        .workers
+        .iter()
+        .map(|WorkerDocument { worker, state }| {
+            let version = state.version;
+            let version = version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+            [escaped(worker), version]
+        })
+        .collect();
+    format!(
+        "\n{}{}",
+        table(["WORKER", "HAS VERSION"], &rows),
+        failed(document)
     )
 }
 

@@ -38,6 +38,8 @@ impl Node {
         let grants = open::grants(&config).await?;
         let slots = u32::from(config.concurrency.value.get());
         let registry = open::registry(&config, slots, grants).await?;
+        // What can't be loaded is logged, and tried again while the worker runs.
+        let _ = registry.refresh().await;
         let results = open::results(&config).await?;
         let broker = open::broker(&config).await?;
         Ok(Self {

@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use super::target::Target;
 use super::{component_file, given, print_json, print_text, signature_file};
-use crate::api::{InstalledDocument, Push};
+use crate::api::{InstalledDocument, Push, WorkerDocument};
 use crate::cli::PushArgs;
 use crate::config::Sources;
 use crate::exit::{Exit, Result};
 use crate::logging::escaped;
+
+/// How long a push waits for the workers, in seconds, where nothing else is said: they look at the store each second.
+const WAIT: u64 = 10;
 
 /// `petiole push`
 pub(super) fn run(sources: Sources, args: PushArgs) -> Result {
@@ -15,6 +20,7 @@ pub(super) fn run(sources: Sources, args: PushArgs) -> Result {
         component,
         manifest: manifest.unwrap_or_default(),
         signature: signature_file::read(&args.file, args.signature.as_deref())?,
+        wait: Duration::from_secs(args.wait.unwrap_or(WAIT)),
     };
     let installed = Target::resolve(sources, args.target)?.push(push)?;
     if args.json {
@@ -22,7 +28,32 @@ pub(super) fn run(sources: Sources, args: PushArgs) -> Result {
     } else {
         print_text(&text(&installed))?
     }
-    Ok(Exit::Ok)
+    // Whoever asks to wait goes on with what every worker has.
+    Ok(match behind(&installed).next() {
+        Some(_) if args.wait.is_some_and(|wait| wait > 0) => Exit::Pending,
+        _ => Exit::Ok,
+    })
+}
+
+/// The workers that have not what was installed.
+fn behind(installed: &InstalledDocument) -> impl Iterator<Item = &WorkerDocument> {
+    let workers = installed.workers.iter();
+    workers.filter(|worker| worker.state.version != Some(installed.version))
+}
+
+/// How many workers have it, where there are any, and why others have not.
+fn workers(installed: &InstalledDocument) -> String {
+    let (all, behind) = (installed.workers.len(), behind(installed).count());
+    if all == 0 {
+        return String::new();
+    }
+    let having = all.saturating_sub(behind);
+    let mut text = format!("{having} of {all} workers have it\n");
+    for WorkerDocument { worker, state } in self::behind(installed) {
+        let reason = state.reason.as_deref().unwrap_or("not yet");
+        text.push_str(&format!("  {}: {}\n", escaped(worker), escaped(reason)));
+    }
+    text
 }
 
 fn text(installed: &InstalledDocument) -> String {
@@ -55,5 +86,6 @@ fn text(installed: &InstalledDocument) -> String {
             escaped(&export.reason)
         ));
     }
+    text.push_str(&workers(installed));
     text
 }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use jiff::Timestamp;
-use petiole_modules::{Catalog, CatalogError, Digest, Module, ModuleName, Store, Upload};
-use petiole_worker::Registry;
+use petiole_modules::{Catalog, CatalogError, Digest, ModuleName, Store, Upload};
+use petiole_worker::{NotLoaded, Registry, workers_with};
 use url::Url;
 
-use crate::api::{Client, InstalledDocument, Push, TaskDocument};
+use crate::api::{Client, InstalledDocument, ModuleDocument, Push, TaskDocument};
 use crate::audit::{Action, Actor, Entry};
 use crate::cli::TargetArgs;
 use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
 use crate::exit::{Failure, Result};
+use crate::logging::escaped;
 use crate::{client_tls, open, session};
 
 /// Where modules are.
@@ -53,6 +54,7 @@ impl Target {
             component,
             manifest,
             signature,
+            wait,
         } = push;
         let actor = Actor::local();
         let upload = Upload::new(actor.name()).with_manifest(&manifest);
@@ -63,14 +65,18 @@ impl Target {
         let (audit, digest) = (open::audit(config)?, Digest::of(&component));
         in_registry(config, async |registry| {
             let installed = registry
-                .install(&name, component, upload.clone(), Timestamp::now())
+                .install(&name, component, digest, upload.clone(), Timestamp::now())
                 .await;
             audit.record(&actor, &Entry::upload(&name, digest, &upload, &installed));
             let installed = installed.map_err(|error| match error.is_refusal() {
                 true => Failure::usage(error),
                 false => Failure::failed(error),
             })?;
-            Ok(InstalledDocument::from(&installed))
+            let store = registry.store();
+            let workers = workers_with(store, &installed.module, installed.version, wait).await;
+            // It is installed, whatever the workers' folder says.
+            let workers = workers.unwrap_or_default();
+            Ok(InstalledDocument::new(&installed, &workers))
         })
     }
 
@@ -78,6 +84,11 @@ impl Target {
         match self {
             Self::Api(client) => client.tasks(),
             Self::Store(config) => in_registry(config, async |registry| {
+                registry.refresh().await.map_err(Failure::failed)?;
+                for NotLoaded { module, reason, .. } in registry.not_loaded() {
+                    let reason = escaped(&reason);
+                    eprintln!("the tasks of module {module} are left out: {reason}");
+                }
                 Ok(registry
                     .tasks()
                     .iter()
@@ -87,20 +98,27 @@ impl Target {
         }
     }
 
-    pub(super) fn modules(&self) -> Result<Vec<Module>> {
-        match self {
-            Self::Api(client) => client.modules(),
-            Self::Store(config) => catalog(config)?.list().map_err(catalog_failure),
-        }
+    pub(super) fn modules(&self) -> Result<Vec<ModuleDocument>> {
+        let config = match self {
+            Self::Api(client) => return client.modules(),
+            Self::Store(config) => config,
+        };
+        let store = store(config)?;
+        let modules = store.catalog().list().map_err(catalog_failure)?;
+        let workers = store.workers().map_err(Failure::failed)?;
+        let document = |module| ModuleDocument::new(module, &workers);
+        Ok(modules.into_iter().map(document).collect())
     }
 
-    pub(super) fn module(&self, name: &str) -> Result<Module> {
-        match self {
-            Self::Api(client) => client.module(name),
-            Self::Store(config) => catalog(config)?
-                .show(&module_name(name)?)
-                .map_err(catalog_failure),
-        }
+    pub(super) fn module(&self, name: &str) -> Result<ModuleDocument> {
+        let config = match self {
+            Self::Api(client) => return client.module(name),
+            Self::Store(config) => config,
+        };
+        let (store, name) = (store(config)?, module_name(name)?);
+        let module = store.catalog().show(&name).map_err(catalog_failure)?;
+        let workers = store.workers().map_err(Failure::failed)?;
+        Ok(ModuleDocument::new(module, &workers))
     }
 
     pub(super) fn activate(&self, name: &str, version: u32) -> Result<()> {
@@ -189,9 +207,11 @@ fn change<T>(
 }
 
 fn catalog(config: &Resolved) -> Result<Catalog> {
-    Ok(Store::open(&config.store.value)
-        .map_err(Failure::usage)?
-        .catalog())
+    Ok(store(config)?.catalog())
+}
+
+fn store(config: &Resolved) -> Result<Store> {
+    Store::open(&config.store.value).map_err(Failure::usage)
 }
 
 fn module_name(name: &str) -> Result<ModuleName> {

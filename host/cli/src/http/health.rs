@@ -10,15 +10,14 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Tasks are taken: follows the broker's connection, and ends with a shutdown.
-pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if api.status.ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
+/// All tasks are taken: follows the broker's connection and the modules, and ends with a shutdown.
+pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
+    match api.status.unready() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: no tasks are taken (broker not connected, or shutting down)\n",
-        )
+            format!("not ready: {reason}\n"),
+        ),
     }
 }
 

@@ -7,9 +7,9 @@ use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_modules::{Catalog, CatalogError, Digest, MAX_SIGNATURE, Module, ModuleName, Upload};
+use petiole_modules::{Catalog, CatalogError, Digest, MAX_SIGNATURE, ModuleName, Upload};
 use petiole_runtime::{CompileError, LoadError, MAX_COMPONENT_SIZE};
-use petiole_worker::InstallError;
+use petiole_worker::{InstallError, Installed, NotLoaded, workers_with};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,7 +17,9 @@ use super::body::{self, Name, busy};
 use super::error::ApiError;
 use super::places::{Place, Places};
 use super::router::Api;
-use crate::api::{InstalledDocument, MANIFEST_HEADER, SIGNATURE_HEADER, VersionDocument};
+use crate::api::{
+    InstalledDocument, MANIFEST_HEADER, MAX_WAIT, ModuleDocument, SIGNATURE_HEADER, VersionDocument,
+};
 use crate::audit::{Action, Actor, Entry};
 use crate::memory;
 
@@ -36,19 +38,28 @@ const MAX_MANIFEST: usize = 64 << 10;
 const MAX_SIGNATURE_HEADER: usize = MAX_SIGNATURE.div_ceil(3) * 4;
 
 /// `GET /v1/modules`
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Module>>, ApiError> {
-    in_catalog(&api, |catalog| catalog.list()).await.map(Json)
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ModuleDocument>>, ApiError> {
+    let store = api.registry.store().clone();
+    in_catalog(&api, move |catalog| {
+        let (modules, workers) = (catalog.list()?, store.workers()?);
+        let document = |module| ModuleDocument::new(module, &workers);
+        Ok(Json(modules.into_iter().map(document).collect()))
+    })
+    .await
 }
 
 /// `GET /v1/modules/{name}`
 pub(super) async fn show(
     State(api): State<Api>,
     Name(name): Name,
-) -> Result<Json<Module>, ApiError> {
+) -> Result<Json<ModuleDocument>, ApiError> {
     let name = module_name(&name)?;
-    in_catalog(&api, move |catalog| catalog.show(&name))
-        .await
-        .map(Json)
+    let store = api.registry.store().clone();
+    in_catalog(&api, move |catalog| {
+        let (module, workers) = (catalog.show(&name)?, store.workers()?);
+        Ok(Json(ModuleDocument::new(module, &workers)))
+    })
+    .await
 }
 
 /// Room for uploads: each is a component in memory.
@@ -83,23 +94,45 @@ struct Received {
     module: ModuleName,
     upload: Upload,
     component: Vec<u8>,
-    _room: Place,
+    room: Place,
 }
 
-/// `POST /v1/modules/{name}`: the body is the component; headers `x-petiole-manifest` and
-/// `x-petiole-signature` are its manifest and its signature.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    /// Seconds; at most [`MAX_WAIT`].
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `POST /v1/modules/{name}?wait=10`: the body is the component; headers `x-petiole-manifest` and
+/// `x-petiole-signature` are its manifest and its signature. Waits so many seconds for all workers to have it.
 pub(super) async fn upload(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
     Name(name): Name,
+    wait: Result<Query<Wait>, QueryRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<InstalledDocument>), ApiError> {
-    let received = received(&api, &actor, &name, request).await;
-    let received = or_record(&api, &actor, Action::Upload, &name, received).await?;
-    let work = api.gate.work.clone();
+    let received = match wait {
+        Ok(Query(Wait { wait })) => received(&api, &actor, &name, request)
+            .await
+            .map(|received| (received, Duration::from_secs(wait.min(MAX_WAIT)))),
+        Err(error) => Err(error.into()),
+    };
+    let (received, wait) = or_record(&api, &actor, Action::Upload, &name, received).await?;
+    let (work, store) = (api.gate.work.clone(), api.registry.store().clone());
     let installed = work.spawn(async move { install(&api, actor, received).await });
     let installed = installed.await;
-    installed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?
+    let installed =
+        installed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    let workers = workers_with(&store, &installed.module, installed.version, wait).await;
+    // It is installed, whatever the workers' folder says.
+    let workers = workers.unwrap_or_default();
+    Ok((
+        StatusCode::CREATED,
+        Json(InstalledDocument::new(&installed, &workers)),
+    ))
 }
 
 async fn received(
@@ -125,40 +158,46 @@ async fn received(
         module,
         upload,
         component: component.into(),
-        _room: room,
+        room,
     })
 }
 
 /// Installs and records it.
-async fn install(
-    api: &Api,
-    actor: Actor,
-    received: Received,
-) -> Result<(StatusCode, Json<InstalledDocument>), ApiError> {
+async fn install(api: &Api, actor: Actor, received: Received) -> Result<Installed, ApiError> {
     let Received {
         module,
         upload,
         component,
-        _room,
+        room: _room,
     } = received;
-    let digest = Digest::of(&component);
+    // Off the threads that run tasks: it is up to 64 MiB.
+    let hashed = tokio::task::spawn_blocking(move || (Digest::of(&component), component));
+    let hashed = hashed.await;
+    let (digest, component) =
+        hashed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     let installed = api
         .registry
-        .install(module.as_str(), component, upload.clone(), Timestamp::now())
+        .install(
+            module.as_str(),
+            component,
+            digest,
+            upload.clone(),
+            Timestamp::now(),
+        )
         .await;
     let entry = Entry::upload(module.as_str(), digest, &upload, &installed);
     api.audit.record_async(actor, entry).await;
     // A component may have hundreds of thousands of names.
     let _ = tokio::task::spawn_blocking(memory::give_back).await;
-    let installed = installed.map_err(|error| match error {
+    installed.map_err(|error| match error {
         InstallError::Load(LoadError::Compile(CompileError::Busy)) => busy(&error.to_string()),
+        error @ InstallError::Superseded { .. } => ApiError::new(StatusCode::CONFLICT, error),
+        error @ InstallError::NotFollowed { .. } => {
+            ApiError::fault(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
         error if error.is_refusal() => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error),
         error => ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
-    })?;
-    Ok((
-        StatusCode::CREATED,
-        Json(InstalledDocument::from(&installed)),
-    ))
+    })
 }
 
 /// A header that holds a text as base64, of at most so many bytes; none where the text is empty.
@@ -322,11 +361,29 @@ async fn follow(api: &Api, name: &ModuleName, version: u32) -> Result<(), ApiErr
     if api.registry.version(name) == Some(version) {
         return Ok(());
     }
+    let not_loaded = api.registry.not_loaded();
+    let failed = not_loaded
+        .iter()
+        .find(|failed| failed.module == *name && failed.version == version);
+    let Some(NotLoaded {
+        reason, refused, ..
+    }) = failed
+    else {
+        let message = format!("version {version} of module {name} is no longer active");
+        return Err(ApiError::new(StatusCode::CONFLICT, message));
+    };
+    let (status, what) = match refused {
+        true => (StatusCode::UNPROCESSABLE_ENTITY, "refuses it"),
+        false => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "can't load it yet, tries again",
+        ),
+    };
     let message = format!(
-        "version {version} of module {name} is active in the store, but this worker can't load it and goes on with \
-         what it had: its log says why"
+        "version {version} of module {name} is active in the store, but this worker {what}, and goes on with what it \
+         had: {reason}"
     );
-    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message))
+    Err(ApiError::new(status, message))
 }
 
 /// This worker follows at once; others that share the store within a second.

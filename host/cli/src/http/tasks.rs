@@ -24,7 +24,14 @@ pub(super) async fn show(
     Name(name): Name,
 ) -> Result<Json<TaskDocument>, ApiError> {
     let task = api.registry.task(&name);
-    let task =
-        task.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("unknown task {name:?}")))?;
-    Ok(Json(TaskDocument::from(&*task)))
+    if let Some(task) = task {
+        return Ok(Json(TaskDocument::from(&*task)));
+    }
+    Err(match api.registry.missing(&name) {
+        None => ApiError::new(StatusCode::NOT_FOUND, format!("unknown task {name:?}")),
+        Some(reason) => ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("task {name:?} does not answer here: {reason}"),
+        ),
+    })
 }

@@ -10,6 +10,16 @@ fn refusals() -> Vec<(Refusal, &'static str, &'static str, &'static str)> {
             "t",
         ),
         (
+            Refusal::ModuleRefused {
+                task: text("t"),
+                module: text("m"),
+                reason: text("why"),
+            },
+            "celery.exceptions",
+            "NotRegistered",
+            "task \"t\": this worker does not take its module m: why",
+        ),
+        (
             Refusal::Arguments {
                 reason: text("bad n"),
             },

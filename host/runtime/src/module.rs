@@ -326,7 +326,9 @@ mod tests {
                     .env(SHORT_OF, short_of)
                     .output()
                     .unwrap();
-                assert!(child.status.success(), "{short_of}: {child:?}");
+                let output = String::from_utf8_lossy(&child.stdout);
+                let passed = child.status.success() && output.contains("1 passed");
+                assert!(passed, "{short_of}: {child:?}");
             }
             return;
         };

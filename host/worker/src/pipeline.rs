@@ -102,7 +102,8 @@ impl Pipeline {
             NotRun::Await { request, until } => {
                 metrics.postponed(labels);
                 task_log::awaiting(&request, until);
-                postpone(&request, until, source)
+                let plan = postpone(&request, until, source);
+                return self.give_back(plan, delivery, labels).await;
             }
             NotRun::Refuse { request, refusal } => {
                 metrics.refused(labels, &refusal);
@@ -116,6 +117,19 @@ impl Pipeline {
             }
         };
         let _ = self.finish(&plan, delivery, labels).await;
+    }
+
+    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
+    /// nobody's fault but the host's, so it is not kept in quarantine either.
+    async fn give_back(&self, plan: Plan, delivery: Delivery, labels: &TaskLabels) {
+        for message in plan.publications {
+            if let Err(error) = self.servers.broker.publish(message).await {
+                return self.unsettled(&error.into(), labels);
+            }
+        }
+        if let Err(error) = settle_as(delivery, plan.settle).await {
+            self.unsettled(&error.into(), labels);
+        }
     }
 
     /// Runs a request, unless an earlier delivery of it was carried out here and only its ack was lost. The

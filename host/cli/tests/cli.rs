@@ -610,7 +610,7 @@ fn modules_in_a_store_without_a_worker() {
             .unwrap()
             .split_whitespace()
             .collect::<Vec<_>>(),
-        ["my_app.tasks", "2", "2"]
+        ["my_app.tasks", "2", "2", "-"]
     );
     assert!(run(&["modules", "show", "my_app.tasks"]).contains("2*"));
 

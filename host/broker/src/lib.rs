@@ -12,7 +12,6 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use petiole_celery::Publication;
 
-pub use amqp::IO_STACK;
 pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{BrokerError, PublishError, Unanswered};
 pub use rules::{BODY_LIMIT, DELAY_LIMIT};

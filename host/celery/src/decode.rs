@@ -5,7 +5,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use crate::embed::Body;
-use crate::headers::{DEPTH, DESCENDANTS, REQUEUES};
+use crate::headers::{DEPTH, DESCENDANTS, REQUEUES, UNREADABLE};
 use crate::request::TimeLimits;
 use crate::signature::kind;
 use crate::{Lineage, Message, Refusal, Request, time};
@@ -67,6 +67,12 @@ impl Request {
 /// Everything but the message itself.
 fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
     let headers = Headers(&message.headers);
+    if let Some(reason) = message.headers.get(UNREADABLE) {
+        let reason = reason.as_str().unwrap_or_default();
+        return Err(malformed(format!(
+            "the message's headers can't be read: {reason}"
+        )));
+    }
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
     let json = serde_json::from_slice(&body)

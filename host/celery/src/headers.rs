@@ -41,6 +41,12 @@ pub(crate) const REASON: &str = "x-petiole-reason";
 /// Header added to a message in quarantine: the queue that it was consumed from.
 pub(crate) const QUEUE: &str = "x-petiole-queue";
 
+/// Header that the broker's side adds to a message whose properties and headers it can't read as they are: why.
+/// Such a message is [`Refusal::Malformed`](crate::Refusal::Malformed).
+pub const UNREADABLE: &str = "x-petiole-unreadable";
+/// Header of such a message: its AMQP properties as they came, or the beginning of them.
+pub const RAW_PROPERTIES: &str = "x-petiole-raw-properties";
+
 pub(crate) fn is_celerys(name: &str) -> bool {
     CELERY.contains(&name)
 }

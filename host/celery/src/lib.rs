@@ -29,6 +29,7 @@ mod time;
 pub use compose::{Origin, compose};
 pub use decode::Undecodable;
 pub use exception::Exception;
+pub use headers::{RAW_PROPERTIES, UNREADABLE};
 pub use id::{ChildKind, child_id};
 pub use lineage::Lineage;
 pub use message::{Destination, Message, Properties, Publication};

@@ -22,13 +22,12 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 
-/// What a long-running process is started with. The standard library reads the stack size of new threads from the
-/// first; glibc reads the others, which keep its allocator from holding on to the memory of a large message or
-/// upload (mallopt(3): by default each block of up to 32 MiB that is freed raises its thresholds).
-fn variables() -> [(&'static str, String); 3] {
+/// What a long-running process is started with: glibc reads them, and its allocator then does not hold on to the
+/// memory of a large message or upload (mallopt(3): by default each block of up to 32 MiB that is freed raises its
+/// thresholds).
+fn variables() -> [(&'static str, String); 2] {
     let mib = 1024 * 1024;
     [
-        ("RUST_MIN_STACK", petiole_broker::IO_STACK.to_string()),
         ("MALLOC_MMAP_THRESHOLD_", mib.to_string()),
         ("MALLOC_TRIM_THRESHOLD_", mib.to_string()),
     ]
@@ -45,9 +44,7 @@ fn main() -> ExitCode {
     commands::run(cli.command, cli.config.as_deref()).unwrap_or_else(exit::Failure::report)
 }
 
-/// lapin reads a message's headers by recursion, on a thread that only this variable gives a larger stack
-/// to: without it, one message with deeply nested headers ends the process. Where the system does not let
-/// us start again, the broker warns of it.
+/// glibc reads them at the start only. Where the system does not let us start again, the memory is kept.
 fn start_again_with_variables() {
     let missing = variables()
         .into_iter()

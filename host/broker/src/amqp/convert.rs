@@ -6,6 +6,7 @@ use petiole_celery::{Message, Properties};
 use serde_json::{Map, Value};
 
 use super::delay;
+use super::guard;
 use super::table;
 use crate::PublishError;
 use crate::rules::{check_body, sent_on};
@@ -107,7 +108,8 @@ fn expiration(value: &str) -> Result<ShortString, PublishError> {
 }
 
 /// The message of a delivery, and the exchange and routing key it was published with.
-pub(super) fn incoming(delivery: lapin::message::Delivery) -> (Message, String, String) {
+pub(super) fn incoming(mut delivery: lapin::message::Delivery) -> (Message, String, String) {
+    let unreadable = guard::restore(&mut delivery);
     let lapin::message::Delivery {
         exchange,
         routing_key,
@@ -116,7 +118,7 @@ pub(super) fn incoming(delivery: lapin::message::Delivery) -> (Message, String, 
         ..
     } = delivery;
     let text = |value: &Option<ShortString>| value.as_ref().map(|value| value.as_str().to_owned());
-    let message = Message {
+    let mut message = Message {
         properties: Properties {
             content_type: text(properties.content_type()),
             content_encoding: text(properties.content_encoding()),
@@ -134,6 +136,7 @@ pub(super) fn incoming(delivery: lapin::message::Delivery) -> (Message, String, 
             .unwrap_or_default(),
         body: data,
     };
+    guard::mark(&mut message.headers, unreadable);
     let (exchange, routing_key) = delay::as_published(exchange.as_str(), routing_key.as_str());
     (message, exchange.to_owned(), routing_key.to_owned())
 }

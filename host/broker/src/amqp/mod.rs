@@ -8,6 +8,7 @@ mod consume;
 mod convert;
 mod declare;
 mod delay;
+mod guard;
 mod publish;
 mod supervise;
 mod table;
@@ -25,7 +26,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 use uuid::Uuid;
 
 use crate::rules::delay_seconds;
@@ -39,11 +39,6 @@ use supervise::{Link, Live};
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
 /// Threads for sockets, heartbeats, confirms and acks.
 const THREADS: usize = 2;
-/// What the environment variable `RUST_MIN_STACK` of a process that consumes from RabbitMQ must be at
-/// least, in bytes (reserved, not used, as long as nobody nests headers). Lapin 4.12 parses headers by
-/// recursion, on a thread that it starts itself: with Rust's 2 MiB a 5 KB message, nested 1,000 deep,
-/// ends the process, and then the next one that gets it. What one frame can hold takes less than 64 MiB.
-pub const IO_STACK: usize = 128 * 1024 * 1024;
 /// Names of exchanges and delayed queues known to exist; more are forgotten, and asked for again.
 const KNOWN_LIMIT: usize = 4096;
 
@@ -82,13 +77,11 @@ impl Amqp {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("petiole-amqp")
-            .thread_stack_size(IO_STACK)
             .enable_all()
             .build()
             .map_err(|error| BrokerError::Lost {
                 reason: format!("no threads for the connection: {error}"),
             })?;
-        warn_of_small_stacks();
         let closing = CancellationToken::new();
         let name = connection_name();
         let connected = runtime.spawn(connect_both(targets.into(), name, closing.clone()));
@@ -184,7 +177,8 @@ impl Amqp {
         message: Message,
         mandatory: bool,
     ) -> Result<(), PublishError> {
-        let outgoing = Arc::new(outgoing(message, &to.exchange, &to.routing_key, mandatory)?);
+        let outgoing =
+            Arc::new(self.outgoing(message, &to.exchange, &to.routing_key, mandatory)?);
         if !to.exchange.is_empty() && !self.exchange_exists(&to.exchange).await? {
             // Published, it would close the channel, and leave all that is in flight unconfirmed.
             return if mandatory {
@@ -209,6 +203,20 @@ impl Amqp {
         }
     }
 
+    fn outgoing(
+        &self,
+        message: Message,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+    ) -> Result<Outgoing, PublishError> {
+        let outgoing = convert::outgoing(message, exchange, routing_key, mandatory, || {
+            Uuid::new_v4().to_string()
+        })?;
+        guard::fits(&outgoing.properties, self.publishing.frame_max())?;
+        Ok(outgoing)
+    }
+
     async fn publish_delayed(
         &self,
         seconds: u64,
@@ -221,7 +229,7 @@ impl Amqp {
             });
         }
         let queue = to.routing_key;
-        let outgoing = outgoing(
+        let outgoing = self.outgoing(
             message,
             delay::ENTRY,
             &delay::routing_key(seconds, &queue),
@@ -292,28 +300,6 @@ impl Amqp {
             // A supervisor that panicked has closed nothing, and there is nothing left to do about it.
             let _ = supervisor.await;
         }
-    }
-}
-
-fn outgoing(
-    message: Message,
-    exchange: &str,
-    routing_key: &str,
-    mandatory: bool,
-) -> Result<Outgoing, PublishError> {
-    convert::outgoing(message, exchange, routing_key, mandatory, || {
-        Uuid::new_v4().to_string()
-    })
-}
-
-fn warn_of_small_stacks() {
-    let stack = std::env::var("RUST_MIN_STACK")
-        .ok()
-        .and_then(|stack| stack.parse::<usize>().ok());
-    if stack.is_none_or(|stack| stack < IO_STACK) {
-        warn!(
-            "a message with deeply nested headers can end this process: start it with RUST_MIN_STACK={IO_STACK}"
-        );
     }
 }
 

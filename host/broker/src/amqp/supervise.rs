@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::guard;
 use crate::url::Target;
 use crate::{BrokerError, Unanswered};
 
@@ -23,8 +25,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 /// Seconds; a peer that is silent for two of them is taken for dead. A URL's `heartbeat` overrides it.
 const HEARTBEAT: u16 = 10;
-/// Bytes; RabbitMQ's default. It bounds headers, and with them how deep lapin's parser can recurse.
-const FRAME_MAX: u32 = 131_072;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a connection's state is looked at, should lapin not report its end.
@@ -74,6 +74,14 @@ impl Link {
             .borrow()
             .as_ref()
             .is_some_and(|live| !live.gone.is_cancelled())
+    }
+
+    /// The largest frame that the broker takes, in bytes, as far as it is known.
+    pub(super) fn frame_max(&self) -> u32 {
+        let live = self.0.borrow();
+        live.as_ref().map_or(guard::FRAME_MAX, |live| {
+            live.connection.configuration().frame_max()
+        })
     }
 
     /// The current generation, as soon as there is one; none once it is closed for good.
@@ -211,28 +219,27 @@ struct Failure {
 async fn attempt(target: &Target, name: &str) -> Result<Connection, Failure> {
     let mut uri = target.uri.clone();
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    uri.query.frame_max = Some(
-        uri.query
-            .frame_max
-            .map_or(FRAME_MAX, |asked| asked.min(FRAME_MAX)),
-    );
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let (reason, advice, refused) =
-        match timeout(ATTEMPT_LIMIT, Connection::connect_uri(uri, properties)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => {
-                let (advice, refused) = advise(&error);
-                (error.to_string(), advice, refused)
-            }
-            Err(_) => {
-                let reason = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
-                (
-                    reason,
-                    "is the host reachable, or does a firewall drop packets?",
-                    false,
-                )
-            }
-        };
+    let (reason, advice, refused) = match timeout(
+        ATTEMPT_LIMIT,
+        guard::connect(uri, properties, OwnedTLSConfig::default()),
+    )
+    .await
+    {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => {
+            let (advice, refused) = advise(&error);
+            (error.to_string(), advice, refused)
+        }
+        Err(_) => {
+            let reason = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
+            (
+                reason,
+                "is the host reachable, or does a firewall drop packets?",
+                false,
+            )
+        }
+    };
     Err(Failure {
         shown: Unanswered {
             url: target.shown.clone(),

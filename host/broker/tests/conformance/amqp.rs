@@ -1,21 +1,20 @@
 //! What only RabbitMQ can do, or do to us.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{
-    BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::{AMQPValue, FieldArray, FieldTable};
-use lapin::{BasicProperties, Channel, ExchangeKind};
-use petiole_broker::{BrokerError, IO_STACK, PublishError};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+use petiole_broker::{BrokerError, PublishError};
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::proxy::Proxy;
-use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, text, unique};
+use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, raw, text, unique};
 
 /// A proxy before the node, and the node's URL by it.
 async fn proxied() -> (Proxy, String) {
@@ -286,52 +285,170 @@ async fn the_next_url_is_tried() {
     broker.close().await;
 }
 
-#[tokio::test]
-async fn deeply_nested_headers_end_no_process_with_large_stacks() {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "amqp::takes_deeply_nested_headers",
-            "--ignored",
-            "--nocapture",
-        ])
-        .env("RUST_MIN_STACK", IO_STACK.to_string())
-        .env("PETIOLE_TEST_AMQP_URL", rabbitmq::url().await)
-        .output()
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_can_not_be_read_arrive_with_a_reason_on_the_same_connection() {
+    let (proxy, url) = proxied().await;
+    let place = Place::amqp().await;
+    let broker = petiole_broker::connect(&url).await.unwrap();
+    broker.declare(&place.queue).await.unwrap();
+    let accepted = proxy.accepted();
+    let invalid = |flag| raw::one(flag, b"x\xff");
+    let cases: Vec<(Vec<u8>, Option<&str>)> = vec![
+        (raw::headers(&[(b"na\xffme", raw::text(b"x"))]), None),
+        (raw::headers(&[(b"n", raw::nested(64))]), None),
+        // The largest that a publisher's frame can hold.
+        (raw::headers(&[(b"n", raw::text(&[b'x'; 131_045]))]), None),
+        (
+            invalid(0x8000),
+            Some("content_type \"x\u{fffd}\" is no UTF-8"),
+        ),
+        (
+            invalid(0x0400),
+            Some("correlation_id \"x\u{fffd}\" is no UTF-8"),
+        ),
+        (invalid(0x0200), Some("reply_to \"x\u{fffd}\" is no UTF-8")),
+        (
+            invalid(0x0080),
+            Some("message_id \"x\u{fffd}\" is no UTF-8"),
+        ),
+        (invalid(0x0020), Some("type \"x\u{fffd}\" is no UTF-8")),
+        (invalid(0x0008), Some("app_id \"x\u{fffd}\" is no UTF-8")),
+        (
+            invalid(0x0004),
+            Some("cluster_id \"x\u{fffd}\" is no UTF-8"),
+        ),
+        (
+            raw::headers(&[(b"n", raw::nested(1_000))]),
+            Some("headers nested deeper than 64"),
+        ),
+        (
+            raw::headers(&[(b"n", raw::nested(26_000))]),
+            Some("headers nested deeper than 64"),
+        ),
+        (vec![0, 0], None),
+    ];
+    let messages: Vec<(Vec<u8>, &str)> = cases
+        .iter()
+        .map(|(properties, _)| (properties.clone(), "x"))
+        .collect();
+    let (node, key) = (place.url.clone(), place.queue.clone());
+    tokio::task::spawn_blocking(move || raw::publish(&node, "", key.as_bytes(), &messages))
+        .await
         .unwrap();
-    assert!(
-        child.status.success(),
-        "{}",
-        String::from_utf8_lossy(&child.stderr)
-    );
+    let mut deliveries = place.consume(&broker, 3).await;
+    for (properties, want) in &cases {
+        let delivery = next(&mut deliveries).await;
+        let reason = delivery.message.headers.get(petiole_celery::UNREADABLE);
+        let start = &properties[..properties.len().min(40)];
+        assert_eq!(
+            reason.and_then(|reason| reason.as_str()),
+            *want,
+            "{start:?}"
+        );
+        assert_eq!(body(&delivery), "x");
+        delivery.ack().await.unwrap();
+    }
+    length_becomes(&broker, &place.queue, 0).await;
+    assert_eq!(proxy.accepted(), accepted, "the connection was lost");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-#[ignore = "the child process of another test"]
-async fn takes_deeply_nested_headers() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_that_the_broker_makes_larger_than_a_frame_arrive() {
+    let (proxy, url) = proxied().await;
     let place = Place::amqp().await;
-    let broker = place.broker().await;
+    let broker = petiole_broker::connect(&url).await.unwrap();
+    broker.declare(&place.queue).await.unwrap();
+    let accepted = proxy.accepted();
+    // What waits there is dead-lettered to our queue, with an `x-death` of some hundred bytes.
     let (_connection, channel) = channel().await;
-    // Five bytes a level: nearly all that a frame can hold.
-    let mut value = AMQPValue::Void;
-    for _ in 0..26_000 {
-        value = AMQPValue::FieldArray(FieldArray::from(vec![value]));
-    }
-    let mut headers = FieldTable::default();
-    headers.insert("deep".into(), value);
-    let properties = BasicProperties::default().with_headers(headers);
-    let options = BasicPublishOptions::default();
+    let waiting = unique();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(1));
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        AMQPValue::LongString("".into()),
+    );
+    let target = AMQPValue::LongString(place.queue.as_str().into());
+    arguments.insert("x-dead-letter-routing-key".into(), target);
     channel
-        .basic_publish(
-            "".into(),
-            place.queue.as_str().into(),
-            options,
-            b"x",
-            properties,
+        .queue_declare(
+            waiting.as_str().into(),
+            QueueDeclareOptions::durable(),
+            arguments,
         )
         .await
         .unwrap();
-    let delivery = next(&mut place.consume(&broker, 1).await).await;
-    assert!(delivery.message.headers["deep"].is_array());
-    delivery.ack().await.unwrap();
+    let sizes = [130_400, 130_800, 131_000, 131_045];
+    let messages: Vec<(Vec<u8>, &str)> = sizes
+        .iter()
+        .map(|size| (raw::headers(&[(b"n", raw::text(&vec![b'x'; *size]))]), "x"))
+        .collect();
+    let (node, key) = (place.url.clone(), waiting.clone());
+    tokio::task::spawn_blocking(move || raw::publish(&node, "", key.as_bytes(), &messages))
+        .await
+        .unwrap();
+    let mut deliveries = place.consume(&broker, 1).await;
+    for size in sizes {
+        let delivery = next(&mut deliveries).await;
+        let headers = &delivery.message.headers;
+        assert_eq!(headers.get(petiole_celery::UNREADABLE), None);
+        assert_eq!(headers["n"].as_str().unwrap().len(), size);
+        assert!(headers["x-death"].is_array());
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(proxy.accepted(), accepted, "the connection was lost");
+    channel
+        .queue_delete(waiting.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_routing_key_that_is_no_text_arrives_with_a_reason() {
+    let (proxy, url) = proxied().await;
+    let place = Place::amqp().await;
+    let broker = petiole_broker::connect(&url).await.unwrap();
+    broker.declare(&place.queue).await.unwrap();
+    let accepted = proxy.accepted();
+    let (_connection, channel) = channel().await;
+    let exchange = unique();
+    channel
+        .exchange_declare(
+            exchange.as_str().into(),
+            ExchangeKind::Fanout,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            place.queue.as_str().into(),
+            exchange.as_str().into(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let (node, name) = (place.url.clone(), exchange.clone());
+    tokio::task::spawn_blocking(move || {
+        raw::publish(
+            &node,
+            &name,
+            b"k\xff",
+            &[(vec![0, 0], "x"), (vec![0, 0], "x")],
+        );
+    })
+    .await
+    .unwrap();
+    let mut deliveries = place.consume(&broker, 1).await;
+    for _ in 0..2 {
+        let delivery = next(&mut deliveries).await;
+        let reason = delivery.message.headers[petiole_celery::UNREADABLE].as_str();
+        assert_eq!(reason, Some("the exchange or the routing key is no UTF-8"));
+        assert_eq!(delivery.routing_key, "k\u{fffd}");
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(proxy.accepted(), accepted, "the connection was lost");
 }

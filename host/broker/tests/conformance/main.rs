@@ -11,6 +11,7 @@ mod amqp;
 mod embedded;
 mod proxy;
 mod rabbitmq;
+mod raw;
 mod suite;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use petiole_celery::Publication;
 
 pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{BrokerError, PublishError, Unanswered};
-pub use rules::{BODY_LIMIT, DELAY_LIMIT};
+pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
 pub use url::redact;
 
 /// A message broker. Connections are supervised inside: a lost one is made anew, to the next of the

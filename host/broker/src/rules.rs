@@ -1,41 +1,42 @@
 //! What holds for a publication whatever the broker.
 
 use jiff::Timestamp;
+use petiole_celery::Message;
+use petiole_celery::wire::{self, Unsendable};
 use serde_json::{Map, Value};
 
 use crate::PublishError;
 
-/// The largest body that is published, in bytes: RabbitMQ 4's own limit. A broker closes the channel
-/// over a larger one, and with it the confirms of all that is in flight.
-pub const BODY_LIMIT: usize = 16 * 1024 * 1024;
-
-/// The longest time that a broker holds a message back, in seconds (28 bits, about 8.5 years).
-pub const DELAY_LIMIT: u64 = (1 << 28) - 1;
-
-pub(crate) fn check_body(body: &[u8]) -> Result<(), PublishError> {
-    if body.len() > BODY_LIMIT {
-        return Err(PublishError::TooLarge {
-            size: body.len(),
-            limit: BODY_LIMIT,
-        });
-    }
-    Ok(())
+/// The last guard: whether the wire carries a message to this exchange with this routing key.
+pub(crate) fn check(
+    message: &Message,
+    exchange: &str,
+    routing_key: &str,
+) -> Result<(), PublishError> {
+    Ok(wire::check_message(message, exchange, routing_key)?)
 }
 
 /// Whole seconds from `now` to `until`, rounded up; none where it is past.
 pub(crate) fn delay_seconds(until: Timestamp, now: Timestamp) -> Result<Option<u64>, PublishError> {
-    let nanoseconds = until.as_nanosecond() - now.as_nanosecond();
-    if nanoseconds <= 0 {
-        return Ok(None);
+    Ok(wire::delay_seconds(until, now)?)
+}
+
+impl From<Unsendable> for PublishError {
+    fn from(reason: Unsendable) -> Self {
+        match reason {
+            Unsendable::Body { size, limit } => Self::TooLarge { size, limit },
+            Unsendable::Delay { seconds, limit } => Self::TooLate { seconds, limit },
+            Unsendable::ShortString { .. }
+            | Unsendable::HeaderName { .. }
+            | Unsendable::Depth { .. }
+            | Unsendable::Header { .. }
+            | Unsendable::Expiration { .. }
+            | Unsendable::DelayedQueue { .. }
+            | Unsendable::DelayedPattern { .. } => Self::Invalid {
+                reason: reason.to_string(),
+            },
+        }
     }
-    let seconds = u64::try_from((nanoseconds + 999_999_999) / 1_000_000_000).unwrap_or(u64::MAX);
-    if seconds > DELAY_LIMIT {
-        return Err(PublishError::TooLate {
-            seconds,
-            limit: DELAY_LIMIT,
-        });
-    }
-    Ok(Some(seconds))
 }
 
 /// The headers without those that the broker wrote on an earlier journey, or obeyed on it. RabbitMQ drops
@@ -53,6 +54,7 @@ pub(crate) fn sent_on(mut headers: Map<String, Value>) -> Map<String, Value> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use petiole_celery::wire::DELAY_LIMIT;
     use serde_json::json;
 
     use super::*;

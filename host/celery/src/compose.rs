@@ -2,8 +2,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::options::Options;
-use crate::{Embed, Message, Properties, Publication, Routes, Signature, SignatureError};
-use crate::{headers, python, time};
+use crate::{
+    Destination, Embed, Message, Properties, Publication, Routes, Signature, SignatureError,
+};
+use crate::{headers, python, time, wire};
 
 /// What a new task message says of where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +26,47 @@ pub struct Origin<'a> {
 /// nobody waits here for the results of the tasks that are sent.
 ///
 /// # Errors
-/// When its options can't be carried out, or when it is a workflow (chain, group, chord), which takes
-/// more than one message.
+/// When its options can't be carried out, when it is a workflow (chain, group, chord), which takes
+/// more than one message, or when the wire can't carry it.
 pub fn compose(
+    signature: &Signature,
+    id: &str,
+    chain: &[Signature],
+    from: Origin<'_>,
+    routes: &Routes,
+    now: Timestamp,
+) -> Result<Publication, SignatureError> {
+    let publication = draft(signature, id, chain, from, routes, now)?;
+    wire::check(&publication).map_err(|reason| unsendable(signature, &reason))?;
+    Ok(publication)
+}
+
+/// Checks what of a plain task's message is known before it is sent: all but its body. Its ids may be as
+/// long as they can.
+pub(crate) fn check(signature: &Signature) -> Result<(), SignatureError> {
+    let longest = "x".repeat(wire::SHORT_STRING_LIMIT);
+    let from = Origin {
+        parent_id: Some(&longest),
+        root_id: Some(&longest),
+        origin: &longest,
+    };
+    let id = signature.task_id().unwrap_or(&longest);
+    // Every time is in the future, so that one with a time is checked as one that is held back.
+    let now = Timestamp::MIN;
+    let options = Options::read(&signature.task, &signature.options)?;
+    // A worker's own routes are no fault of the message.
+    let destination = options.destination(&signature.task, &Routes::new(""));
+    let publication = address(signature, id, &options, from, destination, now, Vec::new());
+    wire::check(&publication).map_err(|reason| unsendable(signature, &reason))
+}
+
+fn unsendable(signature: &Signature, reason: &wire::Unsendable) -> SignatureError {
+    let task = wire::beginning(&signature.task, wire::SHORT_STRING_LIMIT);
+    SignatureError::new(format!("{task:?} can't be sent: {reason}"))
+}
+
+/// The message, whether the wire carries it or not.
+pub(crate) fn draft(
     signature: &Signature,
     id: &str,
     chain: &[Signature],
@@ -61,6 +101,27 @@ pub fn compose(
                 signature.task
             ))
         })?;
+    let destination = options.destination(&signature.task, routes);
+    Ok(address(
+        signature,
+        id,
+        &options,
+        from,
+        destination,
+        now,
+        body,
+    ))
+}
+
+fn address(
+    signature: &Signature,
+    id: &str,
+    options: &Options,
+    from: Origin<'_>,
+    destination: Destination,
+    now: Timestamp,
+    body: Vec<u8>,
+) -> Publication {
     let message = Message {
         properties: Properties {
             content_type: Some("application/json".into()),
@@ -71,15 +132,15 @@ pub fn compose(
             reply_to: options.reply_to.clone(),
             ..Properties::default()
         },
-        headers: compose_headers(signature, id, &options, from, now),
+        headers: compose_headers(signature, id, options, from, now),
         body,
     };
-    Ok(Publication {
-        destination: options.destination(&signature.task, routes),
+    Publication {
+        destination,
         message,
         mandatory: true,
         not_before: options.run_at(now).filter(|eta| *eta > now),
-    })
+    }
 }
 
 fn compose_headers(

@@ -8,7 +8,7 @@ use crate::embed::Body;
 use crate::headers::{DEPTH, DESCENDANTS, REQUEUES, UNREADABLE};
 use crate::request::TimeLimits;
 use crate::signature::kind;
-use crate::{Lineage, Message, Refusal, Request, time};
+use crate::{Lineage, Message, Refusal, Request, time, wire};
 
 /// The longest text in a header that is read, in bytes: what AMQP's short strings hold, and so the
 /// correlation id that a task's id becomes. Log lines and keys of results have it in them.
@@ -42,9 +42,9 @@ impl Request {
         match read(&message, limit) {
             Ok(request) => Ok(Self { message, ..request }),
             Err(refusal) => {
+                let headers = wire::plain(&message.headers);
                 let text = |name| {
-                    message
-                        .headers
+                    headers
                         .get(name)
                         .and_then(Value::as_str)
                         .map(str::to_owned)
@@ -53,6 +53,7 @@ impl Request {
                 let id = text("id").or_else(|| message.properties.correlation_id.clone());
                 let id = id.filter(|id| !id.is_empty());
                 let task = text("task");
+                drop(headers);
                 Err(Box::new(Undecodable {
                     refusal,
                     id,
@@ -66,13 +67,14 @@ impl Request {
 
 /// Everything but the message itself.
 fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
-    let headers = Headers(&message.headers);
     if let Some(reason) = message.headers.get(UNREADABLE) {
         let reason = reason.as_str().unwrap_or_default();
         return Err(malformed(format!(
             "the message's headers can't be read: {reason}"
         )));
     }
+    let headers = wire::plain(&message.headers);
+    let headers = Headers(&headers);
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
     let json = serde_json::from_slice(&body)

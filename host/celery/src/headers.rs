@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::wire::plain;
+
 /// Headers that Celery's task protocol 2 and kombu define.
 const CELERY: [&str; 20] = [
     "lang",
@@ -38,8 +40,19 @@ pub(crate) const DEPTH: &str = "x-petiole-depth";
 pub(crate) const REQUEUES: &str = "x-petiole-requeues";
 /// Header added to a message in quarantine: why it is there.
 pub(crate) const REASON: &str = "x-petiole-reason";
-/// Header added to a message in quarantine: the queue that it was consumed from.
+/// Header added to a message in quarantine: the queue that it was consumed from, or the routing key that it was
+/// to go by.
 pub(crate) const QUEUE: &str = "x-petiole-queue";
+/// Header added to a message in quarantine: the exchange that it was to go by, where it has a name.
+pub(crate) const EXCHANGE: &str = "x-petiole-exchange";
+/// Header added to a message in quarantine: the `message_id` that it came with.
+pub(crate) const MESSAGE_ID: &str = "x-petiole-message-id";
+/// Header added to a message in quarantine, where all are persistent: the `delivery_mode` of one that was not.
+pub(crate) const DELIVERY_MODE: &str = "x-petiole-delivery-mode";
+/// Header added to a message in quarantine: the `expiration` that it came with, which would end it there.
+pub(crate) const EXPIRATION: &str = "x-petiole-expiration";
+/// Header added to a message in quarantine: the `user_id` that it came with.
+pub(crate) const USER_ID: &str = "x-petiole-user-id";
 
 /// Header that the broker's side adds to a message whose properties and headers it can't read as they are: why.
 /// Such a message is [`Refusal::Malformed`](crate::Refusal::Malformed).
@@ -62,9 +75,23 @@ pub(crate) fn is_petioles(name: &str) -> bool {
 pub(crate) fn is_brokers(name: &str) -> bool {
     matches!(
         name,
-        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC" | REASON | QUEUE
+        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
     ) || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
+        || is_quarantines(name)
+}
+
+/// Headers that tell why and from where a message is in quarantine.
+fn is_quarantines(name: &str) -> bool {
+    matches!(
+        name,
+        REASON | QUEUE | EXCHANGE | MESSAGE_ID | DELIVERY_MODE | EXPIRATION | USER_ID
+    )
+}
+
+/// The headers of a message that is not in quarantine.
+pub(crate) fn without_quarantines(headers: &Map<String, Value>) -> Map<String, Value> {
+    select(headers, |name| !is_quarantines(name))
 }
 
 /// The headers that a copy of the message takes along.
@@ -72,9 +99,9 @@ pub(crate) fn without_brokers(headers: &Map<String, Value>) -> Map<String, Value
     select(headers, |name| !is_brokers(name))
 }
 
-/// The headers that the producer added.
+/// The headers that the producer added, as a reader wants them.
 pub(crate) fn own(headers: &Map<String, Value>) -> Map<String, Value> {
-    select(headers, |name| {
+    select(&plain(headers), |name| {
         !is_brokers(name) && !is_celerys(name) && !is_petioles(name)
     })
 }

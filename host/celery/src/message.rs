@@ -1,21 +1,25 @@
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::headers;
+use crate::wire::Field;
 
 /// A message as a broker carries it, the same for RabbitMQ and the embedded broker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     /// AMQP basic properties other than the headers (AMQP 0-9-1 section 1.8.1).
     pub properties: Properties,
-    /// AMQP application headers, in which protocol v2 carries the task's metadata.
+    /// AMQP application headers, in which protocol v2 carries the task's metadata; values that JSON has no
+    /// form for as [`Field`](crate::wire::Field) says.
     pub headers: Map<String, Value>,
     /// The body, still encoded as `properties.content_type` and `content_encoding` say.
     pub body: Vec<u8>,
 }
 
-/// The AMQP basic properties that Celery uses.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// AMQP's basic properties (AMQP 0-9-1 section 1.8.1), but for the headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Properties {
     /// `application/json` for everything that Petiole sends.
     pub content_type: Option<String>,
@@ -33,6 +37,17 @@ pub struct Properties {
     pub expiration: Option<String>,
     /// Identifies the message; Celery leaves it out.
     pub message_id: Option<String>,
+    /// Seconds since 1970.
+    pub timestamp: Option<u64>,
+    /// `type`: the application's name for the kind of message.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Who sent it, checked by the broker. Never sent on: RabbitMQ closes the channel of another user.
+    pub user_id: Option<String>,
+    /// The application that sent it.
+    pub app_id: Option<String>,
+    /// Deprecated by AMQP.
+    pub cluster_id: Option<String>,
 }
 
 /// Where a message is published to (AMQP 0-9-1 `basic.publish`).
@@ -58,24 +73,10 @@ impl Message {
     /// How many deliveries of it have ended without being settled, where its queue counts them (RabbitMQ's
     /// quorum queues do); else 0.
     pub fn deliveries_lost(&self) -> u64 {
-        self.headers
-            .get(headers::DELIVERIES)
-            .and_then(Value::as_u64)
+        let count = self.headers.get(headers::DELIVERIES);
+        count
+            .and_then(|count| Field::of(count).plain().as_u64())
             .unwrap_or(0)
-    }
-
-    /// The same message on its way to the quarantine queue, with the reason why it is kept there and where
-    /// it was to go, or came from.
-    pub(crate) fn kept(mut self, quarantine: &str, reason: &str, queue: &str) -> Publication {
-        self.properties.persistent = true;
-        self.headers.insert(headers::REASON.into(), reason.into());
-        self.headers.insert(headers::QUEUE.into(), queue.into());
-        Publication {
-            destination: Destination::queue(quarantine),
-            message: self,
-            mandatory: true,
-            not_before: None,
-        }
     }
 }
 
@@ -91,13 +92,4 @@ pub struct Publication {
     pub mandatory: bool,
     /// The broker holds the message back until then; at once where this is past or none.
     pub not_before: Option<Timestamp>,
-}
-
-impl Publication {
-    /// The same message on its way to the quarantine queue, as one that can't be sent where it was to go.
-    pub fn kept(&self, quarantine: &str, reason: &str) -> Self {
-        self.message
-            .clone()
-            .kept(quarantine, reason, &self.destination.routing_key)
-    }
 }

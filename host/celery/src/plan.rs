@@ -16,10 +16,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes, Signature,
-    State, TaskMeta, Undecodable,
+    State, TaskMeta, Undecodable, wire,
 };
 use failure::{fail, fail_and_keep};
 use results::Results;
+use sending::NotSent;
 
 /// How often a task may give its message back to its queue: RabbitMQ's own limit for quorum queues since 4.0.
 /// After that it counts as rejected for good, or it could run for ever.
@@ -241,8 +242,21 @@ pub fn quarantine(
 /// What is to be done about a request whose `eta` is still to come: it waits in the broker, not here.
 ///
 /// It goes back to the queue it came from, not to its exchange, which may lead to other queues too.
-pub fn postpone(request: &Request, until: Timestamp, source: &Source) -> Plan {
-    let publications = vec![republish::postpone(request, until, source)];
+///
+/// One that can't wait there (a queue whose name is too long with the delay before it) is refused.
+pub fn postpone(
+    request: &Request,
+    until: Timestamp,
+    source: &Source,
+    policy: &Policy,
+    now: Timestamp,
+) -> Plan {
+    let publication = republish::postpone(request, until, source);
+    if let Err(reason) = wire::check_delay(&publication, now) {
+        let reason = reason.to_string();
+        return refuse(request, &Refusal::Malformed { reason }, source, policy, now);
+    }
+    let publications = vec![publication];
     Plan {
         results: Vec::new(),
         publications,
@@ -269,7 +283,8 @@ pub fn update(
         usage: None,
     };
     let mut results = Results::new(policy, now);
-    results.add(&at, state, meta, None, Vec::new());
+    // A state that is too large for a reply is not the last: it is left out.
+    let _ = results.add(&at, state, meta, None, Vec::new());
     results.into_parts()
 }
 
@@ -285,20 +300,22 @@ struct Context<'a> {
 
 /// Callbacks, the next task of the chain and what the guest sent, with the result that lists them.
 fn succeed(at: &Context<'_>, value: Value, sent: &[Signature]) -> Plan {
-    match sending::after_success(at, &value, sent) {
-        Ok(sending) => {
-            let mut results = Results::new(at.policy, at.now);
-            results.add(at, State::Success, value, None, sending.children);
-            results.into_plan(sending.publications, Ended::Success)
-        }
-        Err(refusal) => fail_and_keep(at, &refusal),
+    let sending = match sending::after_success(at, &value, sent) {
+        Ok(sending) => sending,
+        Err(NotSent::Refused(refusal)) => return fail_and_keep(at, &refusal),
+        Err(NotSent::Unsendable(exception)) => return fail(at, exception, None),
+    };
+    let mut results = Results::new(at.policy, at.now);
+    match results.add(at, State::Success, value, None, sending.children) {
+        Ok(()) => results.into_plan(sending.publications, Ended::Success),
+        Err(reason) => fail(at, reason.result_exception("a reply"), None),
     }
 }
 
 /// Celery tells neither errbacks nor the rest of the chain of a task that is revoked.
 fn revoke(at: &Context<'_>, exception: &Exception) -> Plan {
     let mut results = Results::new(at.policy, at.now);
-    results.add(at, State::Revoked, exception.to_json(), None, Vec::new());
+    results.add_failure(at, State::Revoked, exception, None);
     results.into_plan(Vec::new(), Ended::Revoked)
 }
 

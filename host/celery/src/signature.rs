@@ -1,7 +1,5 @@
 use serde_json::{Map, Value};
 
-use crate::options::Options;
-
 /// A task call that has not been sent yet: Celery's `Signature`, as it stands in messages
 /// (<https://docs.celeryq.dev/en/stable/userguide/canvas.html#signatures>).
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -104,12 +102,13 @@ impl Signature {
         Value::from_iter(fields)
     }
 
-    /// Checks that the options of a plain task can be carried out, before anything relies on it.
+    /// Checks that the options of a plain task can be carried out, and its message sent, before anything relies
+    /// on it.
     ///
     /// # Errors
     /// As [`compose`](crate::compose).
     pub fn check(&self) -> Result<(), SignatureError> {
-        Options::read(&self.task, &self.options).map(drop)
+        crate::compose::check(self)
     }
 
     /// Puts arguments before its own, unless it is immutable.

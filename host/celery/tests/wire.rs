@@ -55,6 +55,7 @@ fn fixture(name: &str) -> Message {
             reply_to: property("reply_to"),
             expiration: property("expiration"),
             message_id: None,
+            ..Properties::default()
         },
         headers: recorded["headers"].as_object().unwrap().clone(),
         body,

@@ -97,7 +97,7 @@ impl Pipeline {
             NotRun::Postpone { request, until } => {
                 metrics.postponed(labels);
                 task_log::postponed(&request, until);
-                postpone(&request, until, source)
+                postpone(&request, until, source, &self.policy, now)
             }
             NotRun::Await { request, until } => {
                 metrics.postponed(labels);

@@ -9,7 +9,7 @@ use super::delay;
 use super::guard;
 use super::table;
 use crate::PublishError;
-use crate::rules::{check_body, sent_on};
+use crate::rules::{check, sent_on};
 
 /// AMQP's `delivery-mode` for what is kept on disk.
 const PERSISTENT: u8 = 2;
@@ -35,7 +35,11 @@ pub(super) fn outgoing(
     mandatory: bool,
     fallback_id: impl FnOnce() -> String,
 ) -> Result<Outgoing, PublishError> {
-    check_body(&message.body)?;
+    let message = Message {
+        headers: sent_on(message.headers),
+        ..message
+    };
+    check(&message, exchange, routing_key)?;
     let message_id = message
         .properties
         .message_id
@@ -45,7 +49,7 @@ pub(super) fn outgoing(
         exchange: short("exchange", exchange)?,
         routing_key: short("routing key", routing_key)?,
         mandatory,
-        properties: properties(message.properties, &message_id, message.headers)?,
+        properties: properties(message.properties, &message_id, &message.headers)?,
         message_id,
         body: message.body,
     })
@@ -61,10 +65,10 @@ pub(super) fn short(what: &str, text: &str) -> Result<ShortString, PublishError>
 fn properties(
     from: Properties,
     message_id: &str,
-    headers: Map<String, Value>,
+    headers: &Map<String, Value>,
 ) -> Result<BasicProperties, PublishError> {
-    let table = table::from_json(&sent_on(headers)).map_err(|error| PublishError::Invalid {
-        reason: error.to_string(),
+    let table = table::from_json(headers).ok_or_else(|| PublishError::Invalid {
+        reason: "its headers are no field table".to_owned(),
     })?;
     let mut to = BasicProperties::default()
         .with_headers(table)
@@ -90,21 +94,21 @@ fn properties(
         to = to.with_reply_to(short("reply-to", &value)?);
     }
     if let Some(value) = from.expiration {
-        to = to.with_expiration(expiration(&value)?);
+        to = to.with_expiration(short("expiration", &value)?);
+    }
+    if let Some(value) = from.timestamp {
+        to = to.with_timestamp(value);
+    }
+    if let Some(value) = from.kind {
+        to = to.with_type(short("type", &value)?);
+    }
+    if let Some(value) = from.app_id {
+        to = to.with_app_id(short("app id", &value)?);
+    }
+    if let Some(value) = from.cluster_id {
+        to = to.with_cluster_id(short("cluster id", &value)?);
     }
     Ok(to)
-}
-
-/// RabbitMQ closes the channel over an expiration that is no number of milliseconds.
-fn expiration(value: &str) -> Result<ShortString, PublishError> {
-    match value.parse::<u32>() {
-        Ok(_) => short("expiration", value),
-        Err(_) => Err(PublishError::Invalid {
-            reason: format!(
-                "the expiration {value:.40?} is not a number of milliseconds below 2^32"
-            ),
-        }),
-    }
 }
 
 /// The message of a delivery, and the exchange and routing key it was published with.
@@ -128,6 +132,11 @@ pub(super) fn incoming(mut delivery: lapin::message::Delivery) -> (Message, Stri
             reply_to: text(properties.reply_to()),
             expiration: text(properties.expiration()),
             message_id: text(properties.message_id()),
+            timestamp: *properties.timestamp(),
+            kind: text(properties.kind()),
+            user_id: text(properties.user_id()),
+            app_id: text(properties.app_id()),
+            cluster_id: text(properties.cluster_id()),
         },
         headers: properties
             .headers()
@@ -145,8 +154,12 @@ pub(super) fn incoming(mut delivery: lapin::message::Delivery) -> (Message, Stri
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use lapin::protocol::basic::gen_properties;
+    use petiole_celery::wire::{self, BODY_LIMIT};
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::BODY_LIMIT;
+    use crate::amqp::table::tests::tables;
 
     fn go(message: Message) -> Result<Outgoing, PublishError> {
         outgoing(message, "", "q", true, || "fallback".to_owned())
@@ -226,5 +239,72 @@ mod tests {
             short("exchange", &"x".repeat(256)),
             Err(PublishError::Invalid { .. })
         ));
+    }
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        prop::option::of(prop_oneof!["[a-z/-]{0,12}", Just("é".repeat(127))])
+    }
+
+    fn messages() -> impl Strategy<Value = Message> {
+        let texts = prop::collection::vec(text(), 9);
+        let expiration = prop::option::of(any::<u32>());
+        let rest = (
+            any::<bool>(),
+            prop::option::of(any::<u8>()),
+            prop::option::of(any::<u64>()),
+        );
+        (texts, expiration, rest, tables()).prop_map(
+            |(texts, expiration, (persistent, priority, timestamp), table)| {
+                let mut texts = texts.into_iter();
+                let mut text = || texts.next().flatten();
+                Message {
+                    properties: Properties {
+                        content_type: text(),
+                        content_encoding: text(),
+                        persistent,
+                        priority,
+                        correlation_id: text(),
+                        reply_to: text(),
+                        expiration: expiration.map(|value| value.to_string()),
+                        message_id: text(),
+                        timestamp,
+                        kind: text(),
+                        user_id: text(),
+                        app_id: text(),
+                        cluster_id: text(),
+                    },
+                    headers: table::to_json(&table),
+                    body: Vec::new(),
+                }
+            },
+        )
+    }
+
+    /// Bytes of a content header's payload as lapin frames it: class, weight, body size, then flags and properties.
+    fn framed(properties: &BasicProperties) -> usize {
+        let written = gen_properties(properties)(Vec::new().into()).unwrap();
+        2 + 2 + 8 + written.into_inner().0.len()
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_is_what_lapin_writes(message in messages()) {
+            let id = || "0b1c2d3e-0000-4000-8000-000000000001".to_owned();
+            let size = wire::content_header(&message).unwrap();
+            let outgoing = outgoing(message, "", "q", true, id).unwrap();
+            prop_assert_eq!(size, framed(&outgoing.properties));
+        }
+    }
+
+    #[test]
+    fn a_user_is_read_and_never_sent() {
+        let properties = BasicProperties::default().with_user_id("guest".into());
+        let delivery = lapin::message::Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
+        let (message, ..) = incoming(lapin::message::Delivery {
+            properties,
+            ..delivery
+        });
+        assert_eq!(message.properties.user_id.as_deref(), Some("guest"));
+        assert_eq!(*go(message).unwrap().properties.user_id(), None);
     }
 }

@@ -10,13 +10,13 @@
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
+use petiole_celery::wire::{DELAY_LEVELS as LEVELS, DELAY_PREFIX};
 
 use super::convert::short;
 use super::declare;
 use super::supervise::Live;
 use crate::BrokerError;
 
-const LEVELS: u8 = 28;
 /// Where delayed messages are published.
 pub(super) const ENTRY: &str = "celery_delayed_27";
 /// Where they come out.
@@ -24,7 +24,7 @@ const EXIT: &str = "celery_delayed_delivery";
 
 /// The routing key under which a message for a queue waits.
 pub(super) fn routing_key(seconds: u64, queue: &str) -> String {
-    let mut key = String::with_capacity(2 * usize::from(LEVELS) + queue.len());
+    let mut key = String::with_capacity(DELAY_PREFIX + queue.len());
     for level in (0..LEVELS).rev() {
         key.push_str(if seconds >> level & 1 == 1 {
             "1."
@@ -37,11 +37,10 @@ pub(super) fn routing_key(seconds: u64, queue: &str) -> String {
 
 /// What a message was published with, if it went through the levels, which change both.
 pub(super) fn as_published<'a>(exchange: &'a str, routing_key: &'a str) -> (&'a str, &'a str) {
-    let prefix = 2 * usize::from(LEVELS);
     if exchange != EXIT {
         return (exchange, routing_key);
     }
-    match routing_key.split_at_checked(prefix) {
+    match routing_key.split_at_checked(DELAY_PREFIX) {
         Some((digits, queue))
             if digits
                 .as_bytes()

@@ -211,7 +211,7 @@ impl Amqp {
         mandatory: bool,
     ) -> Result<Outgoing, PublishError> {
         let outgoing = convert::outgoing(message, exchange, routing_key, mandatory, || {
-            Uuid::new_v4().to_string()
+            Uuid::now_v7().to_string()
         })?;
         guard::fits(&outgoing.properties, self.publishing.frame_max())?;
         Ok(outgoing)

@@ -1,143 +1,106 @@
-//! AMQP field tables and JSON, both ways.
-//!
-//! What has no JSON of its own: bytes become a string where they are UTF-8, else kombu's
-//! `{"__type__": "base64", "__value__": ...}`; a timestamp its seconds; a decimal its nearest float;
-//! a float that is no number null.
+//! AMQP field tables and JSON, both ways: what stands for what is [`Field`]'s to say.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, LongString, ShortString};
-use serde_json::{Map, Number, Value, json};
+use lapin::types::{
+    AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, LongString, ShortString,
+};
+use petiole_celery::wire::{DEPTH_LIMIT, Field, table_to_json};
+use serde_json::{Map, Value};
 
-/// Tables nested deeper than this are cut off on the way in (null), and refused on the way out.
-pub(super) const DEPTH_LIMIT: usize = 64;
-
-/// The JSON of a table.
+/// The JSON of a table; what is nested deeper than the limit is cut off (null).
 pub(super) fn to_json(table: &FieldTable) -> Map<String, Value> {
-    table_to_json(table, DEPTH_LIMIT)
+    json_of_table(table, DEPTH_LIMIT)
 }
 
-fn table_to_json(table: &FieldTable, depth: usize) -> Map<String, Value> {
+fn json_of_table(table: &FieldTable, depth: usize) -> Map<String, Value> {
     table
         .into_iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value_to_json(value, depth)))
+        .map(|(name, value)| (name.as_str().to_owned(), json_of_value(value, depth)))
         .collect()
 }
 
-fn value_to_json(value: &AMQPValue, depth: usize) -> Value {
-    match value {
-        AMQPValue::Void => Value::Null,
-        AMQPValue::Boolean(value) => json!(value),
-        AMQPValue::ShortShortInt(value) => json!(value),
-        AMQPValue::ShortShortUInt(value) => json!(value),
-        AMQPValue::ShortInt(value) => json!(value),
-        AMQPValue::ShortUInt(value) => json!(value),
-        AMQPValue::LongInt(value) => json!(value),
-        AMQPValue::LongUInt(value) => json!(value),
-        AMQPValue::LongLongInt(value) => json!(value),
-        AMQPValue::Timestamp(value) => json!(value),
-        AMQPValue::Float(value) => float(f64::from(*value)),
-        AMQPValue::Double(value) => float(*value),
-        AMQPValue::DecimalValue(value) => {
-            float(f64::from(value.value) / 10_f64.powi(i32::from(value.scale)))
+fn json_of_value(value: &AMQPValue, depth: usize) -> Value {
+    let field = match value {
+        AMQPValue::Void => Field::Void,
+        AMQPValue::Boolean(value) => Field::Boolean(*value),
+        AMQPValue::ShortShortInt(value) => Field::I8(*value),
+        AMQPValue::ShortShortUInt(value) => Field::U8(*value),
+        AMQPValue::ShortInt(value) => Field::I16(*value),
+        AMQPValue::ShortUInt(value) => Field::U16(*value),
+        AMQPValue::LongInt(value) => Field::I32(*value),
+        AMQPValue::LongUInt(value) => Field::U32(*value),
+        AMQPValue::LongLongInt(value) => Field::I64(*value),
+        AMQPValue::Float(value) => Field::F32(*value),
+        AMQPValue::Double(value) => Field::F64(*value),
+        AMQPValue::DecimalValue(DecimalValue { scale, value }) => Field::Decimal {
+            scale: *scale,
+            value: *value,
+        },
+        AMQPValue::Timestamp(value) => Field::Timestamp(*value),
+        // RabbitMQ has no such type, and none is ever read.
+        AMQPValue::ShortString(value) => Field::Text(value.as_str().as_bytes().into()),
+        AMQPValue::LongString(value) => Field::Text(value.as_bytes().into()),
+        AMQPValue::ByteArray(value) => Field::Bytes(value.as_slice().into()),
+        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth == 0 => Field::Void,
+        AMQPValue::FieldArray(values) => {
+            let values = values.as_slice().iter();
+            return values
+                .map(|value| json_of_value(value, depth - 1))
+                .collect();
         }
-        AMQPValue::ShortString(value) => Value::String(value.as_str().to_owned()),
-        AMQPValue::LongString(value) => bytes(value.as_bytes()),
-        AMQPValue::ByteArray(value) => bytes(value.as_slice()),
-        AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) if depth == 0 => Value::Null,
-        AMQPValue::FieldArray(values) => values
-            .as_slice()
-            .iter()
-            .map(|value| value_to_json(value, depth - 1))
-            .collect(),
-        AMQPValue::FieldTable(table) => Value::Object(table_to_json(table, depth - 1)),
-    }
+        AMQPValue::FieldTable(table) => return table_to_json(json_of_table(table, depth - 1)),
+    };
+    field.to_json()
 }
 
-fn float(value: f64) -> Value {
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
+/// The table of a JSON object; none where [`check`](petiole_celery::wire::check) refuses it.
+pub(super) fn from_json(object: &Map<String, Value>) -> Option<FieldTable> {
+    table_of_json(object, DEPTH_LIMIT)
 }
 
-fn bytes(bytes: &[u8]) -> Value {
-    match str::from_utf8(bytes) {
-        Ok(text) => Value::String(text.to_owned()),
-        Err(_) => json!({"__type__": "base64", "__value__": STANDARD.encode(bytes)}),
-    }
-}
-
-/// Why JSON can't be a field table.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TableError {
-    /// A name over AMQP's limit for short strings.
-    #[error("the header name {name:.40?}... has {length} bytes, over the limit of 255")]
-    Name { name: String, length: usize },
-    /// Nested too deep.
-    #[error("headers nested deeper than {DEPTH_LIMIT}")]
-    Depth,
-}
-
-/// The table of a JSON object.
-pub(super) fn from_json(object: &Map<String, Value>) -> Result<FieldTable, TableError> {
-    table_from_json(object, DEPTH_LIMIT)
-}
-
-fn table_from_json(object: &Map<String, Value>, depth: usize) -> Result<FieldTable, TableError> {
+fn table_of_json(object: &Map<String, Value>, depth: usize) -> Option<FieldTable> {
     let mut table = FieldTable::default();
     for (name, value) in object {
-        let short = ShortString::try_new(name.as_str()).map_err(|_| TableError::Name {
-            name: name.clone(),
-            length: name.len(),
-        })?;
-        table.insert(short, value_from_json(value, depth)?);
+        let name = ShortString::try_new(name.as_str()).ok()?;
+        table.insert(name, value_of_json(value, depth)?);
     }
-    Ok(table)
+    Some(table)
 }
 
-fn value_from_json(value: &Value, depth: usize) -> Result<AMQPValue, TableError> {
-    Ok(match value {
-        Value::Null => AMQPValue::Void,
-        Value::Bool(value) => AMQPValue::Boolean(*value),
-        Value::Number(number) => number_from_json(number),
-        Value::String(text) => AMQPValue::LongString(LongString::from(text.as_bytes())),
-        Value::Array(_) | Value::Object(_) if depth == 0 => return Err(TableError::Depth),
-        Value::Array(values) => {
+fn value_of_json(value: &Value, depth: usize) -> Option<AMQPValue> {
+    Some(match Field::of(value) {
+        Field::Void => AMQPValue::Void,
+        Field::Boolean(value) => AMQPValue::Boolean(value),
+        Field::I8(value) => AMQPValue::ShortShortInt(value),
+        Field::U8(value) => AMQPValue::ShortShortUInt(value),
+        Field::I16(value) => AMQPValue::ShortInt(value),
+        Field::U16(value) => AMQPValue::ShortUInt(value),
+        Field::I32(value) => AMQPValue::LongInt(value),
+        Field::U32(value) => AMQPValue::LongUInt(value),
+        Field::I64(value) => AMQPValue::LongLongInt(value),
+        Field::F32(value) => AMQPValue::Float(value),
+        Field::F64(value) => AMQPValue::Double(value),
+        Field::Decimal { scale, value } => AMQPValue::DecimalValue(DecimalValue { scale, value }),
+        Field::Timestamp(value) => AMQPValue::Timestamp(value),
+        Field::Text(bytes) => AMQPValue::LongString(LongString::from(bytes.into_owned())),
+        Field::Bytes(bytes) => AMQPValue::ByteArray(ByteArray::from(bytes.into_owned())),
+        Field::Array(values) => {
+            let depth = depth.checked_sub(1)?;
             let values: Vec<AMQPValue> = values
                 .iter()
-                .map(|value| value_from_json(value, depth - 1))
-                .collect::<Result<_, _>>()?;
+                .map(|value| value_of_json(value, depth))
+                .collect::<Option<_>>()?;
             AMQPValue::FieldArray(FieldArray::from(values))
         }
-        Value::Object(object) => match base64_bytes(object) {
-            Some(bytes) => AMQPValue::ByteArray(ByteArray::from(bytes)),
-            None => AMQPValue::FieldTable(table_from_json(object, depth - 1)?),
-        },
+        Field::Table(table) => AMQPValue::FieldTable(table_of_json(table, depth.checked_sub(1)?)?),
     })
 }
 
-/// An integer past 64 signed bits, which AMQP as RabbitMQ speaks it has no type for, goes as decimal
-/// digits.
-fn number_from_json(number: &Number) -> AMQPValue {
-    if let Some(value) = number.as_i64() {
-        return i32::try_from(value).map_or(AMQPValue::LongLongInt(value), AMQPValue::LongInt);
-    }
-    match number.as_f64() {
-        Some(value) if number.is_f64() => AMQPValue::Double(value),
-        _ => AMQPValue::LongString(LongString::from(number.to_string().into_bytes())),
-    }
-}
-
-fn base64_bytes(object: &Map<String, Value>) -> Option<Vec<u8>> {
-    if object.len() != 2 || object.get("__type__")?.as_str()? != "base64" {
-        return None;
-    }
-    STANDARD.decode(object.get("__value__")?.as_str()?).ok()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -160,6 +123,69 @@ mod tests {
         })
     }
 
+    /// Any value that can be read off the wire, but for NaN, which is not equal to itself.
+    fn amqp() -> impl Strategy<Value = AMQPValue> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..20);
+        let leaf = prop_oneof![
+            Just(AMQPValue::Void),
+            any::<bool>().prop_map(AMQPValue::Boolean),
+            any::<i8>().prop_map(AMQPValue::ShortShortInt),
+            any::<u8>().prop_map(AMQPValue::ShortShortUInt),
+            any::<i16>().prop_map(AMQPValue::ShortInt),
+            any::<u16>().prop_map(AMQPValue::ShortUInt),
+            any::<i32>().prop_map(AMQPValue::LongInt),
+            any::<u32>().prop_map(AMQPValue::LongUInt),
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            (-200_i64..200).prop_map(AMQPValue::LongLongInt),
+            any::<f32>().prop_map(AMQPValue::Float),
+            any::<f64>().prop_map(AMQPValue::Double),
+            Just(AMQPValue::Double(f64::INFINITY)),
+            Just(AMQPValue::Float(f32::NEG_INFINITY)),
+            (any::<u8>(), any::<u32>())
+                .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            bytes().prop_map(|bytes| AMQPValue::LongString(LongString::from(bytes))),
+            "[a-z]{0,8}".prop_map(|text| AMQPValue::LongString(LongString::from(text.as_str()))),
+            bytes().prop_map(|bytes| AMQPValue::ByteArray(ByteArray::from(bytes))),
+        ];
+        // Names and texts that tables need to look like a tag.
+        let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+        let tag = prop_oneof![
+            Just(text("base64")),
+            Just(text("amqp.u8")),
+            Just(text("amqp.table")),
+            Just(text("amqp.decimal")),
+        ];
+        leaf.prop_recursive(5, 40, 6, move |inner| {
+            let table = |pairs: Vec<(String, AMQPValue)>| {
+                let mut table = FieldTable::default();
+                for (name, value) in pairs {
+                    table.insert(name.into(), value);
+                }
+                AMQPValue::FieldTable(table)
+            };
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6)
+                    .prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values))),
+                prop::collection::vec(("[a-z_]{0,8}", inner.clone()), 0..6).prop_map(table),
+                (tag.clone(), inner).prop_map(move |(tag, value)| table(vec![
+                    ("__type__".to_owned(), tag),
+                    ("__value__".to_owned(), value),
+                ])),
+            ]
+        })
+    }
+
+    pub(in crate::amqp) fn tables() -> impl Strategy<Value = FieldTable> {
+        prop::collection::vec(("[a-z_-]{0,20}", amqp()), 0..8).prop_map(|pairs| {
+            let mut table = FieldTable::default();
+            for (name, value) in pairs {
+                table.insert(name.into(), value);
+            }
+            table
+        })
+    }
+
     proptest! {
         #[test]
         fn json_survives_the_way_through_amqp(object in prop::collection::btree_map("[a-z_-]{0,20}", json(), 0..8)) {
@@ -168,31 +194,38 @@ mod tests {
         }
 
         #[test]
-        fn bytes_survive_the_way_through_json(raw in prop::collection::vec(any::<u8>(), 0..40)) {
-            let mut table = FieldTable::default();
-            table.insert("b".into(), AMQPValue::ByteArray(ByteArray::from(raw.clone())));
-            let back = from_json(&to_json(&table)).unwrap();
-            let kept = match back.inner().get("b") {
-                Some(AMQPValue::ByteArray(bytes)) => bytes.as_slice().to_vec(),
-                Some(AMQPValue::LongString(text)) => text.as_bytes().to_vec(),
-                _ => Vec::new(),
-            };
-            prop_assert_eq!(kept, raw);
+        fn amqp_survives_the_way_through_json_and_its_text(table in tables()) {
+            let text = serde_json::to_string(&to_json(&table)).unwrap();
+            let json = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(from_json(&json), Some(table));
         }
     }
 
     #[test]
-    fn what_json_has_no_form_for() {
+    fn what_json_has_no_form_for_has_its_type_with_it() {
         for (value, want) in [
-            (AMQPValue::Timestamp(1_700_000_000), json!(1_700_000_000)),
-            (AMQPValue::Double(f64::NAN), Value::Null),
-            (AMQPValue::Float(0.5), json!(0.5)),
             (
-                AMQPValue::LongString(LongString::from(vec![0xff])),
+                AMQPValue::Timestamp(1_700_000_000),
+                json!({"__type__": "amqp.timestamp", "__value__": 1_700_000_000}),
+            ),
+            (
+                AMQPValue::Double(f64::NAN),
+                json!({"__type__": "amqp.f64", "__value__": "NaN"}),
+            ),
+            (
+                AMQPValue::Float(0.5),
+                json!({"__type__": "amqp.f32", "__value__": 0.5}),
+            ),
+            (
+                AMQPValue::ByteArray(ByteArray::from(vec![0xff])),
                 json!({"__type__": "base64", "__value__": "/w=="}),
             ),
+            (
+                AMQPValue::LongString(LongString::from(vec![0xff])),
+                json!({"__type__": "amqp.string", "__value__": "/w=="}),
+            ),
         ] {
-            assert_eq!(value_to_json(&value, DEPTH_LIMIT), want);
+            assert_eq!(json_of_value(&value, DEPTH_LIMIT), want);
         }
         let large = Map::from_iter([("n".to_owned(), json!(u64::MAX))]);
         assert_eq!(
@@ -209,11 +242,8 @@ mod tests {
             deep = Value::Array(vec![deep]);
             table = AMQPValue::FieldArray(FieldArray::from(vec![table]));
         }
-        assert_eq!(
-            from_json(&Map::from_iter([("d".to_owned(), deep)])),
-            Err(TableError::Depth)
-        );
-        let mut deepest = &value_to_json(&table, DEPTH_LIMIT);
+        assert_eq!(from_json(&Map::from_iter([("d".to_owned(), deep)])), None);
+        let mut deepest = &json_of_value(&table, DEPTH_LIMIT);
         let mut levels = 0;
         while let Some(inner) = deepest.get(0) {
             deepest = inner;
@@ -221,9 +251,6 @@ mod tests {
         }
         assert_eq!((levels, deepest), (DEPTH_LIMIT, &Value::Null));
         let long = Map::from_iter([("x".repeat(256), Value::Null)]);
-        assert!(matches!(
-            from_json(&long),
-            Err(TableError::Name { length: 256, .. })
-        ));
+        assert_eq!(from_json(&long), None);
     }
 }

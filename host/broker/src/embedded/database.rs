@@ -12,7 +12,7 @@ use tracing::error;
 use crate::BrokerError;
 
 /// `PRAGMA user_version` of the schema.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Operations that wait for the thread.
 const WAITING_LIMIT: usize = 1024;
 /// Operations in one transaction.
@@ -128,6 +128,12 @@ fn prepare(path: &Path) -> rusqlite::Result<Connection> {
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == 0 {
         transaction.execute_batch(include_str!("schema.sql"))?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    if version == 1 {
+        transaction.execute_batch(
+            "ALTER TABLE messages ADD COLUMN properties TEXT NOT NULL DEFAULT '{}'",
+        )?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.commit()?;

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use petiole_celery::{Destination, Message, Properties};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A consumer that has not renewed its lease for so long is taken for dead.
@@ -28,6 +30,46 @@ pub(super) enum End {
         /// Milliseconds for which it is held back.
         pause: i64,
     },
+}
+
+/// The properties that have no column of their own.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Others {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+}
+
+impl Others {
+    fn of(properties: &Properties) -> Self {
+        Self {
+            timestamp: properties.timestamp,
+            kind: properties.kind.clone(),
+            user_id: properties.user_id.clone(),
+            app_id: properties.app_id.clone(),
+            cluster_id: properties.cluster_id.clone(),
+        }
+    }
+}
+
+fn to_text(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn from_text<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    let index = row.as_ref().column_index(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into()))
 }
 
 /// Milliseconds since 1970.
@@ -86,13 +128,13 @@ pub(super) fn insert(
         headers,
         body,
     } = message;
-    let headers = serde_json::to_string(headers)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let headers = to_text(headers)?;
+    let others = to_text(&Others::of(properties))?;
     connection
         .prepare_cached(
             "INSERT INTO messages (queue, available_at, exchange, routing_key, content_type, content_encoding, \
-             persistent, priority, correlation_id, reply_to, expiration, message_id, headers, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             persistent, priority, correlation_id, reply_to, expiration, message_id, headers, body, properties) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             queue,
@@ -109,6 +151,7 @@ pub(super) fn insert(
             properties.message_id,
             headers,
             body,
+            others,
         ])?;
     Ok(())
 }
@@ -204,7 +247,7 @@ pub(super) fn take(
                  SELECT id FROM messages WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
                  ORDER BY ifnull(priority, 0) DESC, id LIMIT ?3) \
              RETURNING id, redelivered, exchange, routing_key, content_type, content_encoding, persistent, priority, \
-             correlation_id, reply_to, expiration, message_id, headers, body",
+             correlation_id, reply_to, expiration, message_id, headers, body, properties",
         )?
         .query_map(params![queue, consumer, i64::try_from(limit).unwrap_or(i64::MAX)], read)?
         .collect::<Result<_, _>>()?;
@@ -214,9 +257,8 @@ pub(super) fn take(
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
-    let headers: String = row.get("headers")?;
-    let headers: Map<String, Value> = serde_json::from_str(&headers)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(12, Type::Text, error.into()))?;
+    let headers: Map<String, Value> = from_text(row, "headers")?;
+    let others: Others = from_text(row, "properties")?;
     let priority: Option<u8> = row.get("priority")?;
     Ok(Taken {
         id: row.get("id")?,
@@ -236,6 +278,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
                 reply_to: row.get("reply_to")?,
                 expiration: row.get("expiration")?,
                 message_id: row.get("message_id")?,
+                timestamp: others.timestamp,
+                kind: others.kind,
+                user_id: others.user_id,
+                app_id: others.app_id,
+                cluster_id: others.cluster_id,
             },
             headers,
             body: row.get("body")?,

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::rules::{check_body, delay_seconds, sent_on};
+use crate::rules::{check, delay_seconds, sent_on};
 use crate::{Broker, BrokerError, Deliveries, PublishError};
 use consume::Consumer;
 use database::Database;
@@ -113,12 +113,12 @@ impl Embedded {
             mandatory,
             not_before,
         } = publication;
-        check_body(&message.body)?;
         message.headers = sent_on(message.headers);
+        check(&message, &destination.exchange, &destination.routing_key)?;
         message
             .properties
             .message_id
-            .get_or_insert_with(|| Uuid::new_v4().to_string());
+            .get_or_insert_with(|| Uuid::now_v7().to_string());
         let available_at = match not_before {
             Some(until) => delay_seconds(until, Timestamp::now())?.map(|_| ceil_millisecond(until)),
             None => None,

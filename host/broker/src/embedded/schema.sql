@@ -23,7 +23,8 @@ CREATE TABLE messages (
     expiration TEXT,
     message_id TEXT,
     headers TEXT NOT NULL, -- a JSON object
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    properties TEXT NOT NULL DEFAULT '{}' -- a JSON object: those without a column of their own
 );
 CREATE INDEX ready ON messages (queue, ifnull(priority, 0) DESC, id) WHERE consumer IS NULL AND available_at IS NULL;
 CREATE INDEX held_back ON messages (available_at) WHERE available_at IS NOT NULL;

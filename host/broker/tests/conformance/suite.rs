@@ -66,6 +66,9 @@ fn headers() -> Map<String, Value> {
         "parent_id": null, "argsrepr": "(1, 'ä')", "kwargsrepr": "{}", "origin": "gen1@host",
         "ignore_result": false, "replaced_task_nesting": 0, "stamped_headers": ["a"],
         "stamps": {"a": ["x", {"deep": [1.5, -1, true]}]}, "large": 9_007_199_254_740_993_i64, "empty": {},
+        "price": {"__type__": "amqp.decimal", "__value__": [2, 314]},
+        "since": {"__type__": "amqp.timestamp", "__value__": 1_700_000_000},
+        "bytes": {"__type__": "base64", "__value__": "AP8="}, "small": {"__type__": "amqp.u8", "__value__": 7},
     }) else {
         unreachable!()
     };
@@ -84,6 +87,11 @@ async fn properties_headers_and_body_survive(place: Place) {
             reply_to: Some("reply".to_owned()),
             expiration: Some("600000".to_owned()),
             message_id: Some("mine".to_owned()),
+            timestamp: Some(1_700_000_000),
+            kind: Some("order".to_owned()),
+            user_id: None,
+            app_id: Some("shop".to_owned()),
+            cluster_id: Some("c".to_owned()),
         },
         headers: headers(),
         body: b"[[1], {}, {}]\x00\xff".to_vec(),

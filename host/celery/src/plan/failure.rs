@@ -33,13 +33,7 @@ fn failed(
     traceback: Option<String>,
 ) -> Plan {
     let mut results = Results::new(at.policy, at.now);
-    results.add(
-        at,
-        State::Failure,
-        exception.to_json(),
-        traceback.clone(),
-        Vec::new(),
-    );
+    results.add_failure(at, State::Failure, &exception, traceback.as_deref());
     if !at.request.ignore_result {
         for step in steps(&at.request.embed.chain) {
             results.add_step(&step, &exception, traceback.as_deref());

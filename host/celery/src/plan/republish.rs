@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
+use super::failure::fail;
 use super::results::Results;
-use super::{Context, Ended, Plan, Policy, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source};
+use super::{Context, Ended, Plan, Policy, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source, rejected};
+use crate::wire::{Unsendable, beginning};
 use crate::{
     Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, time,
+    wire,
 };
+
+/// How much is quoted of an exception whose place another one takes, in bytes.
+const QUOTED: usize = 1024;
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own.
@@ -39,9 +46,12 @@ pub(super) fn retry(
         mandatory: true,
         not_before,
     };
+    if let Err(reason) = wire::check_delay(&publication, at.now) {
+        return fail(at, unrepeatable("retried", &exception, &reason), None);
+    }
 
     let mut results = Results::new(at.policy, at.now);
-    results.add(at, State::Retry, exception.to_json(), None, Vec::new());
+    results.add_failure(at, State::Retry, &exception, None);
     results.into_plan(vec![publication], Ended::Retry { exception })
 }
 
@@ -59,7 +69,23 @@ pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
         mandatory: true,
         not_before: (requeues > REQUEUES_AT_ONCE).then(|| time::after(at.now, REQUEUE_DELAY)),
     };
+    if let Err(unsendable) = wire::check_delay(&publication, at.now) {
+        let rejected = rejected(reason);
+        return fail(at, unrepeatable("requeued", &rejected, &unsendable), None);
+    }
     Results::new(at.policy, at.now).into_plan(vec![publication], Ended::Requeued { reason })
+}
+
+/// Why a task fails that wanted to run again. Its own exception is quoted.
+fn unrepeatable(how: &str, exception: &Exception, reason: &Unsendable) -> Exception {
+    let own = exception.exc_message.first().and_then(Value::as_str);
+    let own = beginning(own.unwrap_or_default(), QUOTED);
+    let class = beginning(&exception.exc_type, QUOTED);
+    Exception::new(
+        "petiole.exceptions",
+        "Unsendable",
+        format!("the task can't be {how} after {class}({own:?}): {reason}"),
+    )
 }
 
 /// The same message, to where it came from.

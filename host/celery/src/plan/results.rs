@@ -2,9 +2,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Context, Ended, Plan, Policy, ResultMode, Settle};
+use crate::wire::Unsendable;
 use crate::{
     Destination, Exception, Extended, Message, Properties, Publication, Signature, State, TaskMeta,
-    Undecodable,
+    Undecodable, wire,
 };
 
 /// The results of a plan, on their way to the backend or to whoever waits for a reply.
@@ -25,8 +26,35 @@ impl<'a> Results<'a> {
         }
     }
 
+    /// The request's own exception, or where that is too large for a reply, an exception that says so: whoever
+    /// waits has to hear.
+    pub(super) fn add_failure(
+        &mut self,
+        at: &Context<'_>,
+        status: State,
+        exception: &Exception,
+        traceback: Option<&str>,
+    ) {
+        let traceback = traceback.map(str::to_owned);
+        let added = self.add(
+            at,
+            status.clone(),
+            exception.to_json(),
+            traceback,
+            Vec::new(),
+        );
+        if let Err(reason) = added {
+            let small = reason.result_exception("a reply").to_json();
+            let meta = self.meta(at, status, small, None, Vec::new(), false);
+            // Without its arguments it is some hundred bytes; whose names are too long for AMQP can't be waited for.
+            let _ = self.answer(at, meta);
+        }
+    }
+
     /// The request's own result, unless its sender wants none. Failures count too: Celery's
     /// `store_errors_even_if_ignored` is off by default.
+    ///
+    /// Fails, and adds nothing, where a reply can't carry it.
     pub(super) fn add(
         &mut self,
         at: &Context<'_>,
@@ -34,12 +62,26 @@ impl<'a> Results<'a> {
         result: Value,
         traceback: Option<String>,
         children: Vec<Value>,
-    ) {
-        let request = at.request;
-        if request.ignore_result {
-            return;
+    ) -> Result<(), Unsendable> {
+        if at.request.ignore_result {
+            return Ok(());
         }
-        let extended = self.policy.result_extended.then(|| Extended {
+        let extended = self.policy.result_extended;
+        let meta = self.meta(at, status, result, traceback, children, extended);
+        self.answer(at, meta)
+    }
+
+    fn meta(
+        &self,
+        at: &Context<'_>,
+        status: State,
+        result: Value,
+        traceback: Option<String>,
+        children: Vec<Value>,
+        extended: bool,
+    ) -> TaskMeta {
+        let request = at.request;
+        let extended = extended.then(|| Extended {
             name: request.task.clone(),
             args: request.args.clone(),
             kwargs: request.kwargs.clone(),
@@ -49,7 +91,7 @@ impl<'a> Results<'a> {
             stamps: stamps(&request.stamped_headers, &request.stamps),
             usage: at.usage.cloned().unwrap_or_default(),
         });
-        let meta = TaskMeta {
+        TaskMeta {
             task_id: request.id.clone(),
             date_done: self.date_done(&status),
             status,
@@ -59,13 +101,16 @@ impl<'a> Results<'a> {
             group_id: request.group.clone(),
             parent_id: request.parent_id.clone(),
             extended,
-        };
-        let properties = &request.message.properties;
+        }
+    }
+
+    fn answer(&mut self, at: &Context<'_>, meta: TaskMeta) -> Result<(), Unsendable> {
+        let properties = &at.request.message.properties;
         self.send(
             meta,
             properties.reply_to.as_deref(),
             properties.correlation_id.as_deref(),
-        );
+        )
     }
 
     /// The failure of a task that comes later in the chain of the one that failed.
@@ -103,7 +148,17 @@ impl<'a> Results<'a> {
             parent_id: option("parent_id"),
             extended,
         };
-        self.send(meta, option("reply_to").as_deref(), None);
+        let reply_to = option("reply_to");
+        if let Err(reason) = self.send(meta.clone(), reply_to.as_deref(), None) {
+            let small = TaskMeta {
+                result: reason.result_exception("a reply").to_json(),
+                traceback: None,
+                extended: None,
+                ..meta
+            };
+            // The step's own `reply_to` was checked before the task ran.
+            let _ = self.send(small, reply_to.as_deref(), None);
+        }
     }
 
     /// The failure of a message that could not be read as a whole, from the headers that could.
@@ -115,13 +170,8 @@ impl<'a> Results<'a> {
         if message.headers.get("ignore_result") == Some(&Value::Bool(true)) {
             return;
         }
-        let header = |name| {
-            message
-                .headers
-                .get(name)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
+        let headers = wire::plain(&message.headers);
+        let header = |name| headers.get(name).and_then(Value::as_str).map(str::to_owned);
         let meta = TaskMeta {
             task_id: id.clone(),
             status: State::Failure,
@@ -134,7 +184,8 @@ impl<'a> Results<'a> {
             extended: None,
         };
         let properties = &message.properties;
-        self.send(
+        // A refusal fits a reply.
+        let _ = self.send(
             meta,
             properties.reply_to.as_deref(),
             properties.correlation_id.as_deref(),
@@ -167,16 +218,24 @@ impl<'a> Results<'a> {
         }
     }
 
-    fn send(&mut self, meta: TaskMeta, reply_to: Option<&str>, correlation_id: Option<&str>) {
+    fn send(
+        &mut self,
+        meta: TaskMeta,
+        reply_to: Option<&str>,
+        correlation_id: Option<&str>,
+    ) -> Result<(), Unsendable> {
         match self.policy.results {
             ResultMode::Stored => self.stored.push(meta),
             ResultMode::Disabled => {}
             ResultMode::Reply => {
                 if let Some(queue) = reply_to.filter(|queue| !queue.is_empty()) {
-                    self.replies.push(reply(&meta, queue, correlation_id));
+                    let reply = reply(&meta, queue, correlation_id);
+                    wire::check(&reply)?;
+                    self.replies.push(reply);
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -4,7 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::canvas::{self, Unfolded};
-use crate::{ChildKind, Origin, Publication, Refusal, Signature, child_id, compose};
+use crate::wire::{self, Unsendable};
+use crate::{
+    ChildKind, Exception, Origin, Publication, Refusal, Signature, SignatureError, child_id,
+    compose,
+};
 
 /// How much one task may send. A group of many tasks that all take a large result would not fit the
 /// worker's memory otherwise.
@@ -22,27 +26,49 @@ pub(super) struct Sending {
     bytes: usize,
 }
 
+/// Why a message that a task causes is not sent.
+pub(super) enum NotSent {
+    /// What follows the task can't be carried out: its message is at fault.
+    Refused(Refusal),
+    /// The task is at fault, which made a message that the wire can't carry.
+    Unsendable(Exception),
+}
+
+impl<E: Into<Refusal>> From<E> for NotSent {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 /// What the guest sent, the callbacks, then the next task of the chain: the order in which Celery
 /// lists children.
 pub(super) fn after_success(
     at: &Context<'_>,
     result: &Value,
     sent: &[Signature],
-) -> Result<Sending, Refusal> {
+) -> Result<Sending, NotSent> {
     let request = at.request;
     let args = std::slice::from_ref(result);
     let mut sending = Sending::default();
     for (index, signature) in sent.iter().enumerate() {
         let id = id_of(at, signature, ChildKind::Sent, index);
-        sending.add(at, &[], canvas::unfold(signature, &id, &[])?)?;
+        canvas::unfold(signature, &id, &[])
+            .map_err(Fault::Refused)
+            .and_then(|unfolded| sending.add(at, &[], unfolded))
+            .map_err(|fault| NotSent::Unsendable(fault.own()))?;
     }
+    let with_result = |reason: &Unsendable| reason.result_exception("a message to what follows");
     for callback in group_up(at, &request.embed.callbacks) {
         let id = callback.task_id().unwrap_or_default().to_owned();
-        sending.add(at, args, canvas::unfold(&callback, &id, &[])?)?;
+        sending
+            .add(at, args, canvas::unfold(&callback, &id, &[])?)
+            .map_err(|fault| fault.of(with_result))?;
     }
     if let Some((next, rest)) = request.embed.chain.split_last() {
         let id = id_of(at, next, ChildKind::Chain, 0);
-        sending.add(at, args, canvas::unfold(next, &id, rest)?)?;
+        sending
+            .add(at, args, canvas::unfold(next, &id, rest)?)
+            .map_err(|fault| fault.of(with_result))?;
     }
     Ok(sending)
 }
@@ -63,15 +89,53 @@ pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
         let group = group_of(at, &errbacks, ERRBACKS);
         let args = [Value::String(at.request.id.clone())];
         let id = group.task_id().unwrap_or_default().to_owned();
-        let added =
-            canvas::unfold(&group, &id, &[]).and_then(|unfolded| sending.add(at, &args, unfolded));
+        let added = canvas::unfold(&group, &id, &[])
+            .and_then(|unfolded| sending.add(at, &args, unfolded).map_err(Fault::refusal));
         refusal = refusal.or(added.err());
     }
     (sending, refusal)
 }
 
+/// Why a message is not added.
+enum Fault {
+    Refused(Refusal),
+    Unsendable(Unsendable),
+}
+
+impl From<SignatureError> for Fault {
+    fn from(error: SignatureError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl Fault {
+    fn of(self, exception: impl FnOnce(&Unsendable) -> Exception) -> NotSent {
+        match self {
+            Self::Refused(refusal) => NotSent::Refused(refusal),
+            Self::Unsendable(reason) => NotSent::Unsendable(exception(&reason)),
+        }
+    }
+
+    /// The failure of a task that made the message itself.
+    fn own(&self) -> Exception {
+        match self {
+            Self::Refused(refusal) => refusal.exception(),
+            Self::Unsendable(reason) => reason.exception(),
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::Unsendable(reason) => Refusal::Malformed {
+                reason: reason.to_string(),
+            },
+        }
+    }
+}
+
 impl Sending {
-    fn add(&mut self, at: &Context<'_>, args: &[Value], unfolded: Unfolded) -> Result<(), Refusal> {
+    fn add(&mut self, at: &Context<'_>, args: &[Value], unfolded: Unfolded) -> Result<(), Fault> {
         let request = at.request;
         let from = Origin {
             parent_id: Some(&request.id),
@@ -82,7 +146,7 @@ impl Sending {
             if call.takes_args {
                 call.signature.prepend(args);
             }
-            let publication = compose(
+            let publication = compose::draft(
                 &call.signature,
                 &call.id,
                 &call.chain,
@@ -90,13 +154,14 @@ impl Sending {
                 &at.policy.routes,
                 at.now,
             )?;
+            wire::check(&publication).map_err(Fault::Unsendable)?;
             self.bytes = self.bytes.saturating_add(publication.message.body.len());
             if self.bytes > MAX_SENT_BYTES {
                 let reason = format!(
                     "the messages that {:?} sends are larger than {MAX_SENT_BYTES} bytes",
                     request.task
                 );
-                return Err(Refusal::Malformed { reason });
+                return Err(Fault::Refused(Refusal::Malformed { reason }));
             }
             self.publications.push(publication);
         }

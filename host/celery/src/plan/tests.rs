@@ -12,6 +12,7 @@ mod refusals;
 mod results;
 mod retries;
 mod success;
+mod unsendable;
 
 use std::time::Duration;
 

@@ -276,10 +276,10 @@ fn workflows_have_limits() {
             .contains("more than 10000 callbacks")
     );
 
-    // A result of 30 MB to ten tasks.
+    // A result of 10 MB to thirty tasks.
     let plan = plan_of(
-        &request(json!({"link": group(10, json!({}))}), json!([])),
-        Outcome::Success("x".repeat(30_000_000).into()),
+        &request(json!({"link": group(30, json!({}))}), json!([])),
+        Outcome::Success("x".repeat(10_000_000).into()),
     );
     let reason = "the messages that \"wasm.run\" sends are larger than 268435456 bytes";
     assert!(

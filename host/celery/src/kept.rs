@@ -1,0 +1,325 @@
+//! Messages in quarantine: how one is kept, and how it is had back as it was.
+//!
+//! Where it fits, a message is kept as it is, with headers that say why. One that no broker could carry (a
+//! property that is too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::headers::{
+    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, USER_ID, without_quarantines,
+};
+use crate::wire::{self, beginning};
+use crate::{Destination, Message, Properties, Publication};
+
+/// The content type of an envelope.
+const ENVELOPE: &str = "application/vnd.petiole.kept";
+/// How much of a reason is kept as a header, in bytes.
+const REASON_LIMIT: usize = 1024;
+
+/// What a message in quarantine tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// As it was.
+    pub message: Message,
+    /// Where it was to go, or came from.
+    pub destination: Destination,
+    /// Why it is kept.
+    pub reason: String,
+}
+
+/// An envelope's first line.
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    reason: String,
+    exchange: String,
+    routing_key: String,
+    properties: Properties,
+    headers: Map<String, Value>,
+}
+
+impl Publication {
+    /// The same message on its way to the quarantine queue, as one that can't be sent where it was to go.
+    pub fn kept(&self, quarantine: &str, reason: &str) -> Self {
+        keep(self.message.clone(), quarantine, reason, &self.destination)
+    }
+}
+
+impl Message {
+    /// The same message on its way to the quarantine queue, with the reason why it is kept there and the
+    /// queue that it came from.
+    pub(crate) fn kept(self, quarantine: &str, reason: &str, queue: &str) -> Publication {
+        keep(self, quarantine, reason, &Destination::queue(queue))
+    }
+
+    /// Whether it is in quarantine, or on its way there.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.headers.contains_key(REASON)
+    }
+}
+
+/// Always fits: an envelope has properties and headers of a bounded size.
+fn keep(message: Message, quarantine: &str, reason: &str, to: &Destination) -> Publication {
+    let reason = beginning(reason, REASON_LIMIT);
+    let publication = |message| Publication {
+        destination: Destination::queue(quarantine),
+        message,
+        mandatory: true,
+        not_before: None,
+    };
+    let marked = publication(mark(&message, reason, to));
+    if restorable(&message) && wire::check(&marked).is_ok() {
+        marked
+    } else {
+        publication(enclose(message, reason, to))
+    }
+}
+
+/// Whether marks can be told from the message's own headers.
+fn restorable(message: &Message) -> bool {
+    message.properties.content_type.as_deref() != Some(ENVELOPE)
+        && without_quarantines(&message.headers).len() == message.headers.len()
+}
+
+/// The message with its reason. The broker's own id for it, and not the message's, is what tells it from others.
+fn mark(message: &Message, reason: &str, to: &Destination) -> Message {
+    let mut message = message.clone();
+    let mut set = |name: &str, text: Option<String>| {
+        if let Some(text) = text {
+            message.headers.insert(name.to_owned(), text.into());
+        }
+    };
+    set(REASON, Some(reason.to_owned()));
+    set(QUEUE, Some(to.routing_key.clone()));
+    set(
+        EXCHANGE,
+        Some(to.exchange.clone()).filter(|name| !name.is_empty()),
+    );
+    set(MESSAGE_ID, message.properties.message_id.take());
+    set(
+        DELIVERY_MODE,
+        (!message.properties.persistent).then(|| "1".to_owned()),
+    );
+    set(EXPIRATION, message.properties.expiration.take());
+    set(USER_ID, message.properties.user_id.take());
+    message.properties.persistent = true;
+    message
+}
+
+fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
+    let Message {
+        properties,
+        headers,
+        body,
+    } = message;
+    let priority = properties.priority;
+    let envelope = Envelope {
+        reason: reason.to_owned(),
+        exchange: to.exchange.clone(),
+        routing_key: to.routing_key.clone(),
+        properties,
+        headers,
+    };
+    // A map with text for keys is always JSON.
+    let mut bytes = serde_json::to_vec(&envelope).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.extend(body);
+    Message {
+        properties: Properties {
+            content_type: Some(ENVELOPE.to_owned()),
+            content_encoding: Some("binary".to_owned()),
+            persistent: true,
+            priority,
+            ..Properties::default()
+        },
+        headers: Map::from_iter([(REASON.to_owned(), reason.into())]),
+        body: bytes,
+    }
+}
+
+impl Kept {
+    /// What a message of the quarantine queue tells; none where it was not kept by Petiole.
+    pub fn open(mut message: Message) -> Option<Self> {
+        if !message.is_kept() {
+            return None;
+        }
+        if message.properties.content_type.as_deref() == Some(ENVELOPE) {
+            return disclose(&message.body);
+        }
+        let mut take = |name| match message.headers.shift_remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let reason = take(REASON).unwrap_or_default();
+        let destination = Destination {
+            routing_key: take(QUEUE)?,
+            exchange: take(EXCHANGE).unwrap_or_default(),
+        };
+        message.properties.message_id = take(MESSAGE_ID);
+        message.properties.persistent = take(DELIVERY_MODE).is_none();
+        message.properties.expiration = take(EXPIRATION);
+        message.properties.user_id = take(USER_ID);
+        Some(Self {
+            message,
+            destination,
+            reason,
+        })
+    }
+}
+
+fn disclose(enclosed: &[u8]) -> Option<Kept> {
+    let end = enclosed.iter().position(|byte| *byte == b'\n')?;
+    let (line, body) = enclosed.split_at_checked(end)?;
+    let envelope: Envelope = serde_json::from_slice(line).ok()?;
+    Some(Kept {
+        message: Message {
+            properties: envelope.properties,
+            headers: envelope.headers,
+            body: body.get(1..)?.to_vec(),
+        },
+        destination: Destination {
+            exchange: envelope.exchange,
+            routing_key: envelope.routing_key,
+        },
+        reason: envelope.reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        prop::option::of(prop_oneof![
+            3 => "[a-z.-]{0,12}",
+            1 => (250_usize..300).prop_map(|size| "x".repeat(size)),
+            1 => any::<String>(),
+        ])
+    }
+
+    fn properties() -> impl Strategy<Value = Properties> {
+        let texts = prop::collection::vec(text(), 10);
+        let mode = any::<bool>();
+        let priority = prop::option::of(any::<u8>());
+        let timestamp = prop::option::of(any::<u64>());
+        (texts, mode, priority, timestamp).prop_map(|(texts, persistent, priority, timestamp)| {
+            let mut texts = texts.into_iter().flatten();
+            Properties {
+                content_type: texts.next(),
+                content_encoding: texts.next(),
+                persistent,
+                priority,
+                correlation_id: texts.next(),
+                reply_to: texts.next(),
+                expiration: texts.next(),
+                message_id: texts.next(),
+                timestamp,
+                kind: texts.next(),
+                user_id: texts.next(),
+                app_id: texts.next(),
+                cluster_id: texts.next(),
+            }
+        })
+    }
+
+    fn headers() -> impl Strategy<Value = Map<String, Value>> {
+        let name = prop_oneof![
+            4 => "[a-z_-]{1,20}",
+            1 => Just(REASON.to_owned()),
+            1 => Just(QUEUE.to_owned()),
+            1 => Just(USER_ID.to_owned()),
+            1 => (250_usize..260).prop_map(|size| "n".repeat(size)),
+        ];
+        let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        let value = prop_oneof![
+            any::<i64>().prop_map(|value| json!(value)),
+            any::<String>().prop_map(|value| json!(value)),
+            Just(json!({"__type__": "amqp.decimal", "__value__": [2, 314]})),
+            Just(
+                json!({"__type__": "amqp.table", "__value__": {"__type__": "base64", "__value__": ""}})
+            ),
+            (60_usize..70).prop_map(deep),
+            (60_000_usize..140_000).prop_map(|size| json!("y".repeat(size))),
+        ];
+        prop::collection::vec((name, value), 0..5).prop_map(Map::from_iter)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn any_message_is_kept_and_had_back(
+            properties in properties(),
+            headers in headers(),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            reason in any::<String>(),
+            exchange in text(),
+            routing_key in text(),
+        ) {
+            let publication = Publication {
+                destination: Destination {
+                    exchange: exchange.unwrap_or_default(),
+                    routing_key: routing_key.unwrap_or_default(),
+                },
+                message: Message { properties, headers, body },
+                mandatory: true,
+                not_before: None,
+            };
+            let kept = publication.kept("petiole.quarantine", &reason);
+            prop_assert_eq!(wire::check(&kept), Ok(()));
+            prop_assert!(kept.message.properties.persistent);
+            let opened = Kept::open(kept.message).unwrap();
+            prop_assert_eq!(opened.message, publication.message);
+            prop_assert_eq!(opened.destination, publication.destination);
+            prop_assert_eq!(opened.reason, beginning(&reason, REASON_LIMIT));
+        }
+    }
+
+    #[test]
+    fn what_fits_is_kept_as_it_is() {
+        let message = Message {
+            properties: Properties {
+                persistent: true,
+                message_id: Some("mine".into()),
+                ..Properties::default()
+            },
+            headers: Map::from_iter([("id".to_owned(), json!("1"))]),
+            body: b"[]".to_vec(),
+        };
+        let kept = message.kept("kept", "no such task", "wasm").message;
+        assert_eq!(kept.body, b"[]");
+        assert_eq!(
+            Value::Object(kept.headers),
+            json!({
+                "id": "1", "x-petiole-reason": "no such task", "x-petiole-queue": "wasm",
+                "x-petiole-message-id": "mine",
+            })
+        );
+    }
+
+    #[test]
+    fn an_envelope_is_readable() {
+        let message = Message {
+            headers: Map::from_iter([("shadow".to_owned(), json!("s".repeat(140_000)))]),
+            body: b"[[1], {}, null]".to_vec(),
+            ..Message::default()
+        };
+        let kept = message.kept("kept", "too large", "wasm").message;
+        let text = String::from_utf8(kept.body).unwrap();
+        let (line, body) = text.split_once('\n').unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["reason"], "too large");
+        assert_eq!(line["routing_key"], "wasm");
+        assert_eq!(line["headers"]["shadow"].as_str().unwrap().len(), 140_000);
+        assert_eq!(body, "[[1], {}, null]");
+    }
+
+    #[test]
+    fn what_petiole_did_not_keep_is_not_opened() {
+        assert_eq!(Kept::open(Message::default()), None);
+    }
+}

@@ -116,7 +116,7 @@ impl<'a> Field<'a> {
 
     /// The JSON that a reader wants: the value without its type. A float that is no number is null, bytes that
     /// are no UTF-8 are in base64, as kombu has it.
-    fn plain(&self) -> Value {
+    pub(crate) fn plain(&self) -> Value {
         match self {
             Self::I8(value) => json!(value),
             Self::U8(value) => json!(value),

@@ -1,8 +1,8 @@
 //! The properties of a content header (AMQP 0-9-1 section 4.2.6.1), made readable: what goes out is always well
 //! formed, its tables nested no deeper than we read them, and all its short strings UTF-8.
 
-use super::super::table::DEPTH_LIMIT;
 use super::frame::{Input, length, write_short};
+use petiole_celery::wire::DEPTH_LIMIT;
 
 enum Kind {
     Short,

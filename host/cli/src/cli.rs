@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A task's state and result
     Result(ResultArgs),
+    /// What could not be processed or sent: list, show, send again or drop it
+    Quarantine(QuarantineArgs),
     /// A worker on an embedded broker and store, all in one process
     Dev(DevArgs),
     /// Make a token for a worker's HTTP API
@@ -67,7 +69,7 @@ impl Command {
     /// Whether it speaks to a broker.
     pub(crate) fn connects(&self) -> bool {
         match self {
-            Self::Worker(_) | Self::Dev(_) | Self::Send(_) => true,
+            Self::Worker(_) | Self::Dev(_) | Self::Send(_) | Self::Quarantine(_) => true,
             Self::Push(_)
             | Self::Modules(_)
             | Self::Tasks(_)
@@ -382,6 +384,51 @@ pub(crate) struct ResultArgs {
     /// Print everything that is stored, as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArgs {
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+    /// amqp://, amqps:// (several separated by `;`), or sqlite://PATH
+    #[arg(short, long, value_name = "URL", global = true)]
+    pub broker: Option<String>,
+    /// The queue that keeps them [default: petiole.quarantine]
+    #[arg(long, value_name = "QUEUE", global = true)]
+    pub quarantine_queue: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// What is kept, the oldest first
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value = "100")]
+        limit: std::num::NonZeroU16,
+    },
+    /// One message: properties, headers, body, and why it is kept
+    Show {
+        /// As `petiole quarantine list` prints it
+        id: String,
+    },
+    /// Send a message to where it was to go or came from, and remove it from quarantine
+    Retry(ChosenArgs),
+    /// Remove a message for good
+    Drop(ChosenArgs),
+}
+
+/// One message, or all of them.
+#[derive(Debug, Args)]
+pub(crate) struct ChosenArgs {
+    /// As `petiole quarantine list` prints it
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub id: Option<String>,
+    /// All that are there now
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]

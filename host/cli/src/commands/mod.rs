@@ -8,6 +8,7 @@ mod given;
 mod modules;
 mod node;
 mod push;
+mod quarantine;
 mod result;
 mod run;
 mod send;
@@ -53,6 +54,7 @@ pub(crate) fn run(command: Command, config: Option<&Path>) -> Result<ExitCode> {
         Command::Modules(args) => modules::run(client()?, args),
         Command::Tasks(args) => tasks::run(client()?, args),
         Command::Send(args) => send::run(client()?, args),
+        Command::Quarantine(args) => quarantine::run(client()?, args),
         Command::Result(args) => result::run(client()?, args),
         Command::Run(args) => run::run(sources()?, args),
         Command::Token(args) => token::run(args),

@@ -55,7 +55,7 @@ async fn publish(config: &Resolved, signature: &Signature) -> Result<String> {
     })
 }
 
-fn publish_failure(error: PublishError) -> Failure {
+pub(super) fn publish_failure(error: PublishError) -> Failure {
     match error {
         PublishError::Unroutable { .. }
         | PublishError::Invalid { .. }

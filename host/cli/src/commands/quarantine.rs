@@ -1,0 +1,496 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use petiole_broker::{Broker, BrokerError, Deliveries, Delivery};
+use petiole_celery::{Kept, Message, Publication, wire};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::send::publish_failure;
+use super::{block_on, print_json, print_text};
+use crate::cli::{ChosenArgs, QuarantineArgs, QuarantineCommand};
+use crate::config::{Sources, Written};
+use crate::exit::{Exit, Failure, Result};
+use crate::logging::escaped;
+use crate::open;
+use crate::tables::table;
+
+/// How long a message is waited for that the queue said it had. Another reader may have it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Messages at hand while all are worked through; as many may fail before the rest is left alone.
+const AT_ONCE: u16 = 64;
+
+/// `petiole quarantine`
+pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
+    let flags = Written {
+        broker: args.broker,
+        quarantine_queue: args.quarantine_queue,
+        ..Written::default()
+    };
+    let config = sources.resolve(flags).map_err(Failure::usage)?;
+    block_on(async {
+        let broker = open::broker(&config).await?;
+        let quarantine = Quarantine {
+            broker: Arc::clone(&broker),
+            queue: config.quarantine_queue.value.clone(),
+        };
+        let done = quarantine.carry_out(args.command, args.json).await;
+        // What is still held goes back in its order.
+        broker.close().await;
+        done
+    })
+}
+
+/// The queue, which is read by consuming it: no broker has another way.
+struct Quarantine {
+    broker: Arc<dyn Broker>,
+    queue: String,
+}
+
+/// What is told of a message in a list.
+#[derive(Serialize)]
+struct Entry {
+    id: Option<String>,
+    task: Option<String>,
+    task_id: Option<String>,
+    exchange: Option<String>,
+    routing_key: Option<String>,
+    reason: Option<String>,
+    kept_at: Option<String>,
+}
+
+/// A message that stays in quarantine.
+struct Failed {
+    why: Failure,
+    /// None where its connection is gone, which gives it back.
+    delivery: Option<Delivery>,
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Retry,
+    Drop,
+}
+
+impl Quarantine {
+    async fn carry_out(&self, command: QuarantineCommand, json: bool) -> Result {
+        match command {
+            QuarantineCommand::List { limit } => self.list(limit.get(), json).await,
+            QuarantineCommand::Show { id } => self.show(&id).await,
+            QuarantineCommand::Retry(chosen) => self.act(Action::Retry, chosen, json).await,
+            QuarantineCommand::Drop(chosen) => self.act(Action::Drop, chosen, json).await,
+        }
+    }
+
+    async fn list(&self, limit: u16, json: bool) -> Result {
+        let mut reading = self.read(limit).await?;
+        let mut held = Vec::new();
+        let mut entries = Vec::new();
+        while let Some(mut delivery) = reading.next().await {
+            entries.push(Entry::of(std::mem::take(&mut delivery.message)));
+            held.push(delivery);
+        }
+        self.broker.close().await;
+        if json {
+            print_json(&entries)?;
+        } else {
+            print_text(&listed(&entries))?;
+            let more = reading.length.saturating_sub(entries.len());
+            if more > 0 {
+                eprintln!("{more} more: see --limit");
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn show(&self, id: &str) -> Result {
+        let (delivery, _held) = self.find(id).await?;
+        let text =
+            serde_json::to_string_pretty(&shown(delivery.message)).map_err(anyhow::Error::from)?;
+        let lines: Vec<_> = text.lines().map(escaped).collect();
+        print_text(&(lines.join("\n") + "\n"))?;
+        Ok(Exit::Ok)
+    }
+
+    async fn act(&self, action: Action, chosen: ChosenArgs, json: bool) -> Result {
+        let Some(id) = chosen.id else {
+            return self.act_on_all(action, json).await;
+        };
+        let (delivery, _held) = self.find(&id).await?;
+        match self.act_on(action, delivery).await {
+            Ok(()) => report(action, 1, 0, json),
+            Err(failed) => Err(failed.why),
+        }
+    }
+
+    async fn act_on_all(&self, action: Action, json: bool) -> Result {
+        let mut reading = self.read_all(AT_ONCE).await?;
+        let mut done = 0;
+        let mut failed = Vec::new();
+        while failed.len() < usize::from(AT_ONCE)
+            && let Some(delivery) = reading.next().await
+        {
+            let id = delivery.message.properties.message_id.clone();
+            match self.act_on(action, delivery).await {
+                Ok(()) => done += 1,
+                Err(failure) => {
+                    let id = id.unwrap_or_else(|| "without an id".to_owned());
+                    eprintln!("{}: {}", escaped(&id), escaped(&failure.why.to_string()));
+                    // Held, so that it does not come again.
+                    failed.push(failure.delivery);
+                }
+            }
+        }
+        report(action, done, failed.len(), json)
+    }
+
+    /// Confirmed first, removed then: who dies in between has it twice, and never loses it.
+    async fn act_on(&self, action: Action, delivery: Delivery) -> std::result::Result<(), Failed> {
+        let failed = |why, delivery| Failed {
+            why,
+            delivery: Some(delivery),
+        };
+        if let Action::Retry = action {
+            let Some(kept) = Kept::open(delivery.message.clone()) else {
+                let why = anyhow!("the message says not where it was to go: publish it by hand");
+                return Err(failed(Failure::failed(why), delivery));
+            };
+            let publication = Publication {
+                destination: kept.destination,
+                message: kept.message,
+                mandatory: true,
+                not_before: None,
+            };
+            if let Err(error) = self.broker.publish(publication).await {
+                return Err(failed(publish_failure(error), delivery));
+            }
+        }
+        delivery.ack().await.map_err(|error| Failed {
+            why: Failure::unreachable(error),
+            delivery: None,
+        })
+    }
+
+    /// A message by its id, with those before it.
+    async fn find(&self, id: &str) -> Result<(Delivery, Vec<Delivery>)> {
+        let mut reading = self.read(u16::MAX).await?;
+        let mut held = Vec::new();
+        while let Some(mut delivery) = reading.next().await {
+            if delivery.message.properties.message_id.as_deref() == Some(id) {
+                return Ok((delivery, held));
+            }
+            delivery.message = Message::default();
+            held.push(delivery);
+        }
+        Err(Failure::failed(anyhow!(
+            "queue {:?} has no message {id:?} among its first {}: see `petiole quarantine list`",
+            self.queue,
+            held.len()
+        )))
+    }
+
+    /// Reads the first messages, at most so many, all of them at hand at once.
+    async fn read(&self, most: u16) -> Result<Reading> {
+        let length = self.length().await?;
+        let count = usize::from(most).min(length);
+        let prefetch = u16::try_from(count).unwrap_or(u16::MAX);
+        self.reading(length, count, prefetch).await
+    }
+
+    /// Reads the messages that are there now, a few at a time: those that are settled make room.
+    async fn read_all(&self, at_once: u16) -> Result<Reading> {
+        let length = self.length().await?;
+        self.reading(length, length, at_once).await
+    }
+
+    async fn reading(&self, length: usize, count: usize, prefetch: u16) -> Result<Reading> {
+        let deliveries = match count {
+            0 => None,
+            _ => {
+                let queues = std::slice::from_ref(&self.queue);
+                let consumed = self.broker.consume(queues, prefetch).await;
+                Some(consumed.map_err(broker_failure)?)
+            }
+        };
+        Ok(Reading {
+            deliveries,
+            length,
+            left: count,
+        })
+    }
+
+    async fn length(&self) -> Result<usize> {
+        let length = self.broker.length(&self.queue).await;
+        let length = length.map_err(broker_failure)?.unwrap_or(0);
+        Ok(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+}
+
+/// Messages as they are delivered.
+struct Reading {
+    /// None where the queue was empty.
+    deliveries: Option<Deliveries>,
+    /// How many there were.
+    length: usize,
+    left: usize,
+}
+
+impl Reading {
+    /// The next one; none once there were as many as the queue had, or where another reader has the rest.
+    async fn next(&mut self) -> Option<Delivery> {
+        let deliveries = self.deliveries.as_mut()?;
+        self.left = self.left.checked_sub(1)?;
+        timeout(PATIENCE, deliveries.next()).await.ok().flatten()
+    }
+}
+
+fn broker_failure(error: BrokerError) -> Failure {
+    Failure::unreachable(error)
+}
+
+impl Entry {
+    fn of(message: Message) -> Self {
+        let id = message.properties.message_id.clone();
+        let kept = Kept::open(message);
+        let header = |name| {
+            let headers = &kept.as_ref()?.message.headers;
+            let value = wire::plain(headers).get(name)?.as_str()?.to_owned();
+            Some(value)
+        };
+        Self {
+            task: header("task"),
+            task_id: header("id"),
+            kept_at: id.as_deref().and_then(kept_at).map(|time| time.to_string()),
+            id,
+            exchange: kept.as_ref().map(|kept| kept.destination.exchange.clone()),
+            routing_key: kept
+                .as_ref()
+                .map(|kept| kept.destination.routing_key.clone()),
+            reason: kept.map(|kept| kept.reason),
+        }
+    }
+}
+
+/// When a message was kept: the broker crate's ids (UUIDv7) begin with the time.
+fn kept_at(id: &str) -> Option<Timestamp> {
+    let (seconds, _) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
+    Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
+}
+
+fn listed(entries: &[Entry]) -> String {
+    let cell = |text: &Option<String>| escaped(text.as_deref().unwrap_or("-"));
+    let rows: Vec<[String; 5]> = entries
+        .iter()
+        .map(|entry| {
+            let exchange = entry.exchange.as_deref().filter(|name| !name.is_empty());
+            let queue = match exchange {
+                Some(exchange) => escaped(&format!("{exchange}/{}", cell(&entry.routing_key))),
+                None => cell(&entry.routing_key),
+            };
+            [
+                cell(&entry.id),
+                cell(&entry.task),
+                queue,
+                cell(&entry.kept_at),
+                cell(&entry.reason),
+            ]
+        })
+        .collect();
+    table(["ID", "TASK", "QUEUE", "KEPT", "REASON"], &rows)
+}
+
+/// All of a message; bytes that are no text as kombu writes them.
+fn shown(message: Message) -> Value {
+    let entry = Entry::of(message.clone());
+    let message = match Kept::open(message.clone()) {
+        Some(kept) => kept.message,
+        None => message,
+    };
+    let body = match String::from_utf8(message.body) {
+        Ok(text) => json!(text),
+        Err(error) => json!({
+            "__type__": "base64", "__value__": BASE64_STANDARD.encode(error.into_bytes()),
+        }),
+    };
+    json!({
+        "id": entry.id, "kept_at": entry.kept_at, "reason": entry.reason,
+        "exchange": entry.exchange, "routing_key": entry.routing_key,
+        "properties": message.properties, "headers": message.headers, "body": body,
+    })
+}
+
+fn report(action: Action, done: usize, failed: usize, json: bool) -> Result {
+    let what = match action {
+        Action::Retry => "sent again",
+        Action::Drop => "dropped",
+    };
+    if json {
+        print_json(&json!({ what.replace(' ', "_"): done, "failed": failed }))?;
+    } else {
+        print_text(&format!("{done} {what}\n"))?;
+    }
+    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use petiole_celery::Destination;
+
+    use super::*;
+
+    const KEPT: &str = "petiole.quarantine";
+
+    /// A broker with messages in quarantine that were on their way to these queues.
+    async fn keeping(dir: &std::path::Path, queues: &[&str]) -> Quarantine {
+        let url = format!("sqlite://{}", dir.join("broker.db").display());
+        let broker = petiole_broker::connect(&url).await.unwrap();
+        broker.declare(KEPT).await.unwrap();
+        for queue in queues {
+            let mut message = Message::default();
+            message.headers.insert("task".into(), json!("shop.pay"));
+            let publication = Publication {
+                destination: Destination::queue(*queue),
+                message,
+                mandatory: true,
+                not_before: None,
+            };
+            broker
+                .publish(publication.kept(KEPT, "no such task"))
+                .await
+                .unwrap();
+        }
+        Quarantine {
+            broker,
+            queue: KEPT.into(),
+        }
+    }
+
+    impl Quarantine {
+        async fn entries(&self) -> Vec<Entry> {
+            let mut reading = self.read(100).await.unwrap();
+            let mut held = Vec::new();
+            let mut entries = Vec::new();
+            while let Some(delivery) = reading.next().await {
+                entries.push(Entry::of(delivery.message.clone()));
+                held.push(delivery);
+            }
+            drop(reading);
+            drop(held);
+            self.back(entries.len()).await;
+            entries
+        }
+
+        /// Waits until so many are in quarantine: what was held goes back a moment later.
+        async fn back(&self, count: usize) {
+            let back = async {
+                while self.length().await.unwrap() != count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), back).await.unwrap();
+        }
+
+        async fn count(&self, queue: &str) -> Option<u64> {
+            self.broker.length(queue).await.unwrap()
+        }
+    }
+
+    fn one(id: &str) -> ChosenArgs {
+        ChosenArgs {
+            id: Some(id.to_owned()),
+            all: false,
+        }
+    }
+
+    fn all() -> ChosenArgs {
+        ChosenArgs {
+            id: None,
+            all: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_listed_in_order_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Timestamp::now().as_second();
+        let quarantine = keeping(dir.path(), &["a", "b", "c"]).await;
+        for _ in 0..2 {
+            let entries = quarantine.entries().await;
+            let to: Vec<_> = entries
+                .iter()
+                .map(|entry| entry.routing_key.as_deref().unwrap())
+                .collect();
+            assert_eq!(to, ["a", "b", "c"]);
+            let first = entries.first().unwrap();
+            assert_eq!(first.task.as_deref(), Some("shop.pay"));
+            assert_eq!(first.reason.as_deref(), Some("no such task"));
+            let kept: Timestamp = first.kept_at.as_deref().unwrap().parse().unwrap();
+            assert!((before..=Timestamp::now().as_second()).contains(&kept.as_second()));
+            let lines = listed(&entries);
+            assert!(lines.contains(first.id.as_deref().unwrap()), "{lines}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_message_is_sent_again_or_dropped_by_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = keeping(dir.path(), &["a", "b", "c"]).await;
+        let entries = quarantine.entries().await;
+        let id = |index: usize| entries.get(index).unwrap().id.clone().unwrap();
+        quarantine
+            .act(Action::Retry, one(&id(1)), true)
+            .await
+            .unwrap();
+        assert_eq!(quarantine.count("b").await, Some(1));
+        quarantine.back(2).await;
+        quarantine
+            .act(Action::Drop, one(&id(2)), true)
+            .await
+            .unwrap();
+        assert_eq!(quarantine.count("c").await, None);
+        quarantine.back(1).await;
+        assert!(
+            quarantine
+                .act(Action::Drop, one(&id(2)), true)
+                .await
+                .is_err()
+        );
+        quarantine.back(1).await;
+        let left = quarantine.entries().await;
+        assert_eq!(left.len(), 1);
+        assert_eq!(left.first().unwrap().id, Some(id(0)));
+        let mut sent = quarantine.broker.consume(&["b".into()], 1).await.unwrap();
+        let sent = sent.next().await.unwrap();
+        assert_eq!(
+            Value::Object(sent.message.headers.clone()),
+            json!({"task": "shop.pay"})
+        );
+    }
+
+    #[tokio::test]
+    async fn all_are_sent_again_but_those_that_can_not_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let too_long = "q".repeat(300);
+        let quarantine = keeping(dir.path(), &["a", &too_long, "a"]).await;
+        let exit = quarantine.act(Action::Retry, all(), true).await.unwrap();
+        assert_eq!(exit, Exit::Failed);
+        assert_eq!(quarantine.count("a").await, Some(2));
+        quarantine.broker.close().await;
+        let again = keeping(dir.path(), &[]).await;
+        let left = again.entries().await;
+        assert_eq!(left.len(), 1);
+        assert_eq!(left.first().unwrap().routing_key, Some(too_long));
+        assert_eq!(
+            again.act(Action::Drop, all(), true).await.unwrap(),
+            Exit::Ok
+        );
+        assert_eq!(again.count(KEPT).await, Some(0));
+    }
+}

@@ -53,6 +53,7 @@ suite! {
     a_queue_is_measured_and_purged,
     two_consumers_share_a_queue,
     a_large_body_survives,
+    what_the_wire_can_not_carry_is_refused_and_kept,
     messages_outlive_the_connection,
     ten_thousand_messages_come_once,
     each_publisher_gets_its_own_answer,
@@ -456,6 +457,56 @@ async fn two_consumers_share_a_queue(place: Place) {
     one.close().await;
     two.close().await;
     length_becomes(&place.connect().await, &place.queue, 0).await;
+}
+
+/// Headers over a frame, and over all of lapin's buffer; names and properties over 255 bytes; tables in tables.
+async fn what_the_wire_can_not_carry_is_refused_and_kept(place: Place) {
+    let broker = place.broker().await;
+    let with_header = |name: &str, value: Value| Message {
+        headers: Map::from_iter([(name.to_owned(), value)]),
+        body: b"[[], {}, null]".to_vec(),
+        ..Message::default()
+    };
+    let deep = (0..70).fold(json!(1), |inner, _| json!([inner]));
+    let long_id = Message {
+        properties: Properties {
+            correlation_id: Some("i".repeat(300)),
+            ..Properties::default()
+        },
+        ..Message::default()
+    };
+    let unsendable = [
+        with_header("shadow", json!("s".repeat(140_000))),
+        with_header("shadow", json!("s".repeat(4 << 20))),
+        with_header("filler", json!("f".repeat(130_700))),
+        with_header(&"n".repeat(256), json!(1)),
+        with_header("deep", deep),
+        long_id,
+    ];
+    let mut deliveries = place.consume(&broker, 1).await;
+    for message in unsendable {
+        let publication = Publication {
+            message,
+            ..text("elsewhere", "")
+        };
+        let error = broker.publish(publication.clone()).await;
+        assert!(
+            matches!(error, Err(PublishError::Invalid { .. })),
+            "{error:?}"
+        );
+        broker
+            .publish(publication.kept(&place.queue, "too large"))
+            .await
+            .unwrap();
+        let kept = next(&mut deliveries).await;
+        let opened = petiole_celery::Kept::open(kept.message.clone()).unwrap();
+        assert_eq!(opened.message, publication.message);
+        assert_eq!(opened.destination, publication.destination);
+        assert!(!kept.redelivered, "no connection was lost");
+        kept.ack().await.unwrap();
+    }
+    assert!(broker.connected());
+    length_becomes(&broker, &place.queue, 0).await;
 }
 
 async fn a_large_body_survives(place: Place) {

@@ -187,7 +187,7 @@ fn disclose(enclosed: &[u8]) -> Option<Kept> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use proptest::prelude::*;
     use serde_json::json;

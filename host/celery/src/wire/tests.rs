@@ -218,12 +218,12 @@ fn readers_see_plain_values() {
         ),
         (
             "price".to_owned(),
-            json!({"__type__": "amqp.decimal", "__value__": [2, 314]}),
+            json!({"__type__": "amqp.decimal", "__value__": [2, 325]}),
         ),
         ("other".to_owned(), json!({"__type__": "mine", "a": 1})),
     ]);
     assert_eq!(
         Value::Object(plain(&headers).into_owned()),
-        json!({"retries": 2, "timelimit": [1.5, null], "id": "abc", "price": 3.14, "other": {"__type__": "mine", "a": 1}})
+        json!({"retries": 2, "timelimit": [1.5, null], "id": "abc", "price": 3.25, "other": {"__type__": "mine", "a": 1}})
     );
 }

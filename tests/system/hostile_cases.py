@@ -392,8 +392,8 @@ CASES = [
         times=1,
     ),
     wasm("forged_traceback", "escaped control characters", Fails("WasmTrap", "unreachable")),
-    wasm("panic", "the sandbox, escaped control characters", Fails("WasmTrap", "unreachable")),
-    wasm("panic_in_panic", "the sandbox", Fails("WasmTrap", "unreachable")),
+    wasm("panic", "the sandbox, escaped control characters", Fails("Panic", "at the \\u{1b}[31mdisco")),
+    wasm("panic_in_panic", "the sandbox", Fails("Panic", "called `Option::unwrap()` on a `None` value")),
     many(
         "exit",
         "the sandbox",

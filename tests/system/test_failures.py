@@ -46,7 +46,14 @@ def test_an_err_of_the_tasks_own_type(site):
 
 
 def test_trap(site):
-    fails(site, "probe.tasks.trap", "WasmTrap")
+    error = fails(site, "probe.tasks.trap", "Panic")
+    assert error.args == ("probe was told to trap",)
+
+
+def test_the_place_of_a_panic(site):
+    result = site.task("probe.tasks.trap").apply_async()
+    raises(result, "Panic")
+    assert "hostile.rs:11:5:" in result.traceback
 
 
 def test_stack_overflow(site):

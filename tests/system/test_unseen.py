@@ -73,6 +73,30 @@ REFUSED = {
 }
 
 
+GIVES_UP = {
+    rust: ("order A1 has no lines", "src/lib.rs:"),
+    python: ("ValueError: order A1 has no lines", 'app.py", line '),
+    javascript: ("order A1 has no lines", "unseen.js:"),
+    c: ("order has no lines", "unseen.c: give_up: "),
+}
+
+
+@pytest.mark.parametrize("language", [rust, python, javascript, c])
+def test_what_nothing_caught_is_told(language, amqp_url, redis_url, queue, start_worker, component, tmp_path):
+    worker = start_worker(queue, store=f"file://{tmp_path}/modules")
+    petiole("push", language(component, tmp_path), "--name", "unseen", "--to", worker.http)
+    with producer(amqp_url, redis_url, queue) as app:
+        result = app.signature("unseen.give_up", args=("A1",)).delay()
+        with pytest.raises(Exception) as raised:
+            result.get(timeout=60)
+        traceback = result.traceback
+
+    message, place = GIVES_UP[language]
+    assert type(raised.value).__name__ == "Panic"
+    assert message in str(raised.value)
+    assert place in traceback
+
+
 @pytest.mark.parametrize("language", [rust, python, javascript, c])
 def test_an_unseen_module_runs_without_grants(language, amqp_url, redis_url, queue, start_worker, component, tmp_path):
     worker = start_worker(queue, store=f"file://{tmp_path}/modules")

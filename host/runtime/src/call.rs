@@ -8,11 +8,12 @@ use petiole_celery::{Outcome, Signature, State};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use wasmtime::component::{ComponentExportIndex, Resource, Val};
-use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bind::{ArgumentError, Arguments, bind};
 use crate::granted::Granted;
 use crate::host::Sandbox;
+use crate::last_words::last_words;
 use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
 use crate::module::{Loaded, Task};
@@ -300,8 +301,12 @@ fn broke_off(
             reason: format!("{error:#}"),
         });
     }
+    let crashed = error.is::<Trap>();
     let broken = Broken {
         error,
+        words: crashed
+            .then(|| store.data().log.last_of_stderr())
+            .and_then(|text| last_words(&text)),
         denied: store.data().limiter.hit(),
         handles_full: handles_full(store),
         limits,

@@ -22,6 +22,7 @@
 //! | `result<T, E>` inside of a value | `{"ok": ..}`, `{"err": ..}` |
 //! | `json` of `petiole:task/types` | the value that its text stands for; `option<json>` has no `some(null)` |
 
+mod backtrace;
 mod bind;
 mod bindings;
 mod cache;
@@ -44,6 +45,7 @@ mod json_properties;
 mod json_tables;
 mod json_texts;
 mod keyvalue;
+mod last_words;
 mod limiter;
 mod limits;
 mod meter;

@@ -8,7 +8,9 @@ use wasmtime::component::{ResourceTableError, Val};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::backtrace::backtrace;
 use crate::json_texts::JsonTexts;
+use crate::last_words::LastWords;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
 use crate::to_json::{ToJsonError, payload, to_json};
@@ -17,7 +19,7 @@ use crate::wit_type::{Case, WitType};
 /// The Python module that Petiole's own exceptions are said to be of.
 pub(crate) const EXCEPTIONS: &str = "petiole.exceptions";
 
-/// How much of a guest's stack a failure quotes, in bytes: function names may be of any length.
+/// How much of a guest's stack and last words a failure quotes, in bytes: function names may be of any length.
 const MAX_TRACEBACK: usize = 16 * 1024;
 
 /// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
@@ -201,6 +203,8 @@ pub(crate) struct Broken<'a> {
     pub(crate) denied: Option<LimitExceeded>,
     /// Whether it had as many component-model handles as it may.
     pub(crate) handles_full: bool,
+    /// What it wrote of it.
+    pub(crate) words: Option<LastWords>,
     pub(crate) limits: &'a Limits,
 }
 
@@ -219,9 +223,20 @@ impl Broken<'_> {
             None => self.crashed().into(),
         };
         if let Outcome::Failure { traceback, .. } = &mut ended.outcome {
-            *traceback = self.error.downcast_ref().map(shown);
+            *traceback = self.traceback();
         }
         ended
+    }
+
+    /// What the guest wrote of its end, and its stack.
+    fn traceback(&self) -> Option<String> {
+        let words = self.words.as_ref().map(|words| words.text.as_str());
+        let left = MAX_TRACEBACK.saturating_sub(words.map_or(0, str::len));
+        let stack = self.error.downcast_ref();
+        match (words, stack.map(|stack| backtrace(stack, left))) {
+            (Some(words), Some(stack)) => Some(format!("{words}\n{stack}")),
+            (words, stack) => stack.or_else(|| words.map(str::to_owned)),
+        }
     }
 
     /// The limit, and how the guest ended of it.
@@ -277,6 +292,9 @@ impl Broken<'_> {
             error.downcast_ref::<Trap>(),
         ) {
             (Some(I32Exit(status)), _) => failed("GuestExit".to_owned(), vec![(*status).into()]),
+            (_, Some(Trap::UnreachableCodeReached)) if let Some(words) = &self.words => {
+                failure("Panic", words.message.clone())
+            }
             (_, Some(trap)) => failure("WasmTrap", said(*trap)),
             (None, None) => failure("WasmTrap", error.root_cause().to_string()),
         }
@@ -301,12 +319,6 @@ fn said(trap: Trap) -> String {
         Some(message) => message.to_owned(),
         None => message,
     }
-}
-
-fn shown(backtrace: &WasmBacktrace) -> String {
-    let mut text = backtrace.to_string();
-    text.truncate(text.floor_char_boundary(MAX_TRACEBACK));
-    text
 }
 
 pub(crate) fn failure(exc_type: &str, message: String) -> Outcome {

@@ -1,6 +1,7 @@
 //! What a task writes, on its way to the worker's log.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use petiole_capabilities::Redactor;
@@ -14,6 +15,9 @@ const MAX_LINE: usize = 8 * 1024;
 /// What a line counts as at least, in bytes: about what the worker writes before it. Else empty lines
 /// would fill a disk within the limit.
 const MIN_LINE: usize = 64;
+
+/// The end of stderr that is kept, in bytes, for what a guest that crashes says last.
+const STDERR_KEPT: usize = 32 * 1024;
 
 /// Log, stdout and stderr of one call, which share a limit.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ struct State {
     written: usize,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// The last lines of stderr, as they were written.
+    last: VecDeque<Vec<u8>>,
 }
 
 /// A guest's output stream.
@@ -48,6 +54,7 @@ impl TaskLog {
             written: 0,
             stdout: Vec::new(),
             stderr: Vec::new(),
+            last: VecDeque::new(),
         })))
     }
 
@@ -102,6 +109,15 @@ impl TaskLog {
         state.written.min(state.limit)
     }
 
+    /// The last lines of stderr, without secrets. The guest has ended.
+    pub(crate) fn last_of_stderr(&self) -> String {
+        self.finish();
+        let mut state = self.state();
+        let bytes: Vec<u8> = state.last.drain(..).flatten().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        state.redactor.redact(&text).into_owned()
+    }
+
     /// The state is whole between any two statements, so a panic elsewhere does not spoil it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -142,7 +158,17 @@ impl State {
             level,
             self.redactor.redact(&text).trim_end_matches(['\r', '\n']),
         );
-        line.clear();
+        let line = std::mem::take(line);
+        if output == Output::Stderr {
+            self.keep(line);
+        }
+    }
+
+    fn keep(&mut self, line: Vec<u8>) {
+        self.last.push_back(line);
+        while self.last.iter().map(Vec::len).sum::<usize>() > STDERR_KEPT {
+            self.last.pop_front();
+        }
     }
 
     /// A line that is broken off: what may be the beginning of a secret stays behind, be it all of it.
@@ -357,6 +383,21 @@ mod tests {
             let found = logged(secret, limit, &text);
             assert!(found == lines, "{text:.20} {limit}: {found:.20?}");
         }
+    }
+
+    #[test]
+    fn the_end_of_stderr_is_kept_without_secrets() {
+        let log = TaskLog::new("id", usize::MAX, Redactor::new(&["hunter2-3".into()]));
+        log.write(Output::Stdout, b"not this\n").unwrap();
+        for _ in 0..2 * STDERR_KEPT / 1024 {
+            log.write(Output::Stderr, &[b'x'; 1023]).unwrap();
+            log.write(Output::Stderr, b"\n").unwrap();
+        }
+        log.write(Output::Stderr, b"the key is hunter2-3").unwrap();
+        let kept = log.last_of_stderr();
+        assert!(kept.ends_with("x\nthe key is ***"), "{kept}");
+        assert_eq!(kept.lines().count(), STDERR_KEPT / 1024);
+        assert_eq!(log.last_of_stderr(), "");
     }
 
     #[test]

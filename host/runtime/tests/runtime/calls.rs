@@ -2,6 +2,24 @@
 
 use super::*;
 
+/// The SDK adds nothing for it: the message is what Rust's standard library writes to stderr.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_tells() {
+    let module = HOST.load(&costs::component("probe")).await.unwrap();
+    let outcome = call(&module, "trap", json!([])).await;
+    assert_eq!(failure(&outcome), own("Panic", "probe was told to trap"));
+    let Outcome::Failure { traceback, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    let traceback = traceback.unwrap();
+    let (words, stack) = traceback.split_once("\nwasm stack:\n").unwrap();
+    assert!(
+        words.contains("src/hostile.rs:11:5:\nprobe was told to trap"),
+        "{words}"
+    );
+    assert!(stack.starts_with("    0: "), "{stack}");
+}
+
 #[tokio::test]
 async fn values_come_back() {
     let module = HOST.guest().await;

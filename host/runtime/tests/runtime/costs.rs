@@ -33,7 +33,7 @@ fn a_task_that_cannot_fail_imports_nothing() {
     assert!(!imports("small"));
 }
 
-fn component(guest: &str) -> Vec<u8> {
+pub(crate) fn component(guest: &str) -> Vec<u8> {
     let folder = "../../target/wasm32-wasip2/release";
     let path = format!("{}/{folder}/{guest}.wasm", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).expect("run `cargo xtask guests` first")

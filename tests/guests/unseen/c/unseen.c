@@ -1,5 +1,6 @@
 /* A module that nobody wrote for Petiole: the C library. */
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -83,4 +84,10 @@ struct pairs *look_around(void)
     result.size = sizeof pairs / sizeof pairs[0];
     result.at = memcpy(malloc(sizeof pairs), pairs, sizeof pairs);
     return &result;
+}
+
+__attribute__((export_name("give-up")))
+void give_up(char *order, size_t size)
+{
+    assert(size == 0 && "order has no lines");
 }

@@ -1,17 +1,20 @@
-"""Attack: one function that keeps a compiler busy for minutes: a thousand variables that live across forty thousand
-branches."""
+"""Attack: one function that is read for a minute, by one thread, in little memory: jump tables of 65,000 targets, each of
+which takes a thousand values, in code that is never reached."""
 
-from wasm_binary import component, core_module, number
+from wasm_binary import CORE, component, name, number, section, vector
 
-LOCALS, BRANCHES = 1000, 40_000
+VALUES, TARGETS, TABLES = 1000, 65_000, 115
 
 
 def uploads(_):
-    locals_of_i32 = b"\x01" + number(LOCALS) + b"\x7f"
-    step = bytearray()
-    for index in range(BRANCHES):
-        here, there = number(index % LOCALS), number(index * 7919 % LOCALS)
-        # if local.get here { local.set there (here + there) }
-        step += b"\x20" + here + b"\x04\x40\x20" + here + b"\x20" + there + b"\x6a\x21" + there + b"\x0b"
-    loop = b"\x03\x40" + bytes(step) + b"\x20\0\x0d\0\x0b"
-    yield component(module=core_module(loop + b"\x0b", local_types=locals_of_i32))
+    nothing, values = b"\x60\0\0", b"\x60\0" + vector([b"\x7f"] * VALUES)
+    # unreachable, then tables of which each target is the block of type 1 around them
+    table = b"\x0e" + number(TARGETS) + bytes(TARGETS + 1)
+    body = b"\0" + b"\x02\x01\0" + table * TABLES + b"\x0b\0\x0b"
+    sections = (
+        (1, [nothing, values]),
+        (3, [b"\0"]),
+        (7, [name("attack") + b"\0\0"]),
+        (10, [number(len(body)) + body]),
+    )
+    yield component(module=CORE + b"".join(section(number_of, vector(items)) for number_of, items in sections))

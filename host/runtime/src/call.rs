@@ -11,6 +11,7 @@ use wasmtime::component::{ComponentExportIndex, Resource, Val};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bind::{ArgumentError, Arguments, bind};
+use crate::canonical;
 use crate::granted::Granted;
 use crate::host::Sandbox;
 use crate::last_words::last_words;
@@ -23,7 +24,7 @@ use crate::signature::{Shape, TaskSignature};
 use crate::unpaused::{holds_long_text, unpaused};
 
 /// The host memory that reading a value out of a sandbox may take, as a multiple of the result's
-/// limit: a `list<u8>` has 40 bytes here for each one and a third of JSON.
+/// limit: a list of numbers has 40 bytes here for each two or more of JSON.
 pub(crate) const LIFT_FACTOR: usize = 32;
 /// And what any call may take, so that small limits of results do not stop host calls, which are read by the
 /// same measure.
@@ -135,6 +136,8 @@ pub(crate) struct ExportGone(String);
 pub(crate) struct Function {
     pub(crate) export: ComponentExportIndex,
     pub(crate) shape: Shape,
+    /// Whether parameters or result hold a `list<u8>`.
+    pub(crate) bytes: bool,
     /// Whether a call may be long at work without a pause: parameters or result hold lists, or a call of it has
     /// had [`LARGE_MEMORY`].
     pub(crate) long: AtomicBool,
@@ -270,6 +273,11 @@ async fn run(
     let func = instance
         .get_func(&mut *store, function.export)
         .ok_or_else(|| ExportGone(function.signature.name.clone()))?;
+    if function.bytes {
+        return canonical::call(func, store, arguments)
+            .await
+            .map_err(ResultUnreadable::or);
+    }
     let mut result = [Val::Bool(false)];
     let results = match function.shape.result {
         None => &mut [],

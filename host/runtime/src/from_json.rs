@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
@@ -12,7 +12,7 @@ use crate::mismatch::Mismatch;
 use crate::wit_type::{Case, Field, JSON_FIELD, Name, WitType};
 
 /// RFC 4648 section 4, with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -43,9 +43,7 @@ pub(crate) fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
         WitType::F64 => float(value).map(Val::Float64).ok_or_else(expected),
         WitType::Char => character(value).map(Val::Char).ok_or_else(expected),
         WitType::String => text(value).map(Val::String).ok_or_else(expected),
-        WitType::Bytes => bytes(value)
-            .map(|bytes| Val::List(bytes.into_iter().map(Val::U8).collect()))
-            .ok_or_else(expected),
+        WitType::Bytes => bytes(value).map(Val::String).ok_or_else(expected),
         WitType::Json => Ok(json_record(value)),
         WitType::List(element) => {
             elements(element, value.as_array().ok_or_else(expected)?).map(Val::List)
@@ -156,15 +154,36 @@ fn hyphenated(hex: &str) -> Option<String> {
     Some(parts.join("-"))
 }
 
-fn bytes(value: &Value) -> Option<Vec<u8>> {
+/// In base64: a [`Val`] for each byte would be 40 bytes (see [`canonical`](crate::canonical)).
+fn bytes(value: &Value) -> Option<String> {
     match (extended(value), value) {
-        (Some(("bytes", Value::String(text))), _) => Some(text.clone().into_bytes()),
+        (Some(("bytes", Value::String(text))), _) => Some(STANDARD.encode(text)),
         (Some(("base64", Value::String(text))), _) | (None, Value::String(text)) => {
-            BASE64.decode(text).ok()
+            is_base64(text).then(|| padded(text))
         }
-        (None, Value::Array(items)) => items.iter().map(integer).collect(),
+        (None, Value::Array(items)) => {
+            let bytes: Option<Vec<u8>> = items.iter().map(integer).collect();
+            Some(STANDARD.encode(bytes?))
+        }
         _ => None,
     }
+}
+
+fn padded(text: &str) -> String {
+    let padding = text.len().next_multiple_of(4) - text.len();
+    let mut text = text.to_owned();
+    text.push_str("===".get(..padding).unwrap_or_default());
+    text
+}
+
+/// Whether it can be decoded; quicker than to do so, which is done in the sandbox's memory.
+pub(crate) fn is_base64(text: &str) -> bool {
+    let last = text.len().saturating_sub(1) / 4 * 4;
+    let (whole, last) = text.as_bytes().split_at(last);
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    // without a way out, so that many are looked at at once
+    let digits = whole.iter().fold(true, |all, byte| all & is_digit(byte));
+    digits && BASE64.decode_slice(last, &mut [0; 3]).is_ok()
 }
 
 /// kombu's `{"__type__": ..., "__value__": ...}`.

@@ -1,6 +1,8 @@
 //! JSON <-> WIT values, on random types and values.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -8,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
-use crate::from_json::{from_json, json_record};
+use crate::from_json::{BASE64, from_json, is_base64, json_record};
 use crate::json_texts::JsonTexts;
 use crate::to_json;
 use crate::wit_type::{Case, Field, Name, WitType};
@@ -141,8 +143,8 @@ fn val(ty: &WitType) -> BoxedStrategy<Val> {
         WitType::F64 => proptest::num::f64::ANY.prop_map(Val::Float64).boxed(),
         WitType::Char => any::<char>().prop_map(Val::Char).boxed(),
         WitType::String => any::<String>().prop_map(Val::String).boxed(),
-        WitType::Bytes => vec(any::<u8>().prop_map(Val::U8), 0..20)
-            .prop_map(Val::List)
+        WitType::Bytes => vec(any::<u8>(), 0..20)
+            .prop_map(|bytes| Val::String(STANDARD.encode(bytes)))
             .boxed(),
         WitType::Json => json().prop_map(|value| json_record(&value)).boxed(),
         WitType::List(ty) => vec(val(ty), 0..4).prop_map(Val::List).boxed(),
@@ -196,7 +198,7 @@ fn val(ty: &WitType) -> BoxedStrategy<Val> {
     }
 }
 
-fn type_and_val() -> impl Strategy<Value = (WitType, Val)> {
+pub(crate) fn type_and_val() -> impl Strategy<Value = (WitType, Val)> {
     wit_type().prop_flat_map(|ty| {
         let vals = val(&ty);
         (Just(ty), vals)
@@ -226,6 +228,11 @@ proptest! {
     #[test]
     fn any_json_is_taken_or_refused(ty in wit_type(), value in json()) {
         assert_taken_or_refused(&ty, &value);
+    }
+
+    #[test]
+    fn base64_is_what_can_be_decoded(text in "[A-Za-z0-9+/]{0,9}[A-Za-z0-9+/=é\\-]{0,5}") {
+        prop_assert_eq!(is_base64(&text), BASE64.decode(&text).is_ok());
     }
 }
 

@@ -27,6 +27,7 @@ mod bind;
 mod bindings;
 mod cache;
 mod call;
+mod canonical;
 mod compile;
 mod docs;
 mod egress;

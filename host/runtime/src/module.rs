@@ -17,6 +17,7 @@ use crate::files::{Storage, raise_descriptors};
 use crate::host::{Sandbox, linker};
 use crate::reflect::{RefusedExport, exports};
 use crate::unpaused::{holds_list, is_long, unpaused};
+use crate::wit_type::WitType;
 use crate::{Interfaces, RefusedImport, docs, engine, imports};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
@@ -219,9 +220,14 @@ impl Runtime {
             let docs = docs.remove(&function).unwrap_or_default();
             let signature = export.shape.signature(name, &function, docs);
             let long = export.shape.types().any(holds_list).into();
+            let bytes = export
+                .shape
+                .types()
+                .any(|ty| ty.holds(|ty| *ty == WitType::Bytes));
             let function = Function {
                 export: export.index,
                 long,
+                bytes,
                 shape: export.shape,
                 signature,
             };

@@ -1,7 +1,5 @@
 //! WIT values to JSON.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
@@ -35,16 +33,8 @@ pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<V
         (WitType::F32, Val::Float32(x)) => float(x.into()),
         (WitType::F64, Val::Float64(x)) => float(x),
         (WitType::Char, Val::Char(c)) => c.to_string().into(),
-        (WitType::String, Val::String(text)) => text.into(),
-        (WitType::Bytes, Val::List(bytes)) => {
-            let bytes = bytes.into_iter().map(|byte| match byte {
-                Val::U8(byte) => Ok(byte),
-                _ => Err(other_type(ty)),
-            });
-            STANDARD
-                .encode(bytes.collect::<Result<Vec<u8>, _>>()?)
-                .into()
-        }
+        // bytes are base64 already
+        (WitType::String | WitType::Bytes, Val::String(text)) => text.into(),
         (WitType::Json, Val::Record(fields)) => match fields.into_iter().next() {
             Some((_, Val::String(text))) => read(&text, texts)?,
             _ => return Err(other_type(ty)),

@@ -22,34 +22,12 @@ pub fn unpaused<T>(long: bool, run: impl FnOnce() -> T) -> T {
 
 /// Whether a value of this type may take long to read and to write: each element of a list takes some 50 ns.
 pub(crate) fn holds_list(ty: &WitType) -> bool {
-    let holds = |ty: &Option<Box<WitType>>| ty.as_deref().is_some_and(holds_list);
-    match ty {
-        WitType::Bytes | WitType::List(_) | WitType::FixedList(..) => true,
-        WitType::Option(inner) => holds_list(inner),
-        WitType::Tuple(types) => types.iter().any(holds_list),
-        WitType::Record(fields) => fields.iter().any(|field| holds_list(&field.ty)),
-        WitType::Variant(cases) => cases
-            .iter()
-            .filter_map(|case| case.ty.as_ref())
-            .any(holds_list),
-        WitType::Result(ok, err) => holds(ok) || holds(err),
-        WitType::Bool
-        | WitType::S8
-        | WitType::U8
-        | WitType::S16
-        | WitType::U16
-        | WitType::S32
-        | WitType::U32
-        | WitType::S64
-        | WitType::U64
-        | WitType::F32
-        | WitType::F64
-        | WitType::Char
-        | WitType::String
-        | WitType::Json
-        | WitType::Enum(_)
-        | WitType::Flags(_) => false,
-    }
+    ty.holds(|ty| {
+        matches!(
+            ty,
+            WitType::Bytes | WitType::List(_) | WitType::FixedList(..)
+        )
+    })
 }
 
 /// Whether it takes long to read so many bytes of text.

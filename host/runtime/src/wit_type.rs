@@ -180,6 +180,41 @@ impl WitType {
         })
     }
 
+    /// Whether it, or a type within it, is one of these.
+    pub(crate) fn holds(&self, is: fn(&Self) -> bool) -> bool {
+        let within = |ty: &Option<Box<Self>>| ty.as_deref().is_some_and(|ty| ty.holds(is));
+        is(self)
+            || match self {
+                Self::List(inner) | Self::FixedList(inner, _) | Self::Option(inner) => {
+                    inner.holds(is)
+                }
+                Self::Tuple(types) => types.iter().any(|ty| ty.holds(is)),
+                Self::Record(fields) => fields.iter().any(|field| field.ty.holds(is)),
+                Self::Variant(cases) => cases
+                    .iter()
+                    .filter_map(|case| case.ty.as_ref())
+                    .any(|ty| ty.holds(is)),
+                Self::Result(ok, err) => within(ok) || within(err),
+                Self::Bool
+                | Self::S8
+                | Self::U8
+                | Self::S16
+                | Self::U16
+                | Self::S32
+                | Self::U32
+                | Self::S64
+                | Self::U64
+                | Self::F32
+                | Self::F64
+                | Self::Char
+                | Self::String
+                | Self::Bytes
+                | Self::Json
+                | Self::Enum(_)
+                | Self::Flags(_) => false,
+            }
+    }
+
     /// The record of these fields, which is [`WitType::Json`] where it has its shape.
     pub(crate) fn record(fields: Vec<Field>) -> Self {
         match fields.as_slice() {

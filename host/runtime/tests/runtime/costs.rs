@@ -25,6 +25,35 @@ async fn the_cost_of_a_call() {
     }
 }
 
+/// What bytes and texts cost on their way into a sandbox and out of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cost_of_a_mebibyte() {
+    const ROUNDS: usize = 50;
+    let module = HOST.guest().await;
+    let limits = Limits {
+        memory: 8 * MIB,
+        result: 8 * MIB,
+        ..LIMITS
+    };
+    let bytes = json!("A".repeat(MIB.next_multiple_of(3) / 3 * 4));
+    for (what, task, args) in [
+        ("list<u8> out", "fill_bytes", json!([MIB])),
+        ("list<u8> in and out", "echo_bytes", json!([bytes])),
+        ("string in and out", "echo", json!(["A".repeat(MIB)])),
+    ] {
+        let mut times = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            let args = args.clone();
+            let started = Instant::now();
+            let run = call_with(&module, task, args, limits).await;
+            times.push(started.elapsed());
+            assert!(matches!(run.outcome, Outcome::Success(_)), "{run:?}");
+        }
+        let [median, p99] = percentiles(&mut times, [50, 99]);
+        println!("1 MiB of {what}, with its JSON: median {median:?}, p99 {p99:?}");
+    }
+}
+
 /// Each import takes its time in every call. What the SDK adds to a task must not bring in any.
 #[test]
 fn a_task_that_cannot_fail_imports_nothing() {

@@ -1,0 +1,367 @@
+//! The same as wasmtime's own dynamic calls, on random types and values.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use wasmtime::component::{Component, Instance, Linker};
+use wasmtime::{Engine, Store};
+
+use super::*;
+use crate::engine;
+use crate::json_properties::type_and_val;
+use crate::wit_type::{Name, WitType};
+
+/// Parameters beside the one that is tested, so that all of them are in memory.
+const MORE: usize = 17;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn values_come_back_and_are_the_same_in_the_guest((ty, val) in type_and_val()) {
+        // wasmtime has the proposal off
+        prop_assume!(!ty.holds(|ty| matches!(ty, WitType::FixedList(..))));
+        let mut guest = Guest::new(&ty);
+        let more = (0..MORE).map(|_| Val::U64(7));
+        let many: Vec<Val> = [val.clone()].into_iter().chain(more).collect();
+        prop_assert_eq!(guest.copied("echo", &many), Ok(Some(Val::Tuple(many))));
+        if flat(&ty).len() <= MAX_FLAT_PARAMS {
+            let one = [val.clone()];
+            let wide = [wide(&ty, &val)];
+            prop_assert_eq!(guest.copied("flat", &one), guest.dynamic("flat", &wide));
+        }
+        if flat(&ty).len() == 1 {
+            prop_assert_eq!(guest.copied("one", &[val.clone()]), Ok(Some(val)));
+        }
+    }
+}
+
+/// 4 bytes of base64 for each 3: no 40 for each one.
+#[test]
+fn bytes_cost_what_their_text_takes() {
+    const MIB: usize = 1 << 20;
+    let mut guest = Guest::new(&WitType::Bytes);
+    let text = STANDARD.encode(vec![7; MIB]);
+    let more = (0..MORE).map(|_| Val::U64(7));
+    let args: Vec<Val> = [Val::String(text.clone())]
+        .into_iter()
+        .chain(more)
+        .collect();
+    guest.fuel = text.len() + 2 * args.len() * size_of::<Val>();
+    let back = guest.copied("echo", &args);
+    assert!(back == Ok(Some(Val::Tuple(args.clone()))));
+    guest.fuel = text.len() - 1;
+    let refused = guest.copied("echo", &args).unwrap_err();
+    assert!(refused.contains("too much data"), "{refused}");
+}
+
+/// What a guest returns may be anything.
+#[test]
+fn wild_results_are_refused() {
+    let of = |ty: &str, at: i32, words: [i32; 2]| {
+        let [first, second] = words;
+        let text = format!(
+            r#"(component
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "f") (result i32)
+                        (i32.store (i32.const 8) (i32.const {first}))
+                        (i32.store (i32.const 12) (i32.const {second}))
+                        (i32.const {at})))
+                (core instance $i (instantiate $m))
+                (func (export "f") (result {ty}) (canon lift (core func $i "f") (memory $i "memory"))))"#
+        );
+        Guest::of(&text).copied("f", &[])
+    };
+    let bytes = "(list u8)";
+    assert_eq!(
+        of(bytes, 8, [65_533, 3]),
+        Ok(Some(Val::String("AAAA".to_owned())))
+    );
+    for (ty, at, words) in [
+        (bytes, 8, [65_534, 3]),
+        (bytes, 8, [0, -1]),
+        (bytes, 8, [-1, -1]),
+        (bytes, 8, [-1, 1]),
+        (bytes, 65_532, [0, 0]),
+        (bytes, -8, [0, 0]),
+        (bytes, 9, [0, 0]),
+        ("(list (list u8))", 8, [2, 1]),
+        ("(list (list u8))", 8, [65_532, 1]),
+        ("(list (list u8))", 8, [0, i32::MAX]),
+        ("(option (list u8))", 8, [2, 0]),
+        ("(result (list u8))", 8, [-1, 0]),
+        ("(tuple char (list u8))", 8, [0xd800, 0]),
+        ("string", 8, [65_535, 2]),
+    ] {
+        let result = of(ty, at, words);
+        assert!(result.is_err(), "{ty} {at} {words:?}: {result:?}");
+    }
+}
+
+struct Guest {
+    engine: Engine,
+    component: Component,
+    fuel: usize,
+}
+
+impl Guest {
+    /// It has functions that return what they are given, and one that returns its core values.
+    fn new(ty: &WitType) -> Self {
+        let mut types = Types::default();
+        let (tested, flat) = (types.text(ty), flat(ty));
+        let mut stores = String::new();
+        for (index, core) in flat.iter().enumerate() {
+            let value = format!("(local.get {index})");
+            let bits = match *core {
+                "i32" => format!("(i64.extend_i32_u {value})"),
+                "f32" => format!("(i64.extend_i32_u (i32.reinterpret_f32 {value}))"),
+                "f64" => format!("(i64.reinterpret_f64 {value})"),
+                _ => value,
+            };
+            write!(stores, "(i64.store (i32.const {}) {bits})", index * 8).unwrap();
+        }
+        let options = r#"(memory $i "memory") (realloc (func $i "realloc"))"#;
+        let mut functions = String::new();
+        let mut export = |name: &str, params: &str, result: &str| {
+            write!(
+                functions,
+                r#"(func (export "{name}") {params} (result {result}) (canon lift (core func $i "{name}") {options}))"#
+            )
+            .unwrap();
+        };
+        let param = format!(r#"(param "p" {tested})"#);
+        let more: String = (0..MORE)
+            .map(|n| format!(r#" (param "p{n}" u64)"#))
+            .collect();
+        let echoed = format!("(tuple {tested} {})", "u64 ".repeat(MORE));
+        export("echo", &format!("{param}{more}"), &echoed);
+        let mut core = String::new();
+        if flat.len() <= MAX_FLAT_PARAMS {
+            export("flat", &param, "(list u64)");
+            write!(
+                core,
+                r#"(func (export "flat") (param {}) (result i32) {stores}
+                    (i32.store (i32.const 512) (i32.const 0))
+                    (i32.store (i32.const 516) (i32.const {}))
+                    (i32.const 512))"#,
+                flat.join(" "),
+                flat.len()
+            )
+            .unwrap();
+        }
+        if let [one] = flat.as_slice() {
+            export("one", &param, &tested);
+            write!(
+                core,
+                r#"(func (export "one") (param {one}) (result {one}) (local.get 0))"#
+            )
+            .unwrap();
+        }
+        Self::of(&format!(
+            r#"(component
+                {}
+                (core module $m
+                    (memory (export "memory") 64)
+                    (global $next (mut i32) (i32.const 1024))
+                    (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
+                        (local $at i32)
+                        (local.set $at (i32.and
+                            (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
+                            (i32.sub (i32.const 0) (local.get 2))))
+                        (global.set $next (i32.add (local.get $at) (local.get $size)))
+                        (local.get $at))
+                    (func (export "echo") (param i32) (result i32) (local.get 0))
+                    {core})
+                (core instance $i (instantiate $m))
+                {functions})"#,
+            types.defined
+        ))
+    }
+
+    fn of(text: &str) -> Self {
+        let engine = engine::compiling().unwrap();
+        let wasm = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let component = Component::from_binary(&engine, &wasm).unwrap();
+        Self {
+            engine,
+            component,
+            fuel: 1 << 30,
+        }
+    }
+
+    /// By the code that is tested, in a sandbox of its own.
+    fn copied(&mut self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
+        block_on(async {
+            let (mut store, func) = self.function(name).await;
+            let result = call(func, &mut store, args).await;
+            result.map_err(|error| format!("{error:#}"))
+        })
+    }
+
+    /// By wasmtime's own.
+    fn dynamic(&mut self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
+        block_on(async {
+            let (mut store, func) = self.function(name).await;
+            let mut result = [Val::Bool(false)];
+            func.call_async(&mut store, args, &mut result)
+                .await
+                .unwrap();
+            let [result] = result;
+            Ok(Some(result))
+        })
+    }
+
+    async fn function(&self, name: &str) -> (Store<()>, Func) {
+        let mut store = Store::new(&self.engine, ());
+        store.set_epoch_deadline(u64::MAX / 2);
+        store.set_hostcall_fuel(self.fuel);
+        let linker = Linker::new(&self.engine);
+        let instance: Instance = linker
+            .instantiate_async(&mut store, &self.component)
+            .await
+            .unwrap();
+        let func = instance.get_func(&mut store, name).expect(name);
+        (store, func)
+    }
+}
+
+fn block_on<T>(run: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(run)
+}
+
+/// The value as wasmtime's dynamic calls want it.
+fn wide(ty: &WitType, val: &Val) -> Val {
+    let boxed = |ty: Option<&WitType>, val: &Option<Box<Val>>| {
+        let val = ty.zip(val.as_deref());
+        val.map(|(ty, val)| Box::new(wide(ty, val)))
+    };
+    match (ty, val) {
+        (WitType::Bytes, Val::String(text)) => {
+            let bytes = STANDARD.decode(text).unwrap();
+            Val::List(bytes.into_iter().map(Val::U8).collect())
+        }
+        (WitType::List(ty), Val::List(vals)) => {
+            Val::List(vals.iter().map(|val| wide(ty, val)).collect())
+        }
+        (WitType::Option(ty), Val::Option(val)) => Val::Option(boxed(Some(ty), val)),
+        (WitType::Tuple(types), Val::Tuple(vals)) => {
+            let vals = types.iter().zip(vals);
+            Val::Tuple(vals.map(|(ty, val)| wide(ty, val)).collect())
+        }
+        (WitType::Record(fields), Val::Record(vals)) => {
+            let vals = fields.iter().zip(vals);
+            let vals = vals.map(|(field, (name, val))| (name.clone(), wide(&field.ty, val)));
+            Val::Record(vals.collect())
+        }
+        (WitType::Variant(cases), Val::Variant(name, val)) => {
+            let case = cases.iter().find(|case| case.name.kebab == *name).unwrap();
+            Val::Variant(name.clone(), boxed(case.ty.as_ref(), val))
+        }
+        (WitType::Result(ok, _), Val::Result(Ok(val))) => {
+            Val::Result(Ok(boxed(ok.as_deref(), val)))
+        }
+        (WitType::Result(_, err), Val::Result(Err(val))) => {
+            Val::Result(Err(boxed(err.as_deref(), val)))
+        }
+        (_, val) => val.clone(),
+    }
+}
+
+/// A type's core values (component model, CanonicalABI.md, "Flattening").
+fn flat(ty: &WitType) -> Vec<&'static str> {
+    let cases = |types: &mut dyn Iterator<Item = Option<&WitType>>| {
+        let mut all = vec!["i32"];
+        for case in types.flatten() {
+            for (index, core) in flat(case).into_iter().enumerate() {
+                match all.get_mut(index + 1) {
+                    None => all.push(core),
+                    Some(other) if *other == core => {}
+                    Some(other) if [*other, core].iter().all(|core| core.ends_with("32")) => {
+                        *other = "i32"
+                    }
+                    Some(other) => *other = "i64",
+                }
+            }
+        }
+        all
+    };
+    match ty {
+        WitType::S64 | WitType::U64 => vec!["i64"],
+        WitType::F32 => vec!["f32"],
+        WitType::F64 => vec!["f64"],
+        WitType::String | WitType::Json | WitType::Bytes | WitType::List(_) => vec!["i32"; 2],
+        WitType::Tuple(types) => types.iter().flat_map(flat).collect(),
+        WitType::Record(fields) => fields.iter().flat_map(|field| flat(&field.ty)).collect(),
+        WitType::Option(ty) => cases(&mut [Some(&**ty)].into_iter()),
+        WitType::Result(ok, err) => cases(&mut [ok.as_deref(), err.as_deref()].into_iter()),
+        WitType::Variant(types) => cases(&mut types.iter().map(|case| case.ty.as_ref())),
+        _ => vec!["i32"],
+    }
+}
+
+/// Types in WAT, where those that have to have a name are exported.
+#[derive(Default)]
+struct Types {
+    defined: String,
+    count: usize,
+}
+
+impl Types {
+    fn text(&mut self, ty: &WitType) -> String {
+        let quoted = |names: &[Name]| {
+            let names = names.iter().map(|name| format!(" {:?}", name.kebab));
+            names.collect::<String>()
+        };
+        match ty {
+            WitType::Bytes => "(list u8)".to_owned(),
+            WitType::List(ty) => format!("(list {})", self.text(ty)),
+            WitType::Option(ty) => format!("(option {})", self.text(ty)),
+            WitType::Tuple(types) => {
+                let types: Vec<String> = types.iter().map(|ty| self.text(ty)).collect();
+                format!("(tuple {})", types.join(" "))
+            }
+            WitType::Result(ok, err) => {
+                let ok = ok.as_ref().map(|ty| self.text(ty)).unwrap_or_default();
+                let err = err.as_ref().map(|ty| format!("(error {})", self.text(ty)));
+                format!("(result {ok} {})", err.unwrap_or_default())
+            }
+            WitType::Json => self.named(r#"(record (field "petiole-json" string))"#),
+            WitType::Record(fields) => {
+                let fields = fields.iter();
+                let fields =
+                    fields.map(|f| format!("(field {:?} {})", f.name.kebab, self.text(&f.ty)));
+                let fields: String = fields.collect();
+                self.named(&format!("(record {fields})"))
+            }
+            WitType::Variant(cases) => {
+                let cases = cases.iter().map(|case| {
+                    let ty = case.ty.as_ref().map(|ty| self.text(ty)).unwrap_or_default();
+                    format!("(case {:?} {ty})", case.name.kebab)
+                });
+                let cases: String = cases.collect();
+                self.named(&format!("(variant {cases})"))
+            }
+            WitType::Enum(names) => self.named(&format!("(enum{})", quoted(names))),
+            WitType::Flags(names) => self.named(&format!("(flags{})", quoted(names))),
+            scalar => scalar.to_string(),
+        }
+    }
+
+    fn named(&mut self, ty: &str) -> String {
+        self.count += 1;
+        let n = self.count;
+        writeln!(
+            self.defined,
+            r#"(type $t{n} {ty}) (export $e{n} "t{n}" (type $t{n}))"#
+        )
+        .unwrap();
+        format!("$e{n}")
+    }
+}

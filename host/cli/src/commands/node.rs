@@ -14,6 +14,7 @@ use crate::banner::banner;
 use crate::config::Resolved;
 use crate::exit::{Exit, Failure, Result};
 use crate::http::{self, Api, Gate, Listening};
+use crate::memory;
 use crate::open;
 use crate::session::Session;
 use crate::signals::Signals;
@@ -77,10 +78,12 @@ impl Node {
             let api = self.api(worker.status(), listening.gate.clone());
             tokio::spawn(http::serve(api, listening, closing.clone()))
         });
+        let keeping = tokio::spawn(memory::keep_small());
         let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
         tracing::info!(target: "petiole", "{} ready.", self.config.hostname.value);
         let ended = worker.run().await;
         signals.abort();
+        keeping.abort();
         closing.cancel();
         if let Some(api) = api {
             api.await.context("the http api ended early")?;

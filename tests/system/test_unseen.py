@@ -1,6 +1,7 @@
 """Modules that nobody wrote for Petiole, on the default policy: no manifest, no grants."""
 
 import datetime
+import functools
 import os
 import subprocess
 import sys
@@ -81,10 +82,17 @@ GIVES_UP = {
 }
 
 
+@pytest.fixture(scope="session")
+def built(component, tmp_path_factory):
+    """The component of a language, built once."""
+    folder = tmp_path_factory.mktemp("unseen")
+    return functools.cache(lambda language: language(component, folder))
+
+
 @pytest.mark.parametrize("language", [rust, python, javascript, c])
-def test_what_nothing_caught_is_told(language, amqp_url, redis_url, queue, start_worker, component, tmp_path):
+def test_what_nothing_caught_is_told(language, amqp_url, redis_url, queue, start_worker, built, tmp_path):
     worker = start_worker(queue, store=f"file://{tmp_path}/modules")
-    petiole("push", language(component, tmp_path), "--name", "unseen", "--to", worker.http)
+    petiole("push", built(language), "--name", "unseen", "--to", worker.http)
     with producer(amqp_url, redis_url, queue) as app:
         result = app.signature("unseen.give_up", args=("A1",)).delay()
         with pytest.raises(Exception) as raised:
@@ -98,9 +106,9 @@ def test_what_nothing_caught_is_told(language, amqp_url, redis_url, queue, start
 
 
 @pytest.mark.parametrize("language", [rust, python, javascript, c])
-def test_an_unseen_module_runs_without_grants(language, amqp_url, redis_url, queue, start_worker, component, tmp_path):
+def test_an_unseen_module_runs_without_grants(language, amqp_url, redis_url, queue, start_worker, built, tmp_path):
     worker = start_worker(queue, store=f"file://{tmp_path}/modules")
-    petiole("push", language(component, tmp_path), "--name", "unseen", "--to", worker.http)
+    petiole("push", built(language), "--name", "unseen", "--to", worker.http)
     with producer(amqp_url, redis_url, queue) as app:
         look_around = app.signature("unseen.look_around")
         seen, again = (dict(look_around.delay().get(timeout=60)) for _ in range(2))

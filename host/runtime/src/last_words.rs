@@ -96,7 +96,7 @@ mod tests {
             ("working\non it\n".to_owned(), None),
             (
                 format!("working\n\n{at}\nno lines\n{NOTE}"),
-                words("no lines", &format!("{at}\nno lines\n{NOTE}").trim_end()),
+                words("no lines", format!("{at}\nno lines\n{NOTE}").trim_end()),
             ),
             (
                 format!("{at}\nin two\n\nparts"),

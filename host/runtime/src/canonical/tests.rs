@@ -34,7 +34,7 @@ proptest! {
             prop_assert_eq!(guest.copied("flat", &one), guest.dynamic("flat", &wide));
         }
         if flat(&ty).len() == 1 {
-            prop_assert_eq!(guest.copied("one", &[val.clone()]), Ok(Some(val)));
+            prop_assert_eq!(guest.copied("one", std::slice::from_ref(&val)), Ok(Some(val)));
         }
     }
 }

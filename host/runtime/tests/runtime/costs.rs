@@ -35,7 +35,7 @@ async fn the_cost_of_a_mebibyte() {
         result: 8 * MIB,
         ..LIMITS
     };
-    let bytes = json!("A".repeat(MIB.next_multiple_of(3) / 3 * 4));
+    let bytes = json!("A".repeat(MIB.div_ceil(3) * 4));
     for (what, task, args) in [
         ("list<u8> out", "fill_bytes", json!([MIB])),
         ("list<u8> in and out", "echo_bytes", json!([bytes])),

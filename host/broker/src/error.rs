@@ -18,13 +18,21 @@ pub enum BrokerError {
         /// The last failure of each URL.
         failures: Vec<Unanswered>,
     },
-    /// The broker refuses an operation on a queue.
+    /// No queue can have this name, or there is none.
     #[error("queue {queue:?}: {reason}")]
     Queue {
         /// The queue.
         queue: String,
-        /// The broker's reply.
+        /// What is wrong.
         reason: String,
+    },
+    /// The broker refuses an operation on a queue.
+    #[error("queue {queue:?}: the broker says {answer}")]
+    Refused {
+        /// The queue.
+        queue: String,
+        /// The broker's own words.
+        answer: Answer,
     },
     /// There is no connection, or it was lost before the broker answered.
     #[error("no answer from the broker: {reason}")]
@@ -43,6 +51,53 @@ pub enum BrokerError {
         /// What SQLite says.
         reason: String,
     },
+}
+
+impl BrokerError {
+    /// Whether the same operation will fail again however often it is tried.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::Queue { .. } => true,
+            Self::Refused { answer, .. } => answer.is_final(),
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Closed | Self::Database { .. } => {
+                false
+            }
+        }
+    }
+}
+
+/// A broker's answer to what it does not do: AMQP's reply code and text (AMQP 0-9-1 section 1.1, constants).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The reply code, 403 for example.
+    pub code: u16,
+    /// The reply text.
+    pub text: String,
+}
+
+impl Answer {
+    /// Whether the same question gets the same answer. What the operator, a restart or time mends on the
+    /// broker's side alone is not final; a code that nobody knows is tried again.
+    pub fn is_final(&self) -> bool {
+        match self.code {
+            // content-too-large, no-route, no-consumers
+            311..=313 |
+            // invalid-path, access-refused, not-found, resource-locked, precondition-failed
+            402..=406 |
+            // frame, syntax, command, channel and unexpected-frame errors: what was sent is no AMQP
+            501..=505 |
+            // not-allowed, not-implemented
+            530 | 540 => true,
+            // 320 connection-forced, 506 resource-error, 541 internal-error
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
 }
 
 /// One URL of the list, and why it can't be used now.
@@ -91,6 +146,18 @@ pub enum PublishError {
         /// The routing key.
         routing_key: String,
     },
+    /// The broker refused it, and closed the channel that it came on.
+    #[error(
+        "the broker refused a message for exchange {exchange:?}, routing key {routing_key:?}: {answer}"
+    )]
+    Refused {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        routing_key: String,
+        /// The broker's own words.
+        answer: Answer,
+    },
     /// It was sent, and the connection was lost before the confirm: it may be with the broker or not.
     #[error("not confirmed, it may have arrived or not: {reason}")]
     NotConfirmed {
@@ -134,4 +201,71 @@ pub enum PublishError {
     /// The broker failed otherwise; the message was not sent.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+impl PublishError {
+    /// Whether the same message will be refused again however often it is sent; otherwise it may pass.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unroutable { .. }
+            | Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::TooLate { .. }
+            | Self::Undelayable { .. } => true,
+            Self::Refused { answer, .. } => answer.is_final(),
+            Self::Broker(error) => error.is_final(),
+            Self::Nacked { .. } | Self::NotConfirmed { .. } | Self::OutOfReach { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reply_code_is_final_or_passes() {
+        let codes = [
+            (311, true),
+            (312, true),
+            (313, true),
+            (320, false),
+            (402, true),
+            (403, true),
+            (404, true),
+            (405, true),
+            (406, true),
+            (501, true),
+            (502, true),
+            (503, true),
+            (504, true),
+            (505, true),
+            (506, false),
+            (530, true),
+            (540, true),
+            (541, false),
+            (599, false),
+        ];
+        for (code, want) in codes {
+            let answer = Answer {
+                code,
+                text: String::new(),
+            };
+            assert_eq!(answer.is_final(), want, "{code}");
+            let refused = BrokerError::Refused {
+                queue: "q".to_owned(),
+                answer,
+            };
+            assert_eq!(PublishError::from(refused).is_final(), want, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_says_nothing_of_the_message() {
+        let lost = BrokerError::Lost {
+            reason: String::new(),
+        };
+        assert!(!PublishError::from(lost).is_final());
+        assert!(!PublishError::from(BrokerError::Closed).is_final());
+    }
 }

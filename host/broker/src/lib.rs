@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use petiole_celery::Publication;
 
 pub use delivery::{Deliveries, Delivery, Unsettled};
-pub use error::{BrokerError, PublishError, Unanswered};
+pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
 pub use url::redact;
 
@@ -33,8 +33,8 @@ pub trait Broker: Send + Sync {
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
 
     /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker,
-    /// to the second. A mandatory message for a queue (by the default exchange) that does not exist
-    /// declares it. What the broker added to headers on an earlier journey (`x-death` and the like)
+    /// to the second. No queue is declared by it: a mandatory message that no queue takes is unroutable. A
+    /// message that the broker refuses costs no other message its confirm. What the broker added to headers on an earlier journey (`x-death` and the like)
     /// is not sent on, nor are `CC` and `BCC`, which were obeyed when the message was first published.
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>>;
 
@@ -44,7 +44,7 @@ pub trait Broker: Send + Sync {
     /// Removes the messages that are ready in a queue, and says how many there were.
     fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
 
-    /// Whether the connections are up: readiness follows it.
+    /// Whether the connections are up, and the broker takes messages: readiness follows it.
     fn connected(&self) -> bool;
 
     /// Closes the connections; what is unsettled goes back to its queue.

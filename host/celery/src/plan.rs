@@ -218,7 +218,8 @@ pub fn refuse(
         | Refusal::Arguments { .. }
         | Refusal::ArgumentsTooLarge { .. }
         | Refusal::WorkerLost { .. }
-        | Refusal::Unsupported { .. } => fail_and_keep(&at, refusal),
+        | Refusal::Unsupported { .. }
+        | Refusal::NotCarriedOut { .. } => fail_and_keep(&at, refusal),
     }
 }
 

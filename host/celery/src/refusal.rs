@@ -65,6 +65,12 @@ pub enum Refusal {
         /// After how many a message is not run any more.
         limit: u64,
     },
+    /// What follows from it can't be stored or sent, for good or for too long.
+    #[error("what follows from the task can't be carried out: {reason}")]
+    NotCarriedOut {
+        /// The server's words.
+        reason: String,
+    },
     /// Received after its `expires`.
     #[error("expired")]
     Expired,
@@ -95,6 +101,9 @@ impl Refusal {
             Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),
             Self::WorkerLost { .. } => {
                 Exception::new("billiard.exceptions", "WorkerLostError", message)
+            }
+            Self::NotCarriedOut { .. } => {
+                Exception::new("petiole.exceptions", "NotCarriedOut", message)
             }
             Self::Expired => Exception::new("celery.exceptions", "TaskRevokedError", message),
         }

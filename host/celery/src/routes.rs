@@ -50,6 +50,15 @@ impl Routes {
         }
     }
 
+    /// The queues that tasks may be sent to by the default exchange.
+    pub fn queues(&self) -> impl Iterator<Item = &str> {
+        let routed = self.rules.iter().map(|(_, to)| to);
+        routed
+            .filter(|to| to.exchange.is_empty())
+            .map(|to| to.routing_key.as_str())
+            .chain([self.default_queue.as_str()])
+    }
+
     /// Where a task of this name is sent.
     pub fn destination(&self, task: &str) -> Destination {
         self.rules
@@ -86,6 +95,7 @@ mod tests {
         );
         assert_eq!(routes.destination("feeds.x").exchange, "media");
         assert_eq!(routes.destination("other"), Destination::queue("celery"));
+        assert!(routes.queues().eq(["python", "mail", "celery"]));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum ResultError {
     Refused {
         /// The URL, its password hidden.
         backend: String,
+        /// Whether it will refuse again, however often it is asked: no permission, a wrong type.
+        is_final: bool,
         /// The backend's answer.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -49,6 +51,15 @@ impl ResultError {
     /// Whether the configuration has to be changed before anything can work.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Url { .. })
+    }
+
+    /// Whether the same request will fail again however often it is tried.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::Corrupt { .. } => true,
+            Self::Refused { is_final, .. } => *is_final,
+            Self::Unreachable { .. } => false,
+        }
     }
 }
 

@@ -91,6 +91,7 @@ impl RedisBackend {
                 Ok(Err(error)) if !is_passing(&error) => {
                     return Err(ResultError::Refused {
                         backend: self.name.clone(),
+                        is_final: is_final(&error),
                         source: error.into(),
                     });
                 }
@@ -162,6 +163,19 @@ fn is_passing(error: &RedisError) -> bool {
     )
 }
 
+/// Whether Redis will answer the same for as long as nobody changes its configuration or data, by its error
+/// code. Memory, a role or a limit may be other in a moment, and so may what an unknown code stands for.
+fn is_final(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => true,
+        ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => true,
+        _ => matches!(
+            error.code(),
+            Some("NOPERM" | "NOAUTH" | "WRONGPASS" | "WRONGTYPE" | "NOPROTO" | "CROSSSLOT")
+        ),
+    }
+}
+
 /// Celery's key of a task's result, which is also the channel that readers subscribe to.
 fn key(task_id: &str) -> String {
     format!("celery-task-meta-{task_id}")
@@ -195,5 +209,50 @@ impl ResultBackend for RedisBackend {
                 .map(|stored| parse(&self.name, task_id, &stored))
                 .transpose()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(line: &str) -> RedisError {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(redis::Value::ServerError(error)) => error.into(),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn each_error_code_is_final_or_passes() {
+        for (line, want) in [
+            (
+                "NOPERM User w has no permissions to run the 'evalsha' command",
+                true,
+            ),
+            ("NOAUTH Authentication required.", true),
+            ("WRONGPASS invalid username-password pair", true),
+            ("WRONGTYPE Operation against a key", true),
+            ("CROSSSLOT Keys in request", true),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                false,
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                false,
+            ),
+            ("LOADING Redis is loading the dataset in memory", false),
+            ("MISCONF Redis is configured to save RDB snapshots", false),
+            ("NOREPLICAS Not enough good replicas to write.", false),
+            ("BUSY Redis is busy running a script.", false),
+            ("MASTERDOWN Link with MASTER is down", false),
+            ("CLUSTERDOWN The cluster is down", false),
+            ("ERR max number of clients reached", false),
+            ("NEWWORD of a later version", false),
+        ] {
+            assert_eq!(is_final(&answered(line)), want, "{line}");
+        }
     }
 }

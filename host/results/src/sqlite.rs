@@ -109,6 +109,7 @@ impl SqliteBackend {
             })
             .map_err(|error| ResultError::Refused {
                 backend: backend.name.clone(),
+                is_final: false,
                 source: error.into(),
             })?;
         backend
@@ -140,6 +141,8 @@ impl SqliteBackend {
             Ok(Ok(Err(fault))) if is_locked(&fault) => Err(self.unreachable(fault)),
             Ok(Ok(Err(fault))) => Err(ResultError::Refused {
                 backend: self.name.clone(),
+                // a full disk, a folder that can't be written: an operator mends them
+                is_final: false,
                 source: fault.into(),
             }),
             Ok(Err(closed)) => Err(self.unreachable(closed)),

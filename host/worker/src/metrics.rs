@@ -321,7 +321,8 @@ impl Metrics {
             | Refusal::ModuleRefused { .. }
             | Refusal::Arguments { .. }
             | Refusal::WorkerLost { .. }
-            | Refusal::Unsupported { .. } => self.failed(task, &refusal.exception()),
+            | Refusal::Unsupported { .. }
+            | Refusal::NotCarriedOut { .. } => self.failed(task, &refusal.exception()),
         }
     }
 

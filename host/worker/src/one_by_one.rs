@@ -60,7 +60,7 @@ impl OneByOne<'_> {
     }
 
     async fn head(&self, queue: &String) -> Result<Option<Delivery>, BrokerError> {
-        let broker = &self.pipeline.servers.broker;
+        let broker = self.pipeline.servers.broker();
         if broker.length(queue).await?.unwrap_or(0) == 0 {
             return Ok(None);
         }

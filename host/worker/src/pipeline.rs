@@ -20,11 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
-use crate::carry_out::{Fault, Servers, causes};
+use crate::carry_out::{Carried, Fault, Servers, causes};
 use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
 use crate::registry::Registry;
-use crate::runs::Runs;
+use crate::runs::{Before, Runs};
 use crate::shutdown::Stage;
 use crate::slot::Slot;
 use crate::status::Status;
@@ -93,42 +93,70 @@ impl Pipeline {
     ) {
         let metrics = &self.status.metrics;
         let now = Timestamp::now();
-        let plan = match not_run {
+        match not_run {
             NotRun::Postpone { request, until } => {
-                metrics.postponed(labels);
-                task_log::postponed(&request, until);
-                postpone(&request, until, source, &self.policy, now)
+                let plan = postpone(&request, until, source, &self.policy, now);
+                let carried = self.carry_out(plan, &request, source).await;
+                if self.settled(carried, delivery, labels).await {
+                    metrics.postponed(labels);
+                    task_log::postponed(&request, until);
+                }
             }
             NotRun::Await { request, until } => {
-                metrics.postponed(labels);
-                task_log::awaiting(&request, until);
-                let plan = postpone(&request, until, source);
-                return self.give_back(plan, delivery, labels).await;
+                let plan = postpone(&request, until, source, &self.policy, now);
+                if self.give_back(plan, delivery, labels).await {
+                    metrics.postponed(labels);
+                    task_log::awaiting(&request, until);
+                }
             }
             NotRun::Refuse { request, refusal } => {
-                metrics.refused(labels, &refusal);
-                task_log::refused(&request, &refusal);
-                refuse(&request, &refusal, source, &self.policy, now)
+                self.refuse(&request, &refusal, delivery, source, labels)
+                    .await;
             }
             NotRun::Quarantine(undecodable) => {
-                metrics.refused(labels, &undecodable.refusal);
-                task_log::undecodable(&undecodable, &source.queue);
-                quarantine(&undecodable, source, &self.policy, now)
+                let plan = quarantine(&undecodable, source, &self.policy, now);
+                let carried = self.servers.keep(&plan).await.map(|()| plan);
+                if self.settled(carried, delivery, labels).await {
+                    metrics.refused(labels, &undecodable.refusal);
+                    task_log::undecodable(&undecodable, &source.queue);
+                }
             }
-        };
-        let _ = self.finish(&plan, delivery, labels).await;
+        }
+    }
+
+    /// Keeps the message of a request that is not run.
+    async fn refuse(
+        &self,
+        request: &Request,
+        refusal: &Refusal,
+        delivery: Delivery,
+        source: &Source,
+        labels: &TaskLabels,
+    ) {
+        let plan = refuse(request, refusal, source, &self.policy, Timestamp::now());
+        let carried = self.servers.keep(&plan).await.map(|()| plan);
+        if self.settled(carried, delivery, labels).await {
+            self.status.metrics.refused(labels, refusal);
+            task_log::refused(request, refusal);
+        }
     }
 
     /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
-    /// nobody's fault but the host's, so it is not kept in quarantine either.
-    async fn give_back(&self, plan: Plan, delivery: Delivery, labels: &TaskLabels) {
-        for message in plan.publications {
-            if let Err(error) = self.servers.broker.publish(message).await {
-                return self.unsettled(&error.into(), labels);
+    /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
+    async fn give_back(&self, plan: Plan, delivery: Delivery, labels: &TaskLabels) -> bool {
+        let settle = plan.settle;
+        let given_back = async {
+            for message in plan.publications {
+                self.servers.broker().publish(message).await?;
             }
-        }
-        if let Err(error) = settle_as(delivery, plan.settle).await {
-            self.unsettled(&error.into(), labels);
+            Ok::<_, Fault>(settle_as(delivery, settle).await?)
+        };
+        match given_back.await {
+            Ok(()) => true,
+            Err(fault) => {
+                self.unsettled(&fault, labels);
+                false
+            }
         }
     }
 
@@ -146,11 +174,15 @@ impl Pipeline {
         let Some((turn, admitted)) = self.wait(turn, ready, &delivery, &mut slot).await else {
             return;
         };
-        if let Some(settle) = turn.settled().filter(|_| delivery.redelivered) {
-            if settle_as(delivery, settle).await.is_err() {
-                turn.unacked(settle);
+        match turn.before().filter(|_| delivery.redelivered) {
+            None => {}
+            Some(Before::Settled(settle)) => {
+                if settle_as(delivery, settle).await.is_err() {
+                    turn.unacked(settle);
+                }
+                return;
             }
-            return;
+            Some(Before::Ended) => return self.not_again(admitted, delivery, source, labels).await,
         }
         let Some((module_turn, admitted)) = self.module_turn(admitted, &delivery, &mut slot).await
         else {
@@ -175,12 +207,43 @@ impl Pipeline {
         let plan = unpaused(told.long, || {
             plan(&request, ran, source, &self.policy, Timestamp::now())
         });
+        let plan = match self.carry_out(plan, &request, source).await {
+            Ok(plan) => plan,
+            Err(fault) => {
+                turn.not_carried_out();
+                return self.unsettled(&fault, labels);
+            }
+        };
+        // "Done" is said after the ack. Where that is lost the next delivery is acked without a word.
+        let settled = settle_as(delivery, plan.settle).await;
         self.status.metrics.ended(labels, &plan.ended, &told);
         task_log::ended(&request, &plan.ended, &told);
-        match self.finish(&plan, delivery, labels).await {
+        match settled {
             Ok(()) => turn.done(plan.settle),
-            Err(Fault::Settle(_)) => turn.unacked(plan.settle),
-            Err(Fault::Sandbox(_) | Fault::Store(_) | Fault::Publish(_) | Fault::ColdShutdown) => {}
+            Err(unsettled) => {
+                turn.unacked(plan.settle);
+                self.unsettled(&unsettled.into(), labels);
+            }
+        }
+    }
+
+    /// Keeps the message of a task that has ended in this process, and could not be carried out.
+    async fn not_again(
+        &self,
+        admitted: Admitted,
+        delivery: Delivery,
+        source: &Source,
+        labels: &TaskLabels,
+    ) {
+        match admitted {
+            Admitted::Run(ready) => {
+                let refusal = Refusal::NotCarriedOut {
+                    reason: "an earlier delivery has run".to_owned(),
+                };
+                self.refuse(&ready.request, &refusal, delivery, source, labels)
+                    .await;
+            }
+            Admitted::Not(not_run) => self.settle(not_run, delivery, source, labels).await,
         }
     }
 
@@ -280,7 +343,7 @@ impl Pipeline {
             never = store_progress(updates, &request, source, &self.policy, &self.servers) => match never {},
             () = self.servers.shutdown.reached(Stage::Cold) => return Err(Fault::ColdShutdown),
         };
-        let told = Told::of(&run);
+        let told = Told::of(&run, granted);
         let ran = Ran {
             outcome: run.outcome,
             sent: run.sent,
@@ -309,18 +372,38 @@ impl Pipeline {
         self.status.metrics.labels(name, &source.queue)
     }
 
-    /// Carries a plan out, and settles the delivery last.
-    async fn finish(
+    /// Carries a plan out or, where that can't be, the one that keeps the message; says which it was.
+    async fn carry_out(
         &self,
-        plan: &Plan,
+        plan: Plan,
+        request: &Request,
+        source: &Source,
+    ) -> Result<Plan, Fault> {
+        let reason = match self.servers.carry_out(&plan).await? {
+            Carried::Out => return Ok(plan),
+            Carried::GivenUp(reason) => reason,
+        };
+        let refusal = Refusal::NotCarriedOut { reason };
+        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
+        let plan = refuse(request, &refusal, source, &self.policy, Timestamp::now());
+        self.servers.keep(&plan).await?;
+        Ok(plan)
+    }
+
+    /// Settles a delivery whose plan was carried out, last; whether it is done.
+    async fn settled(
+        &self,
+        carried: Result<Plan, Fault>,
         delivery: Delivery,
         labels: &TaskLabels,
-    ) -> Result<(), Fault> {
-        let finished = match self.servers.carry_out(plan).await {
-            Ok(()) => settle_as(delivery, plan.settle).await.map_err(Fault::from),
+    ) -> bool {
+        let settled = match carried {
+            Ok(plan) => settle_as(delivery, plan.settle).await.map_err(Fault::from),
             Err(fault) => Err(fault),
         };
-        finished.inspect_err(|fault| self.unsettled(fault, labels))
+        settled
+            .inspect_err(|fault| self.unsettled(fault, labels))
+            .is_ok()
     }
 
     fn unsettled(&self, fault: &Fault, labels: &TaskLabels) {

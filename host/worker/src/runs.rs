@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 /// the connection is back, so what counts is one prefetch of messages.
 const REMEMBERED: usize = 16 * 1024;
 
-/// The runs that are under way in this process, or were carried out but not acked. After a lost
+/// The runs that are under way in this process, or have ended but were not acked. After a lost
 /// connection the broker delivers a message again while its first delivery still runs here; the second
 /// one waits for the first, and is settled as it was, without another run.
 #[derive(Debug, Default)]
@@ -18,7 +18,16 @@ pub(crate) struct Runs {
     unacked: Mutex<VecDeque<(RunKey, Arc<Run>)>>,
 }
 
-type Run = tokio::sync::Mutex<Option<Settle>>;
+type Run = tokio::sync::Mutex<Option<Before>>;
+
+/// What became of an earlier delivery of a request, in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// It was carried out, and is settled so.
+    Settled(Settle),
+    /// The task has ended, and what follows could not be carried out: it must not run again.
+    Ended,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RunKey {
@@ -34,7 +43,7 @@ pub(crate) struct Turn<'a> {
     key: RunKey,
     run: Arc<Run>,
     /// Some until dropped: it must be gone before the run is looked at for other holders.
-    settled: Option<OwnedMutexGuard<Option<Settle>>>,
+    before: Option<OwnedMutexGuard<Option<Before>>>,
 }
 
 impl Runs {
@@ -51,12 +60,12 @@ impl Runs {
         };
         async move {
             let run = self.open(&key);
-            let settled = Some(Arc::clone(&run).lock_owned().await);
+            let before = Some(Arc::clone(&run).lock_owned().await);
             Turn {
                 runs: self,
                 key,
                 run,
-                settled,
+                before,
             }
         }
     }
@@ -91,35 +100,42 @@ impl Runs {
 }
 
 impl Turn<'_> {
-    /// How the request was settled, where another delivery of it was carried out before.
-    pub(crate) fn settled(&self) -> Option<Settle> {
-        self.settled.as_deref().copied().flatten()
+    /// What became of another delivery of the request, where it came to an end before.
+    pub(crate) fn before(&self) -> Option<Before> {
+        self.before.as_deref().copied().flatten()
     }
 
     /// Everything is out and settled: a delivery of the same request that waits is settled likewise.
     pub(crate) fn done(mut self, settle: Settle) {
-        self.set(settle);
+        self.set(Before::Settled(settle));
     }
 
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
     pub(crate) fn unacked(mut self, settle: Settle) {
-        self.set(settle);
+        self.set(Before::Settled(settle));
         if settle == Settle::Ack {
             self.runs.remember(self.key.clone(), Arc::clone(&self.run));
         }
     }
 
-    fn set(&mut self, settle: Settle) {
-        if let Some(settled) = self.settled.as_deref_mut() {
-            *settled = Some(settle);
+    /// The task has ended, and what follows could not be carried out: the next delivery of this request is
+    /// kept, without a run.
+    pub(crate) fn not_carried_out(mut self) {
+        self.set(Before::Ended);
+        self.runs.remember(self.key.clone(), Arc::clone(&self.run));
+    }
+
+    fn set(&mut self, what: Before) {
+        if let Some(before) = self.before.as_deref_mut() {
+            *before = Some(what);
         }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.settled = None;
+        self.before = None;
         self.runs.close(&self.key, &self.run);
     }
 }
@@ -154,11 +170,11 @@ mod tests {
         let runs = Runs::default();
         let request = request("a");
         let first = runs.turn(&request).await;
-        assert_eq!(first.settled(), None);
+        assert_eq!(first.before(), None);
         let mut second = std::pin::pin!(runs.turn(&request));
         assert!(futures::poll!(second.as_mut()).is_pending());
         first.done(Settle::Ack);
-        assert_eq!(second.await.settled(), Some(Settle::Ack));
+        assert_eq!(second.await.before(), Some(Before::Settled(Settle::Ack)));
     }
 
     #[tokio::test]
@@ -169,7 +185,7 @@ mod tests {
         let mut second = std::pin::pin!(runs.turn(&request));
         assert!(futures::poll!(second.as_mut()).is_pending());
         drop(first);
-        assert_eq!(second.await.settled(), None);
+        assert_eq!(second.await.before(), None);
     }
 
     #[tokio::test]
@@ -177,7 +193,18 @@ mod tests {
         let runs = Runs::default();
         let request = request("a");
         runs.turn(&request).await.unacked(Settle::Ack);
-        assert_eq!(runs.turn(&request).await.settled(), Some(Settle::Ack));
+        assert_eq!(
+            runs.turn(&request).await.before(),
+            Some(Before::Settled(Settle::Ack))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_ended_is_not_run_again() {
+        let runs = Runs::default();
+        let request = request("a");
+        runs.turn(&request).await.not_carried_out();
+        assert_eq!(runs.turn(&request).await.before(), Some(Before::Ended));
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 use petiole_celery::Outcome;
-use petiole_runtime::{Limit, Run, Usage};
+use petiole_runtime::{Granted, Limit, Run, Usage};
 use serde_json::{Map, Value};
 
 use crate::task_log::shown;
@@ -17,11 +17,15 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    pub(crate) fn of(run: &Run) -> Self {
+    pub(crate) fn of(run: &Run, granted: &Granted) -> Self {
         Self {
             usage: run.usage,
             limit: run.limit,
             result: match &run.outcome {
+                // Encoded, a secret would not be recognised: what a task with secrets returns is not shown.
+                Outcome::Success(_) if !granted.secrets.is_empty() => {
+                    "(not shown: the task has secrets)".into()
+                }
                 Outcome::Success(result) => shown(result),
                 Outcome::Failure { .. }
                 | Outcome::Retry { .. }

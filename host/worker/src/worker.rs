@@ -53,12 +53,7 @@ impl Worker {
             &config.policy.hostname,
         ));
         let pipeline = Arc::new(Pipeline {
-            servers: Servers {
-                broker,
-                results,
-                quarantine: config.policy.quarantine.clone(),
-                shutdown: Shutdown::new(),
-            },
+            servers: Servers::new(broker, results, config.policy.quarantine.clone()),
             registry,
             policy: config.policy.clone(),
             delivery_limit: u64::from(config.delivery_limit.get()),
@@ -85,10 +80,8 @@ impl Worker {
     /// When the broker refuses a queue or a consumer at the start. Later the connection is supervised.
     pub async fn run(self) -> Result<(), WorkerError> {
         let Self { config, pipeline } = self;
-        let broker = &pipeline.servers.broker;
-        for queue in config.queues.iter().chain([&config.policy.quarantine]) {
-            broker.declare(queue).await?;
-        }
+        let broker = pipeline.servers.broker();
+        declare(&**broker, &config).await?;
         let limit = config.drain;
         let mut following = pin!(pipeline.registry.follow(&pipeline.policy.hostname));
         // Without any module, messages are left in their queues, to workers that have one.
@@ -138,6 +131,24 @@ impl Worker {
 /// Deliveries, and where their tasks run.
 type Consumer = (Deliveries, Slots);
 
+/// Declares the queues that the configuration names, and those that its routes lead to; no others ever.
+async fn declare(broker: &dyn Broker, config: &WorkerConfig) -> Result<(), BrokerError> {
+    let policy = &config.policy;
+    for queue in config.queues.iter().chain([&policy.quarantine]) {
+        broker.declare(queue).await?;
+    }
+    for queue in policy.routes.queues() {
+        match broker.declare(queue).await {
+            // It may be another's to declare, and be there: sending to it says more.
+            Err(error) if error.is_final() => {
+                tracing::warn!(target: "petiole", "a route's queue is not declared: {error}");
+            }
+            declared => declared?,
+        }
+    }
+    Ok(())
+}
+
 /// Subscribes to the queues: to those without a cap together, to each of the others apart.
 async fn subscribe(
     broker: &dyn Broker,
@@ -185,7 +196,7 @@ async fn consume_for_ever(
             () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
             consumers = async {
                 one_by_one.run().await?;
-                subscribe(&*pipeline.servers.broker, &config, &slots).await
+                subscribe(&**pipeline.servers.broker(), &config, &slots).await
             } => consumers,
         };
         let consumers = match (consumers, started.take()) {

@@ -103,6 +103,15 @@ impl<K: Eq + std::hash::Hash + Clone, T> Confirms<K, T> {
         certain
     }
 
+    /// The channel is gone, and nothing more comes by it: what is certain of the confirms that had come.
+    pub(super) fn channel_gone(&mut self) -> Vec<(T, Fate)> {
+        // As if one more were in flight: the return of a crossed confirm may have been lost.
+        self.pass_done(1)
+            .into_iter()
+            .chain(self.pass_done(1))
+            .collect()
+    }
+
     fn nothing_outstanding(&self, entry: &Entry<K, T>, in_flight: usize) -> bool {
         let seen_all_before = self.pass > entry.pass;
         // A confirm found two passes later was not yet resolved when the entry's was found.
@@ -216,6 +225,17 @@ mod tests {
             prop_assert_eq!(fates, want);
             prop_assert!(confirms.returned.is_empty());
         }
+    }
+
+    #[test]
+    fn what_was_confirmed_before_the_channel_went_is_known() {
+        let mut confirms = Confirms::new();
+        confirms.found(1, 'a', Confirm::Ack(None));
+        confirms.found(2, 'b', Confirm::Ack(Some(2)));
+        confirms.found(3, 'c', Confirm::Ack(Some(4)));
+        let mut known = confirms.channel_gone();
+        known.sort_by_key(|(publication, _)| *publication);
+        assert_eq!(known, [('a', Fate::Taken), ('b', Fate::Returned)]);
     }
 
     #[test]

@@ -9,23 +9,29 @@ use lapin::{Channel, ErrorKind, ExchangeKind};
 use tracing::debug;
 
 use super::supervise::Live;
-use crate::BrokerError;
+use crate::{Answer, BrokerError};
 
 /// AMQP's reply code for success.
 const REPLY_SUCCESS: u16 = 200;
 
 /// A queue as Celery declares it: durable, without arguments, bound to the durable direct exchange of its
-/// name. One that exists stays as it is, and an exchange or binding that can't be made breaks nothing:
-/// Petiole itself publishes to queues by the default exchange.
-pub(super) async fn queue(live: &Live, queue: &str) -> Result<(), BrokerError> {
+/// name. One that exists stays as it is. Whether it is bound so: an exchange or binding that can't be made
+/// breaks nothing, since there is the default exchange.
+pub(super) async fn queue(live: &Live, queue: &str) -> Result<bool, BrokerError> {
     ensure(live, queue, &[FieldTable::default()]).await?;
-    if let Err(error) = bind_own_exchange(live, queue).await {
-        debug!(queue, %error, "the queue is not bound to a direct exchange of its name");
-        if live.gone.is_cancelled() {
-            return Err(error);
+    has_own_exchange(live, queue).await
+}
+
+/// Whether a queue that exists is bound to a direct exchange of its name, which is made where it is missing.
+pub(super) async fn has_own_exchange(live: &Live, queue: &str) -> Result<bool, BrokerError> {
+    match bind_own_exchange(live, queue).await {
+        Ok(()) => Ok(true),
+        Err(error) if live.gone.is_cancelled() => Err(error),
+        Err(error) => {
+            debug!(queue, %error, "the queue is not bound to a direct exchange of its name");
+            Ok(false)
         }
     }
-    Ok(())
 }
 
 /// Declares a durable queue unless it exists, with the first of the arguments that the broker takes.
@@ -126,36 +132,6 @@ pub(super) async fn purge(live: &Live, queue: &str) -> Result<u64, BrokerError> 
     Ok(u64::from(removed))
 }
 
-/// Whether there is an exchange of this name.
-pub(super) async fn exchange_exists(
-    live: &Live,
-    exchange: ShortString,
-) -> Result<bool, BrokerError> {
-    let passive = ExchangeDeclareOptions {
-        passive: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let channel = live.channel().await?;
-    match channel
-        .exchange_declare(
-            exchange,
-            ExchangeKind::Direct,
-            passive,
-            FieldTable::default(),
-        )
-        .await
-    {
-        Ok(()) => {
-            close(&channel).await;
-            Ok(true)
-        }
-        Err(error) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) => Ok(false),
-        Err(error) => Err(BrokerError::Lost {
-            reason: error.to_string(),
-        }),
-    }
-}
-
 pub(super) fn queue_name(queue: &str) -> Result<ShortString, BrokerError> {
     let refuse = |reason: String| BrokerError::Queue {
         queue: queue.to_owned(),
@@ -184,14 +160,25 @@ pub(super) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
 }
 
 pub(super) fn refused(queue: &str, error: &lapin::Error) -> BrokerError {
-    match error.kind() {
-        ErrorKind::ProtocolError(protocol) if soft(error).is_some() => BrokerError::Queue {
+    match answer(error) {
+        Some(answer) => BrokerError::Refused {
             queue: queue.to_owned(),
-            reason: protocol.get_message().to_string(),
+            answer,
         },
-        _ => BrokerError::Lost {
+        None => BrokerError::Lost {
             reason: error.to_string(),
         },
+    }
+}
+
+/// The broker's words, where it closed a channel with them.
+pub(super) fn answer(error: &lapin::Error) -> Option<Answer> {
+    match error.kind() {
+        ErrorKind::ProtocolError(protocol) if soft(error).is_some() => Some(Answer {
+            code: protocol.get_id(),
+            text: protocol.get_message().to_string(),
+        }),
+        _ => None,
     }
 }
 

@@ -37,9 +37,11 @@ use supervise::{Link, Live};
 
 /// How long a declaration or question may take, a reconnect included.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
+/// AMQP's reply code for what there is none of.
+const NOT_FOUND: u16 = 404;
 /// Threads for sockets, heartbeats, confirms and acks.
 const THREADS: usize = 2;
-/// Names of exchanges and delayed queues known to exist; more are forgotten, and asked for again.
+/// Names of delayed queues known to exist; more are forgotten, and asked for again.
 const KNOWN_LIMIT: usize = 4096;
 
 /// A RabbitMQ broker.
@@ -52,6 +54,8 @@ pub(crate) struct Amqp {
     closing: CancellationToken,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     known: Mutex<Known>,
+    /// Queues declared here that are bound to a direct exchange of their name, by which they are published to.
+    own: Mutex<HashSet<String>>,
     /// Held while the delay's exchanges and queues are declared.
     delays: tokio::sync::Mutex<()>,
 }
@@ -65,7 +69,6 @@ struct Known {
 
 #[derive(PartialEq, Eq, Hash)]
 enum Name {
-    Exchange(String),
     /// The levels of the delayed delivery.
     Levels,
     /// A queue bound to the delayed delivery.
@@ -94,6 +97,7 @@ impl Amqp {
                 closing,
                 supervisors: tokio::sync::Mutex::new(supervisors),
                 known: Mutex::default(),
+                own: Mutex::default(),
                 delays: tokio::sync::Mutex::default(),
             }),
             Ok(Err(error)) => {
@@ -177,27 +181,23 @@ impl Amqp {
         message: Message,
         mandatory: bool,
     ) -> Result<(), PublishError> {
-        let outgoing =
-            Arc::new(self.outgoing(message, &to.exchange, &to.routing_key, mandatory)?);
-        if !to.exchange.is_empty() && !self.exchange_exists(&to.exchange).await? {
-            // Published, it would close the channel, and leave all that is in flight unconfirmed.
-            return if mandatory {
-                Err(PublishError::Unroutable {
-                    exchange: to.exchange,
-                    routing_key: to.routing_key,
-                })
-            } else {
-                Ok(())
-            };
+        let Destination {
+            exchange,
+            routing_key,
+        } = to;
+        if exchange.is_empty() && mandatory && self.has_own_exchange(&routing_key) {
+            let own = self.outgoing(message.clone(), &routing_key, &routing_key, mandatory)?;
+            match self.publisher.publish(Arc::new(own), true).await {
+                // The broker does not have it: the exchange was deleted, or its binding.
+                Err(PublishError::Unroutable { .. } | PublishError::Refused { .. }) => {}
+                other => return other,
+            }
         }
-        match self.publisher.publish(Arc::clone(&outgoing)).await {
-            Err(PublishError::Unroutable {
-                exchange,
-                routing_key,
-            }) if exchange.is_empty() => {
-                self.operate(|live| async move { declare::queue(&live, &routing_key).await })
-                    .await?;
-                self.publisher.publish(outgoing).await
+        let outgoing = Arc::new(self.outgoing(message, &exchange, &routing_key, mandatory)?);
+        match self.publisher.publish(outgoing, exchange.is_empty()).await {
+            // As with a queue that is not there: whoever was to read it has gone.
+            Err(PublishError::Refused { answer, .. }) if !mandatory && answer.code == NOT_FOUND => {
+                Ok(())
             }
             other => other,
         }
@@ -229,53 +229,74 @@ impl Amqp {
             });
         }
         let queue = to.routing_key;
-        let outgoing = self.outgoing(
+        let outgoing = Arc::new(self.outgoing(
             message,
             delay::ENTRY,
             &delay::routing_key(seconds, &queue),
             true,
-        )?;
+        )?);
         self.prepare_delay(&queue).await?;
-        self.publisher.publish(Arc::new(outgoing)).await
+        match self.publisher.publish(Arc::clone(&outgoing), true).await {
+            // Somebody has deleted what was declared.
+            Err(PublishError::Refused { answer, .. }) if answer.code == NOT_FOUND => {
+                self.forget();
+                self.prepare_delay(&queue).await?;
+                self.publisher.publish(outgoing, true).await
+            }
+            other => other,
+        }
     }
 
-    /// Declares what a delayed message for a queue needs, once for each connection.
-    async fn prepare_delay(&self, queue: &str) -> Result<(), BrokerError> {
-        self.operate(|live| async move {
-            let live = &*live;
-            let _declaring = self.delays.lock().await;
-            if !self.knows(live, &Name::Levels) {
-                delay::declare(live).await?;
-                self.learn(live, Name::Levels);
-            }
-            let bound = Name::Delayed(queue.to_owned());
-            if !self.knows(live, &bound) {
-                declare::queue(live, queue).await?;
-                delay::bind(live, queue).await?;
-                self.learn(live, bound);
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn exchange_exists(&self, exchange: &str) -> Result<bool, PublishError> {
-        let name = convert::short("exchange", exchange)?;
-        let known = Name::Exchange(exchange.to_owned());
+    /// Declares what a delayed message for a queue needs, once for each connection; the queue itself must exist.
+    async fn prepare_delay(&self, queue: &str) -> Result<(), PublishError> {
         let exists = self
             .operate(|live| async move {
                 let live = &*live;
-                if self.knows(live, &known) {
+                let _declaring = self.delays.lock().await;
+                let bound = Name::Delayed(queue.to_owned());
+                if self.knows(live, &bound) {
                     return Ok(true);
                 }
-                let exists = declare::exchange_exists(live, name).await?;
-                if exists {
-                    self.learn(live, known);
+                if declare::length(live, queue).await?.is_none() {
+                    return Ok(false);
                 }
-                Ok(exists)
+                if !self.knows(live, &Name::Levels) {
+                    delay::declare(live).await?;
+                    self.learn(live, Name::Levels);
+                }
+                delay::bind(live, queue).await?;
+                self.learn(live, bound);
+                Ok(true)
             })
             .await?;
-        Ok(exists)
+        if exists {
+            Ok(())
+        } else {
+            Err(PublishError::Unroutable {
+                exchange: String::new(),
+                routing_key: queue.to_owned(),
+            })
+        }
+    }
+
+    async fn declare_queue(&self, queue: &str) -> Result<(), BrokerError> {
+        let bound = self
+            .operate(|live| async move { declare::queue(&live, queue).await })
+            .await?;
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if bound && own.len() < KNOWN_LIMIT {
+            own.insert(queue.to_owned());
+        }
+        Ok(())
+    }
+
+    fn has_own_exchange(&self, queue: &str) -> bool {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.contains(queue)
+    }
+
+    fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
     }
 
     fn knows(&self, live: &Live, name: &Name) -> bool {
@@ -341,8 +362,7 @@ async fn connect_both(
 
 impl Broker for Amqp {
     fn declare<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>> {
-        self.operate(move |live| async move { declare::queue(&live, queue).await })
-            .boxed()
+        self.declare_queue(queue).boxed()
     }
 
     fn consume<'a>(
@@ -368,7 +388,7 @@ impl Broker for Amqp {
     }
 
     fn connected(&self) -> bool {
-        self.consuming.connected() && self.publishing.connected()
+        self.consuming.connected() && self.publishing.connected() && !self.publishing.blocked()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

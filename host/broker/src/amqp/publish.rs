@@ -1,104 +1,206 @@
-//! Publishes on one confirm channel: many publications in flight, one task that writes them, since lapin
-//! tells the confirms of a channel apart only by the order of its publishing.
+//! Publishes on confirm channels: many publications in flight, one task for each channel that writes them,
+//! since lapin tells the confirms of a channel apart only by the order of its publishing.
+//!
+//! A refusal closes the channel that it comes on, and leaves what is in flight beside it unconfirmed. So each
+//! exchange has a channel of its own, and a [suspect](is_suspect) goes alone, one at a time, over one of a few
+//! others: whatever the broker says there is said of it. What was in flight with others on a channel that was
+//! closed by a refusal is sent again alone, so that only the one that is meant is refused.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::confirms::{Confirm, Confirms, Fate};
 use super::convert::Outgoing;
+use super::declare;
 use super::supervise::{Link, Live, Pauses};
-use crate::{BrokerError, PublishError};
+use crate::{Answer, BrokerError, PublishError};
 
-/// Publications that wait to be written.
+/// Publications that wait to be written to a channel.
 const WAITING_LIMIT: usize = 1024;
-/// Publications whose confirm is awaited.
+/// Publications of a channel whose confirm is awaited.
 const IN_FLIGHT_LIMIT: usize = 256;
-/// How long a publication may take in all, a reconnect or an alarm of the broker included.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
+/// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
+/// written its confirm is awaited for as long as its channel lives: sent again, it would come twice.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// Exchanges with a channel of their own; messages for any further one go alone.
+const EXCHANGES_LIMIT: usize = 32;
+/// Channels for messages that go alone.
+const LANES: usize = 4;
 
 /// What a return is matched by: message id, exchange, routing key.
 type Key = (String, String, String);
 
+/// What became of a publication that was written.
+enum Landing {
+    Known(Fate),
+    /// The broker closed the channel for it, and for nothing else.
+    Refused(Answer),
+    /// The broker closed the channel for it or for one of its neighbours.
+    Suspected,
+}
+
 struct Order {
     outgoing: Arc<Outgoing>,
-    answer: oneshot::Sender<Fate>,
+    answer: oneshot::Sender<Landing>,
     /// Told when the publication is about to be written: from then on its fate is unknown until confirmed.
+    /// Where nobody listens any more it is not written.
     written: oneshot::Sender<()>,
 }
 
-/// Hands publications to the task.
-#[derive(Clone)]
-pub(super) struct Publisher(mpsc::Sender<Order>);
+/// Hands publications to the tasks of the channels.
+pub(super) struct Publisher {
+    link: Link,
+    runtime: Handle,
+    exchanges: Mutex<HashMap<String, mpsc::Sender<Order>>>,
+    lanes: Vec<mpsc::Sender<Order>>,
+    /// Bytes of the largest body that the broker has taken.
+    largest: AtomicUsize,
+}
 
 impl Publisher {
-    /// Starts the task on the current runtime; it ends with the link.
+    /// Starts the tasks on the current runtime; they end with the link.
     pub(super) fn start(link: Link) -> Self {
-        let (orders, waiting) = mpsc::channel(WAITING_LIMIT);
-        tokio::spawn(run(link, waiting));
-        Self(orders)
+        let runtime = Handle::current();
+        let lanes = (0..LANES)
+            .map(|_| channel_task(&runtime, &link, 1))
+            .collect();
+        Self {
+            link,
+            runtime,
+            exchanges: Mutex::default(),
+            lanes,
+            largest: AtomicUsize::new(0),
+        }
     }
 
-    /// Publishes, and waits for the confirm. Dropped before it is written, it is not published.
-    pub(super) async fn publish(&self, outgoing: Arc<Outgoing>) -> Result<(), PublishError> {
-        let (answer, fate) = oneshot::channel();
-        let (written, mut was_written) = oneshot::channel();
-        let asked = async {
-            let order = Order {
-                outgoing: Arc::clone(&outgoing),
-                answer,
-                written,
-            };
-            if self.0.send(order).await.is_err() {
-                return Err(PublishError::from(BrokerError::Closed));
-            }
-            Ok(fate.await.ok())
+    /// Publishes, and waits for the broker's answer. Dropped before it is written, it is not published.
+    /// `own`: the exchange is one that this process publishes to by itself, not one that a message names.
+    pub(super) async fn publish(
+        &self,
+        outgoing: Arc<Outgoing>,
+        own: bool,
+    ) -> Result<(), PublishError> {
+        let alone = !own || is_suspect(&outgoing, self.largest.load(Ordering::Relaxed));
+        let shared = if alone {
+            None
+        } else {
+            self.exchange(outgoing.exchange.as_str())
         };
-        let fate = match timeout(PUBLISH_LIMIT, asked).await {
-            Ok(Ok(Some(fate))) => fate,
-            Ok(Ok(None)) if was_written.try_recv().is_ok() => {
-                return Err(not_confirmed(
-                    "the channel was closed before the confirm came",
-                ));
-            }
-            Ok(Ok(None)) => return Err(BrokerError::Closed.into()),
-            Ok(Err(error)) => return Err(error),
-            Err(_) if was_written.try_recv().is_ok() => {
-                return Err(not_confirmed(format!(
-                    "no confirm came within {} s",
-                    PUBLISH_LIMIT.as_secs()
-                )));
-            }
-            Err(_) => {
-                return Err(PublishError::OutOfReach {
-                    waited: PUBLISH_LIMIT,
-                });
-            }
+        let landing = match shared {
+            Some(orders) => match order(&orders, &outgoing).await? {
+                Landing::Suspected => order(self.lane(), &outgoing).await?,
+                landing => landing,
+            },
+            None => order(self.lane(), &outgoing).await?,
         };
         let exchange = outgoing.exchange.to_string();
         let routing_key = outgoing.routing_key.to_string();
-        match fate {
-            Fate::Taken => Ok(()),
-            Fate::Returned => Err(PublishError::Unroutable {
+        match landing {
+            Landing::Known(Fate::Taken) => {
+                self.largest
+                    .fetch_max(outgoing.body.len(), Ordering::Relaxed);
+                Ok(())
+            }
+            Landing::Known(Fate::Returned) => Err(PublishError::Unroutable {
                 exchange,
                 routing_key,
             }),
-            Fate::Nacked => Err(PublishError::Nacked {
+            Landing::Known(Fate::Nacked) => Err(PublishError::Nacked {
                 exchange,
                 routing_key,
             }),
+            Landing::Refused(answer) => Err(PublishError::Refused {
+                exchange,
+                routing_key,
+                answer,
+            }),
+            // A lane has one in flight, which its refusal is meant for.
+            Landing::Suspected => Err(not_confirmed("the channel was closed for another message")),
         }
     }
+
+    /// The channel of an exchange, unless there are too many.
+    fn exchange(&self, exchange: &str) -> Option<mpsc::Sender<Order>> {
+        let mut exchanges = self
+            .exchanges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(orders) = exchanges.get(exchange) {
+            return Some(orders.clone());
+        }
+        if exchanges.len() >= EXCHANGES_LIMIT {
+            return None;
+        }
+        let orders = channel_task(&self.runtime, &self.link, IN_FLIGHT_LIMIT);
+        exchanges.insert(exchange.to_owned(), orders.clone());
+        Some(orders)
+    }
+
+    fn lane(&self) -> &mpsc::Sender<Order> {
+        #[expect(clippy::indexing_slicing, reason = "as many as LANES")]
+        &self.lanes[fastrand::usize(..LANES)]
+    }
+}
+
+/// Whether the broker may refuse a message for what it is, apart from its exchange: for a body larger than any
+/// it has taken (`max_message_size`), a user id, or a `reply_to` that means something to RabbitMQ.
+fn is_suspect(outgoing: &Outgoing, largest: usize) -> bool {
+    let reply_to = outgoing.properties.reply_to().as_ref();
+    outgoing.body.len() > largest
+        || outgoing.properties.user_id().is_some()
+        || reply_to.is_some_and(|reply_to| reply_to.as_str().starts_with("amq."))
+}
+
+fn channel_task(runtime: &Handle, link: &Link, in_flight: usize) -> mpsc::Sender<Order> {
+    let (orders, waiting) = mpsc::channel(WAITING_LIMIT);
+    runtime.spawn(run(link.clone(), waiting, in_flight));
+    orders
+}
+
+async fn order(
+    orders: &mpsc::Sender<Order>,
+    outgoing: &Arc<Outgoing>,
+) -> Result<Landing, PublishError> {
+    let (answer, landing) = oneshot::channel();
+    let (written, mut was_written) = oneshot::channel();
+    let order = Order {
+        outgoing: Arc::clone(outgoing),
+        answer,
+        written,
+    };
+    let writing = async {
+        orders.send(order).await.ok()?;
+        (&mut was_written).await.ok()
+    };
+    match timeout(WRITE_LIMIT, writing).await {
+        Ok(Some(())) => {}
+        Ok(None) => return Err(BrokerError::Closed.into()),
+        Err(_) => {
+            was_written.close();
+            if was_written.try_recv().is_err() {
+                return Err(PublishError::OutOfReach {
+                    waited: WRITE_LIMIT,
+                });
+            }
+        }
+    }
+    landing
+        .await
+        .map_err(|_| not_confirmed("the connection was lost before the confirm came"))
 }
 
 fn not_confirmed(reason: impl Into<String>) -> PublishError {
@@ -107,14 +209,15 @@ fn not_confirmed(reason: impl Into<String>) -> PublishError {
     }
 }
 
-async fn run(link: Link, mut waiting: mpsc::Receiver<Order>) {
+async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
     let mut pauses = Pauses::default();
     while let Some(live) = link.live().await {
         match confirm_channel(&live).await {
             Ok(channel) => {
                 pauses = Pauses::default();
-                match serve(&channel, &live.gone, &mut waiting).await {
+                match serve(&channel, &live.gone, &mut waiting, in_flight).await {
                     Ended::Unused => return,
+                    Ended::Refused => continue,
                     Ended::Lost => {}
                 }
             }
@@ -136,8 +239,10 @@ async fn confirm_channel(live: &Live) -> Result<Channel, BrokerError> {
 }
 
 enum Ended {
-    /// The channel is gone. Whoever waits for a confirm learns it by the drop of its order.
+    /// The channel is gone with its connection. Whoever waits for a confirm learns it by the drop of its order.
     Lost,
+    /// The broker closed the channel for one of its messages.
+    Refused,
     /// Nobody publishes any more.
     Unused,
 }
@@ -146,19 +251,20 @@ async fn serve(
     channel: &Channel,
     gone: &CancellationToken,
     waiting: &mut mpsc::Receiver<Order>,
+    in_flight: usize,
 ) -> Ended {
     let mut flights = Flights {
-        flying: Vec::with_capacity(IN_FLIGHT_LIMIT),
+        flying: Vec::with_capacity(in_flight),
         confirms: Confirms::new(),
     };
-    let mut orders = Vec::with_capacity(IN_FLIGHT_LIMIT);
+    let mut orders = Vec::with_capacity(in_flight);
     loop {
-        let room = IN_FLIGHT_LIMIT.saturating_sub(flights.flying.len());
+        let room = in_flight.saturating_sub(flights.flying.len());
         tokio::select! {
             biased;
-            () = gone.cancelled() => return Ended::Lost,
-            landed = flights.landed() => if landed.is_err() {
-                return Ended::Lost;
+            () = gone.cancelled() => return flights.end(Vec::new()),
+            fallen = flights.landed() => if !fallen.is_empty() {
+                return flights.end(fallen);
             },
             count = waiting.recv_many(&mut orders, room), if room > 0 => {
                 if count == 0 {
@@ -174,22 +280,26 @@ async fn serve(
 
 struct Flight {
     key: Key,
-    answer: oneshot::Sender<Fate>,
+    answer: oneshot::Sender<Landing>,
     confirm: BoxFuture<'static, lapin::Result<Confirmation>>,
+}
+
+/// A flight that ended with its channel.
+struct Fallen {
+    answer: oneshot::Sender<Landing>,
+    error: lapin::Error,
 }
 
 struct Flights {
     flying: Vec<Flight>,
-    confirms: Confirms<Key, oneshot::Sender<Fate>>,
+    confirms: Confirms<Key, oneshot::Sender<Landing>>,
 }
 
 impl Flights {
     fn start(&mut self, channel: &Channel, order: Order) {
-        if order.answer.is_closed() {
+        if order.written.send(()).is_err() {
             return;
         }
-        // Ignored where its publisher has gone this very moment.
-        let _ = order.written.send(());
         let outgoing = order.outgoing;
         let key = (
             outgoing.message_id.clone(),
@@ -227,22 +337,22 @@ impl Flights {
         });
     }
 
-    /// Waits until confirms have come, and answers what is certain by them. An error is the channel's.
-    async fn landed(&mut self) -> lapin::Result<()> {
+    /// Waits until confirms have come, and answers what is certain by them. None falls while the channel lives.
+    async fn landed(&mut self) -> Vec<Fallen> {
         poll_fn(|context| {
             let mut any = false;
             loop {
                 let before = self.flying.len();
-                self.pass(context)?;
+                let fallen = self.pass(context);
+                if !fallen.is_empty() {
+                    return Poll::Ready(fallen);
+                }
                 let found = self.flying.len() < before;
                 any |= found;
-                for (answer, fate) in self.confirms.pass_done(self.flying.len()) {
-                    // One who no longer waits does not need to know.
-                    let _ = answer.send(fate);
-                }
+                answer(self.confirms.pass_done(self.flying.len()));
                 if !found {
                     return if any {
-                        Poll::Ready(Ok(()))
+                        Poll::Ready(Vec::new())
                     } else {
                         Poll::Pending
                     };
@@ -252,18 +362,54 @@ impl Flights {
         .await
     }
 
-    fn pass(&mut self, context: &mut Context<'_>) -> lapin::Result<()> {
+    /// Looks at every flight, so that a confirm that came before the channel's end counts.
+    fn pass(&mut self, context: &mut Context<'_>) -> Vec<Fallen> {
+        let mut fallen = Vec::new();
         let mut index = 0;
         while let Some(flight) = self.flying.get_mut(index) {
-            match Pin::as_mut(&mut flight.confirm).poll(context)? {
+            match Pin::as_mut(&mut flight.confirm).poll(context) {
                 Poll::Pending => index += 1,
-                Poll::Ready(confirmation) => {
+                Poll::Ready(Ok(confirmation)) => {
                     let Flight { key, answer, .. } = self.flying.remove(index);
                     self.confirms.found(key, answer, confirm(confirmation));
                 }
+                Poll::Ready(Err(error)) => {
+                    let Flight { answer, .. } = self.flying.remove(index);
+                    fallen.push(Fallen { answer, error });
+                }
             }
         }
-        Ok(())
+        fallen
+    }
+
+    /// The channel is gone: whoever waits is told what is known.
+    fn end(mut self, fallen: Vec<Fallen>) -> Ended {
+        answer(self.confirms.channel_gone());
+        let refusal = fallen.iter().find_map(|one| declare::answer(&one.error));
+        let Some(refusal) = refusal else {
+            return Ended::Lost;
+        };
+        debug!(answer = %refusal, in_flight = fallen.len() + self.flying.len(), "a publishing channel was closed");
+        let fallen = fallen.into_iter().map(|one| one.answer);
+        let flying = self.flying.into_iter().map(|one| one.answer);
+        let mut unanswered: Vec<_> = fallen.chain(flying).collect();
+        // One who no longer waits does not need to know.
+        match (unanswered.pop(), unanswered.is_empty()) {
+            (Some(only), true) => drop(only.send(Landing::Refused(refusal))),
+            (last, _) => {
+                for one in unanswered.into_iter().chain(last) {
+                    let _ = one.send(Landing::Suspected);
+                }
+            }
+        }
+        Ended::Refused
+    }
+}
+
+fn answer(fates: Vec<(oneshot::Sender<Landing>, Fate)>) {
+    for (answer, fate) in fates {
+        // One who no longer waits does not need to know.
+        let _ = answer.send(Landing::Known(fate));
     }
 }
 
@@ -286,5 +432,45 @@ fn confirm(confirmation: Confirmation) -> Confirm<Key> {
         Confirm::Nack(returned)
     } else {
         Confirm::Ack(returned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use lapin::BasicProperties;
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_may_be_refused_for_what_it_is_goes_alone() {
+        let plain = BasicProperties::default;
+        for (properties, size, want) in [
+            (plain(), 10, false),
+            (plain(), 11, true),
+            (plain().with_reply_to("a-queue".into()), 1, false),
+            (
+                plain().with_reply_to("amq.rabbitmq.reply-to".into()),
+                1,
+                true,
+            ),
+            (
+                plain().with_reply_to("amq.rabbitmq.reply-to.g1h2AA".into()),
+                1,
+                true,
+            ),
+            (plain().with_user_id("guest".into()), 1, true),
+        ] {
+            let outgoing = Outgoing {
+                exchange: "".into(),
+                routing_key: "q".into(),
+                mandatory: true,
+                properties,
+                message_id: "m".to_owned(),
+                body: vec![0; size],
+            };
+            assert_eq!(is_suspect(&outgoing, 10), want, "{outgoing:?}");
+        }
     }
 }

@@ -84,6 +84,14 @@ impl Link {
         })
     }
 
+    /// Whether the broker takes no messages for now (`connection.blocked`).
+    pub(super) fn blocked(&self) -> bool {
+        self.0
+            .borrow()
+            .as_ref()
+            .is_some_and(|live| live.connection.status().blocked())
+    }
+
     /// The current generation, as soon as there is one; none once it is closed for good.
     pub(super) async fn live(&self) -> Option<Arc<Live>> {
         let mut state = self.0.clone();

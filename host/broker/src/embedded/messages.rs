@@ -98,16 +98,9 @@ fn exists(connection: &Connection, queue: &str) -> rusqlite::Result<bool> {
 }
 
 /// The queue that a destination leads to. A queue has the default exchange and the direct exchange of its
-/// name, and there are no others. `declares` says whether a missing queue of the default exchange is made.
-pub(super) fn route(
-    connection: &Connection,
-    to: &Destination,
-    declares: bool,
-) -> rusqlite::Result<Option<String>> {
+/// name, and there are no others.
+pub(super) fn route(connection: &Connection, to: &Destination) -> rusqlite::Result<Option<String>> {
     let queue = to.routing_key.as_str();
-    if to.exchange.is_empty() && declares && !queue.is_empty() {
-        declare(connection, queue)?;
-    }
     let bound = to.exchange.is_empty() || to.exchange == to.routing_key;
     Ok(if bound && exists(connection, queue)? {
         Some(queue.to_owned())

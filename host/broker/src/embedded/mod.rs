@@ -132,9 +132,7 @@ impl Embedded {
         let routed = self
             .database
             .write(move |connection| {
-                let Some(queue) =
-                    messages::route(connection, &to, mandatory || available_at.is_some())?
-                else {
+                let Some(queue) = messages::route(connection, &to)? else {
                     return Ok(false);
                 };
                 messages::insert(connection, &queue, available_at, &to, &message)?;
@@ -144,7 +142,7 @@ impl Embedded {
         if routed {
             self.published
                 .send_modify(|count| *count = count.wrapping_add(1));
-        } else if mandatory {
+        } else if mandatory || available_at.is_some() {
             let petiole_celery::Destination {
                 exchange,
                 routing_key,

@@ -134,7 +134,13 @@ async fn a_deleted_queue_is_declared_again() {
         .queue_delete(place.queue.as_str().into(), QueueDeleteOptions::default())
         .await
         .unwrap();
-    broker.publish(text(&place.queue, "x")).await.unwrap();
+    // Until the consumer has declared it again the message is unroutable.
+    let started = Instant::now();
+    while let Err(error) = broker.publish(text(&place.queue, "x")).await {
+        assert!(matches!(error, PublishError::Unroutable { .. }), "{error}");
+        assert!(started.elapsed() < DEADLINE);
+        sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(body(&next(&mut deliveries).await), "x");
 }
 

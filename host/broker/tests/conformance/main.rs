@@ -12,6 +12,7 @@ mod embedded;
 mod proxy;
 mod rabbitmq;
 mod raw;
+mod refusals;
 mod suite;
 
 use std::sync::Arc;

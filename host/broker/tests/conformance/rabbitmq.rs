@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
+use tokio::sync::{Mutex, MutexGuard};
 
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -21,11 +22,48 @@ pub(crate) async fn url() -> &'static str {
         return url;
     }
     tokio::task::spawn_blocking(|| {
-        URL.get_or_init(|| std::env::var("PETIOLE_TEST_AMQP_URL").unwrap_or_else(|_| start_node()))
-            .as_str()
+        URL.get_or_init(|| {
+            std::env::var("PETIOLE_TEST_AMQP_URL").unwrap_or_else(|_| start_for_all())
+        })
+        .as_str()
     })
     .await
     .unwrap()
+}
+
+/// A node that a test may reconfigure: a private one whatever the environment says, for one test at a time.
+pub(crate) async fn own() -> MutexGuard<'static, Node> {
+    static OWN: OnceLock<Mutex<Node>> = OnceLock::new();
+    tokio::task::spawn_blocking(|| OWN.get_or_init(|| Mutex::new(start_node())))
+        .await
+        .unwrap()
+        .lock()
+        .await
+}
+
+/// A private node.
+pub(crate) struct Node {
+    pub(crate) url: String,
+    folder: PathBuf,
+    name: String,
+    epmd_port: u16,
+    /// Keeps the node's standard input open: it ends when this process does, however it does.
+    _process: Child,
+}
+
+impl Node {
+    /// Runs `rabbitmqctl`.
+    pub(crate) async fn ctl(&self, arguments: &[&str]) {
+        let output = tokio::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .args(["-n", &self.name])
+            .args(arguments)
+            .env("HOME", &self.folder)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
 }
 
 /// A plain lapin connection to it, for what the broker under test does not do.
@@ -51,10 +89,12 @@ pub(crate) async fn declare_quorum(queue: &str) {
     connection.close(200, "done".into()).await.unwrap();
 }
 
-/// Keeps the node's standard input open: it ends when this process does, however it does.
-static NODE: OnceLock<Child> = OnceLock::new();
+fn start_for_all() -> String {
+    static NODE: OnceLock<Node> = OnceLock::new();
+    NODE.get_or_init(start_node).url.clone()
+}
 
-fn start_node() -> String {
+fn start_node() -> Node {
     let server = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"]
         .into_iter()
         .find(|path| Path::new(path).exists())
@@ -79,13 +119,11 @@ fn start_node() -> String {
         epmd -port "$ERL_EPMD_PORT" -kill >/dev/null 2>&1
         rm -rf "$HOME"
     "#;
-    let child = Command::new("/bin/sh")
+    let name = format!("petiole-test-{port}@localhost");
+    let process = Command::new("/bin/sh")
         .args(["-c", script, server])
         .env("HOME", &folder)
-        .env(
-            "RABBITMQ_NODENAME",
-            format!("petiole-test-{port}@localhost"),
-        )
+        .env("RABBITMQ_NODENAME", &name)
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", port.to_string())
         .env("RABBITMQ_DIST_PORT", dist_port.to_string())
@@ -103,7 +141,6 @@ fn start_node() -> String {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    NODE.set(child).unwrap();
     let started = Instant::now();
     while !answers(port) {
         assert!(
@@ -113,7 +150,13 @@ fn start_node() -> String {
         );
         std::thread::sleep(Duration::from_millis(200));
     }
-    format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
+    Node {
+        url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+        folder,
+        name,
+        epmd_port,
+        _process: process,
+    }
 }
 
 /// Whether a broker greets there (AMQP 0-9-1 section 4.2.2: the server answers the protocol header).

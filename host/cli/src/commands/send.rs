@@ -22,7 +22,7 @@ pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
         can_wait(&config)?;
     }
     block_on(async {
-        let id = publish(&config, &signature).await?;
+        let id = publish(&config, &signature, args.queue.as_deref()).await?;
         if !args.wait {
             if args.json {
                 print_json(&json!({ "task_id": id }))?
@@ -38,12 +38,19 @@ pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
     })
 }
 
-async fn publish(config: &Resolved, signature: &Signature) -> Result<String> {
+async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) -> Result<String> {
     let broker = open::broker(config).await?;
+    // As Celery's producers do: the operator has named it, here or in the configuration.
+    let routes = config.routes();
+    let to = routes.destination(&signature.task);
+    let queue = queue.or_else(|| to.exchange.is_empty().then_some(to.routing_key.as_str()));
+    if let Some(queue) = queue {
+        broker.declare(queue).await.map_err(Failure::failed)?;
+    }
     let sent = send(
         &*broker,
         signature,
-        &config.routes(),
+        &routes,
         &open::origin(config),
         Timestamp::now(),
     )
@@ -57,15 +64,9 @@ async fn publish(config: &Resolved, signature: &Signature) -> Result<String> {
 
 pub(super) fn publish_failure(error: PublishError) -> Failure {
     match error {
-        PublishError::Unroutable { .. }
-        | PublishError::Invalid { .. }
-        | PublishError::TooLarge { .. }
-        | PublishError::TooLate { .. }
-        | PublishError::Undelayable { .. } => Failure::usage(error),
-        PublishError::NotConfirmed { .. }
-        | PublishError::OutOfReach { .. }
-        | PublishError::Broker(_) => Failure::unreachable(error),
+        error if error.is_final() => Failure::usage(error),
         PublishError::Nacked { .. } => Failure::failed(error),
+        error => Failure::unreachable(error),
     }
 }
 

@@ -36,15 +36,9 @@ pub(super) async fn send(
 }
 
 fn status(error: &PublishError) -> StatusCode {
-    match error {
-        PublishError::Invalid { .. }
-        | PublishError::TooLarge { .. }
-        | PublishError::TooLate { .. }
-        | PublishError::Undelayable { .. }
-        | PublishError::Unroutable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        PublishError::Nacked { .. }
-        | PublishError::NotConfirmed { .. }
-        | PublishError::OutOfReach { .. }
-        | PublishError::Broker(_) => StatusCode::BAD_GATEWAY,
+    if error.is_final() {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::BAD_GATEWAY
     }
 }

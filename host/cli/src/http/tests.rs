@@ -74,6 +74,8 @@ async fn api(dir: &Path, gate: Gate) -> Api {
     let registry = registry.await.unwrap();
     let results = open::results(&config).await.unwrap();
     let broker = open::broker(&config).await.unwrap();
+    // As a worker does at its start.
+    broker.declare("celery").await.unwrap();
     let worker = WorkerConfig {
         queues: config.queues.value.clone(),
         concurrency: config.concurrency.value,

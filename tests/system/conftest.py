@@ -13,6 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
+from fault_report import FAULTS
 from hostile_report import REPORT
 from servers import TOKEN, PythonWorker, Worker
 from waiting import DEADLINE, wait_until
@@ -33,6 +34,7 @@ def pytest_configure(config):
 
 def pytest_terminal_summary(terminalreporter):
     REPORT.write(terminalreporter)
+    FAULTS.write(terminalreporter)
 
 
 @pytest.fixture(scope="session")

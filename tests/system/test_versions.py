@@ -11,11 +11,11 @@ import pytest
 
 from conftest import Quarantine, declare, open_site, producer, queue_type
 from servers import Rabbitmq
-from test_kill import Announcements, Load, drain, judge
+from test_kill import WORKER_KILLS, Announcements, Load, drain, judge, life
 from waiting import wait_until
 
 UNPACKED = [Path(folder) for folder in os.environ.get("PETIOLE_TEST_RABBITMQS", "").split(os.pathsep) if folder]
-KILLS = 25
+KILLS = max(WORKER_KILLS // 5, 10)
 # RabbitMQ's own default since 4.0, which counts for quorum queues.
 DELIVERY_LIMIT = 20
 
@@ -71,26 +71,25 @@ def test_results_by_rpc(folder, rabbitmq, redis_url, redis_client, store, kind):
         assert site.task("probe.tasks.add", 1, 2).apply_async().get(timeout=30) == 3
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300 + 5 * KILLS)
 def test_a_worker_that_is_killed_loses_nothing(
-    rabbitmq, app, queue, redis_url, redis_client, start_worker, capsys
+    rabbitmq, app, queue, kind, redis_url, redis_client, start_worker
 ):
     dice = random.Random()
     with Announcements(redis_client) as announcements:
         worker = start_worker(queue, broker=rabbitmq.url)
         with Load(app, pause=0.005) as load:
             for _ in range(KILLS):
-                time.sleep(dice.uniform(0.1, 1.0))
+                time.sleep(life(dice))
                 worker.check()
                 worker.kill()
                 worker.start()
         assert load.error is None, load.error
         stored = drain(redis_client, load.expected, worker)
-    with capsys.disabled():
-        judge(KILLS, load.expected, stored, announcements.states)
+    version = version_of(rabbitmq.unpacked)
+    judge(f"worker killed, RabbitMQ {version}, {kind} queue", KILLS, load.expected, stored, announcements.states)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["quorum"])
 def test_a_crash_loop_takes_no_innocent_tasks_with_it(rabbitmq, app, queue, start_worker):
     """One task ends its worker each time that it runs, and others are prefetched beside it: before the broker drops

@@ -70,6 +70,31 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     steps.finish()
 }
 
+/// Runs the tests that inject faults, with so many kills.
+///
+/// # Errors
+/// When the machine can't be set up, or anything is lost.
+pub(crate) fn faults(root: &Path, kills: u32) -> Result<()> {
+    machine::prepare(root, &Need::NODES)?;
+    guests::build(root)?;
+    guests::build_petiole(root, false)?;
+    let nodes = Nodes::start(root)?;
+    let mut command = step::command(machine::python(root));
+    command
+        .args([
+            "-m",
+            "pytest",
+            "tests/system",
+            "-k",
+            "killed",
+            "--timeout",
+            "0",
+        ])
+        .current_dir(root)
+        .env("PETIOLE_KILLS", kills.to_string());
+    step::run(nodes.seen_by(&mut command))
+}
+
 /// The servers of one run.
 struct Nodes<'a> {
     root: &'a Path,

@@ -150,8 +150,24 @@ fn pool(size: PoolSize) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(STACK_KEEP_RESIDENT)
-        .pagemap_scan(Enabled::Auto);
+        .pagemap_scan(scan());
     pool
+}
+
+/// Whether a slot is searched for the pages that a task wrote, rather than given back whole.
+///
+/// wasmtime 48 finds pages in memory alone: one that the kernel has swapped out would keep what a task wrote,
+/// for the next task to read. A list that can't be read may have swaps.
+fn scan() -> Enabled {
+    match std::fs::read_to_string("/proc/swaps") {
+        Ok(swaps) if !has_swap(&swaps) => Enabled::Auto,
+        _ => Enabled::No,
+    }
+}
+
+/// The list has a line of headings, then one for each swap.
+fn has_swap(swaps: &str) -> bool {
+    swaps.lines().count() > 1
 }
 
 fn check_mappings(slots: u32) -> Result<(), RuntimeError> {
@@ -178,4 +194,18 @@ fn tick(engine: EngineWeak) -> std::io::Result<()> {
             }
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_swap;
+
+    #[test]
+    fn a_machine_has_swap_where_the_list_has_more_than_headings() {
+        let headings = "Filename\t\t\tType\t\tSize\tUsed\tPriority\n";
+        assert!(!has_swap(headings));
+        assert!(has_swap(&format!(
+            "{headings}/dev/zram0 partition 262140 0 -2\n"
+        )));
+    }
 }

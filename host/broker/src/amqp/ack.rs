@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ impl Ledger {
         }
     }
 
-    /// The acks for finished deliveries, as (tag, multiple). Rejects must be noted, and written, before:
+    /// The acks for finished deliveries, as (tag, multiple). What is rejected or given back must be noted, and written, before:
     /// an ack with `multiple` covers every tag up to its own that the broker still counts as unacked.
     fn acks(&mut self, tags: &[u64]) -> Vec<(u64, bool)> {
         for tag in tags {
@@ -65,7 +65,9 @@ impl Ledger {
 /// What is to be written, as it came.
 #[derive(Default)]
 struct Batch {
-    rejects: Vec<(u64, bool)>,
+    rejects: Vec<u64>,
+    /// Given back to their queue.
+    returned: Vec<u64>,
     acks: Vec<u64>,
     answers: Vec<Answer>,
 }
@@ -92,7 +94,7 @@ pub(super) async fn settle(
                         Settlement::Verdict(tag, verdict, answer) => {
                             match verdict {
                                 Verdict::Ack => batch.acks.push(tag),
-                                Verdict::Reject => batch.rejects.push((tag, false)),
+                                Verdict::Reject => batch.rejects.push(tag),
                             }
                             batch.answers.push(answer);
                         }
@@ -106,7 +108,7 @@ pub(super) async fn settle(
         }
         let now = Instant::now();
         while let Some((_, tag)) = dropped.pop_front_if(|(due, _)| !reader || *due <= now) {
-            batch.rejects.push((tag, true));
+            batch.returned.push(tag);
         }
         if let Err(error) = write(&channel, &mut ledger, batch).await {
             debug!(%error, "deliveries can't be settled: the channel is gone");
@@ -136,10 +138,18 @@ async fn write(channel: &Channel, ledger: &mut Ledger, batch: Batch) -> lapin::R
 }
 
 async fn write_frames(channel: &Channel, ledger: &mut Ledger, batch: &Batch) -> lapin::Result<()> {
-    let reject =
-        |(tag, requeue): (u64, bool)| channel.basic_reject(tag, BasicRejectOptions { requeue });
+    let reject = |tag: u64| channel.basic_reject(tag, BasicRejectOptions { requeue: false });
     try_join_all(batch.rejects.iter().copied().map(reject)).await?;
-    for (tag, _) in &batch.rejects {
+    // Not by a reject, which since RabbitMQ 4.3 is the one of the two that a quorum queue counts as a loss.
+    let give_back = |tag: u64| {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        };
+        channel.basic_nack(tag, options)
+    };
+    try_join_all(batch.returned.iter().copied().map(give_back)).await?;
+    for tag in batch.rejects.iter().chain(&batch.returned) {
         ledger.settled(*tag);
     }
     let ack = |(tag, multiple): (u64, bool)| channel.basic_ack(tag, BasicAckOptions { multiple });

@@ -111,7 +111,11 @@ async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Del
             }
             None => {
                 warn!(queue, "the broker ended the consumer");
-                gone.cancel();
+                // On a channel that stays open what was delivered can still be settled: RabbitMQ 4.3 ends the
+                // consumer of a quorum queue so, when a message was held for its `consumer_timeout`.
+                if !channel.status().connected() {
+                    gone.cancel();
+                }
                 return Ended::Lost;
             }
         }

@@ -19,8 +19,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::confirms::{Confirm, Confirms, Fate};
@@ -34,8 +33,14 @@ const WAITING_LIMIT: usize = 1024;
 /// Publications of a channel whose confirm is awaited.
 const IN_FLIGHT_LIMIT: usize = 256;
 /// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
-/// written its confirm is awaited for as long as its channel lives: sent again, it would come twice.
+/// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
+/// twice.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a confirm is awaited on a channel of a broker that takes messages. A node that was killed can leave
+/// a quorum queue that answers nothing on a channel ever after, opened while it recovered (seen with 3.10).
+const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 /// Exchanges with a channel of their own; messages for any further one go alone.
 const EXCHANGES_LIMIT: usize = 32;
 /// Channels for messages that go alone.
@@ -200,7 +205,7 @@ async fn order(
     }
     landing
         .await
-        .map_err(|_| not_confirmed("the connection was lost before the confirm came"))
+        .map_err(|_| not_confirmed("its channel ended before the confirm came"))
 }
 
 fn not_confirmed(reason: impl Into<String>) -> PublishError {
@@ -215,9 +220,13 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
         match confirm_channel(&live).await {
             Ok(channel) => {
                 pauses = Pauses::default();
-                match serve(&channel, &live.gone, &mut waiting, in_flight).await {
+                match serve(&channel, &live, &mut waiting, in_flight).await {
                     Ended::Unused => return,
                     Ended::Refused => continue,
+                    Ended::Silent => {
+                        warn!(limit = ?CONFIRM_LIMIT, "the broker confirms nothing on a channel: another one is opened");
+                        declare::close(&channel).await;
+                    }
                     Ended::Lost => {}
                 }
             }
@@ -243,13 +252,15 @@ enum Ended {
     Lost,
     /// The broker closed the channel for one of its messages.
     Refused,
+    /// The broker takes messages, and has not confirmed one for [`CONFIRM_LIMIT`]: it may have it or not.
+    Silent,
     /// Nobody publishes any more.
     Unused,
 }
 
 async fn serve(
     channel: &Channel,
-    gone: &CancellationToken,
+    live: &Live,
     waiting: &mut mpsc::Receiver<Order>,
     in_flight: usize,
 ) -> Ended {
@@ -258,11 +269,13 @@ async fn serve(
         confirms: Confirms::new(),
     };
     let mut orders = Vec::with_capacity(in_flight);
+    let mut look = interval(LOOK);
+    let mut blocked = Instant::now();
     loop {
         let room = in_flight.saturating_sub(flights.flying.len());
         tokio::select! {
             biased;
-            () = gone.cancelled() => return flights.end(Vec::new()),
+            () = live.gone.cancelled() => return flights.end(Vec::new()),
             fallen = flights.landed() => if !fallen.is_empty() {
                 return flights.end(fallen);
             },
@@ -274,12 +287,21 @@ async fn serve(
                     flights.start(channel, order);
                 }
             }
+            now = look.tick() => {
+                if live.blocked() {
+                    blocked = now;
+                }
+                if flights.oldest().is_some_and(|written| now.duration_since(written.max(blocked)) > CONFIRM_LIMIT) {
+                    return Ended::Silent;
+                }
+            }
         }
     }
 }
 
 struct Flight {
     key: Key,
+    written: Instant,
     answer: oneshot::Sender<Landing>,
     confirm: BoxFuture<'static, lapin::Result<Confirmation>>,
 }
@@ -332,9 +354,15 @@ impl Flights {
         });
         self.flying.push(Flight {
             key,
+            written: Instant::now(),
             answer: order.answer,
             confirm,
         });
+    }
+
+    /// When the one in flight was written that has been for the longest.
+    fn oldest(&self) -> Option<Instant> {
+        self.flying.iter().map(|flight| flight.written).min()
     }
 
     /// Waits until confirms have come, and answers what is certain by them. None falls while the channel lives.

@@ -53,6 +53,11 @@ impl Live {
         }
     }
 
+    /// Whether the broker takes no messages for now (`connection.blocked`).
+    pub(super) fn blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
         self.connection
@@ -84,12 +89,10 @@ impl Link {
         })
     }
 
-    /// Whether the broker takes no messages for now (`connection.blocked`).
+    /// Whether the broker takes no messages for now.
     pub(super) fn blocked(&self) -> bool {
-        self.0
-            .borrow()
-            .as_ref()
-            .is_some_and(|live| live.connection.status().blocked())
+        let live = self.0.borrow();
+        live.as_ref().is_some_and(|live| live.blocked())
     }
 
     /// The current generation, as soon as there is one; none once it is closed for good.

@@ -114,13 +114,16 @@ def test_deep_headers_are_kept(unreadable, levels):
     unreadable.flows()
 
 
-def test_headers_that_grew_on_their_way_are_run(unreadable):
-    """The delay of an `eta` is dead-lettering: `x-death` makes the content header larger than a frame."""
-    grows = unreadable.app.signature("probe.tasks.add", args=(1, 2))
-    result = grows.apply_async(countdown=7, headers={"padding": "x" * 129_600})
+def test_headers_that_fill_a_frame_are_run_and_those_that_would_outgrow_it_are_kept(unreadable):
+    """The delay of an `eta` is dead-lettering: `x-death` would make the content header larger than a frame."""
+    s = unreadable.app.signature("probe.tasks.add", args=(1, 2))
+    grows = s.apply_async(countdown=2, headers={"padding": "x" * 129_600})
+    result = s.apply_async(countdown=2, headers={"padding": "x" * 117_000})
     largest = 131_072 - 8 - 12 - len(encoded({"id": str(uuid.uuid4()), "task": "probe.tasks.add", "padding": ""}))
     unreadable.runs(unreadable.send(padding="x" * largest))
     assert result.get(timeout=30) == 3
+    with pytest.raises(Exception, match="over the limit of 118776"):
+        grows.get(timeout=30)
     unreadable.flows()
 
 

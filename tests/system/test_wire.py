@@ -22,6 +22,14 @@ def take(app, queue):
         return message, json.loads(message.body)
 
 
+@pytest.fixture
+def outside(redis_site, queue):
+    """A queue that no worker is configured with, which somebody has declared."""
+    with redis_site.app.connection_for_write() as connection:
+        Queue(queue, Exchange(queue), queue)(connection.default_channel).declare()
+    return queue
+
+
 def same(ours, theirs, but=frozenset()):
     """Holds that two messages differ in nothing but ids and authors."""
     (ours, our_body), (theirs, their_body) = ours, theirs
@@ -51,42 +59,42 @@ def test_petiole_send_writes_what_celery_writes(amqp_url, redis_url, queue):
 
 
 @pytest.mark.parametrize("options", [{}, {"priority": 3}], ids=["plain", "priority"])
-def test_a_callback_is_written_as_celerys_worker_writes_it(redis_site, queue, options):
+def test_a_callback_is_written_as_celerys_worker_writes_it(redis_site, outside, options):
     site, messages = redis_site, []
     for task, source in (("probe.tasks.add", site.queue), ("py.add", f"{site.queue}-python")):
-        done = site.task("shop.done", "given", kept=True).set(queue=queue, **options)
+        done = site.task("shop.done", "given", kept=True).set(queue=outside, **options)
         done.link(site.task("shop.after"))
         s = site.task(task, 1, 2)
         s.link(done)
         result = s.apply_async(queue=source)
-        message, body = take(site.app, queue)
+        message, body = take(site.app, outside)
         assert message.headers["parent_id"] == message.headers["root_id"] == result.id
         messages.append((message, body))
     same(*messages)
 
 
-def test_a_chain_goes_on_as_celerys_worker_sends_it_on(redis_site, queue):
+def test_a_chain_goes_on_as_celerys_worker_sends_it_on(redis_site, outside):
     site, messages = redis_site, []
     for task, source in (("probe.tasks.add", site.queue), ("py.add", f"{site.queue}-python")):
         steps = [
-            site.task("shop.second", 2).set(queue=queue, task_id="second"),
+            site.task("shop.second", 2).set(queue=outside, task_id="second"),
             site.task("shop.third").set(task_id="third"),
         ]
         (site.task(task, 1, 2).set(queue=source) | steps[0] | steps[1]).apply_async()
-        messages.append(take(site.app, queue))
+        messages.append(take(site.app, outside))
     for message, _ in messages:
         assert message.headers["id"] == "second"
         del message.properties["reply_to"]
     same(*messages)
 
 
-def test_an_error_callback_is_written_as_celerys_worker_writes_it(redis_site, queue):
+def test_an_error_callback_is_written_as_celerys_worker_writes_it(redis_site, outside):
     site, messages = redis_site, []
     for task, source in (("probe.tasks.fail", site.queue), ("py.fail", f"{site.queue}-python")):
         s = site.task(task, "it broke")
-        s.link_error(site.task("shop.failed").set(queue=queue))
+        s.link_error(site.task("shop.failed").set(queue=outside))
         result = s.apply_async(queue=source)
-        message, body = take(site.app, queue)
+        message, body = take(site.app, outside)
         assert body[0] == [result.id]
         messages.append((message, [[], *body[1:]]))
     # Celery sends error callbacks as a group, of which nobody hears.

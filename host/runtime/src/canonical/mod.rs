@@ -4,7 +4,7 @@
 //! they are compiled. Here a typed call has parameters and results of any type: [`Params`], [`OnStack`] and
 //! [`InMemory`] have a layout that every signature fits, and are lowered and lifted by the types that the component
 //! names. A `list<u8>` is a [`Val::String`] of its base64, as JSON has it; all else is as in wasmtime's dynamic calls,
-//! with the same fuel. Decision 12 says why.
+//! with the same fuel. Decision 13 says why.
 
 #![expect(
     unsafe_code,

@@ -40,6 +40,12 @@ pub(super) fn identify(payload: &[u8]) -> Option<(u16, u16)> {
     ))
 }
 
+/// Whether a method frame's payload has text that others than the broker may choose.
+#[cfg(test)]
+pub(super) fn carries_text(payload: &[u8]) -> bool {
+    identify(payload).is_some_and(|(class, method)| layout(class, method).is_some())
+}
+
 /// Whether content follows the method, for us to deliver.
 pub(super) fn delivers(payload: &[u8]) -> bool {
     matches!(identify(payload), Some((60, 60 | 71)))

@@ -130,10 +130,7 @@ async fn no_frame_of_ours_is_over_the_limit_and_neighbours_are_confirmed_once() 
         let Err(PublishError::Invalid { reason }) = refused else {
             panic!("{large}: {refused:?}");
         };
-        assert!(
-            reason.contains("over the broker's limit of 131072"),
-            "{reason}"
-        );
+        assert!(reason.contains("over the limit of 118776"), "{reason}");
     }
     let seen = fake.seen();
     let mut published: Vec<String> = seen

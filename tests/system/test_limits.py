@@ -106,11 +106,13 @@ def test_a_limit_ends_its_task(limited, limit):
     assert result.state == "FAILURE"
     said = str(error.args[0] if error.args else error)
     assert said.startswith(message), said
-    assert limited.metric("petiole_limit_exceeded_total", **labels) == before + 1
+    # It is told once the message is settled.
+    told = lambda: limited.metric("petiole_limit_exceeded_total", **labels) == before + 1  # noqa: E731
+    wait_until(told, "the limit is counted")
     failed = {"name": f"{MODULE}.{function}", "exception": exception}
-    assert limited.metric("celery_task_failed_total", **failed) >= 1
+    wait_until(lambda: limited.metric("celery_task_failed_total", **failed) >= 1, "it is told")
     needle = "TimeLimitExceeded(0.2)" if limit == "time" else message.split(":")[0]
-    assert any(result.id in line and needle in line for line in limited.worker.log().splitlines())
+    wait_until(lambda: any(result.id in line and needle in line for line in limited.worker.log().splitlines()), "it is told")
 
 
 def test_every_limit_is_tried_here(limited):
@@ -180,7 +182,7 @@ def test_a_task_is_counted_by_name_and_queue(limited):
     before = limited.metric("celery_task_succeeded_total", **labels)
     for n in range(3):
         limited.send("add", n, n).get(timeout=30)
-    assert limited.metric("celery_task_succeeded_total", **labels) == before + 3
+    wait_until(lambda: limited.metric("celery_task_succeeded_total", **labels) == before + 3, "it is told")
     assert limited.metric("celery_task_runtime_count", **labels) >= 3
     assert limited.metric("celery_task_runtime_bucket", le="10.0", **labels) >= 3
     for name in ("petiole_task_cpu_seconds_total", "petiole_task_peak_memory_bytes_count"):
@@ -192,7 +194,7 @@ def test_a_task_is_counted_by_name_and_queue(limited):
 def test_nobody_makes_up_names_of_metrics(limited):
     name = f"made.up.{uuid.uuid4().hex}"
     raises(limited.app.signature(name).apply_async(), "NotRegistered")
-    assert limited.metric("celery_task_failed_total", name="(unknown)", exception="NotRegistered") >= 1
+    wait_until(lambda: limited.metric("celery_task_failed_total", name="(unknown)", exception="NotRegistered") >= 1, "it is told")
     assert limited.metric("celery_task_received_total", name=name) == 0
 
 
@@ -208,7 +210,7 @@ def test_a_fork_bomb_ends_at_its_roots_number(tmp_path, own_store, component, st
         with app.connection_for_read() as connection:
             left = connection.default_channel.queue_declare(queue, passive=True).message_count
         assert (left, started()) == (0, 31)
-        assert metric(worker, "petiole_limit_exceeded_total", name="bomb.fork", limit="descendants") == 16
+        wait_until(lambda: metric(worker, "petiole_limit_exceeded_total", name="bomb.fork", limit="descendants") == 16, "it is told")
 
 
 def overlapping(intervals):
@@ -263,13 +265,13 @@ def test_a_queue_s_cap_keeps_no_other_queue_waiting(tmp_path, start_worker, queu
     assert not overlapping(backlog)
     last, _ = max(backlog)
     assert all(end <= last for _, end in others), (backlog, others)
-    assert metric(worker, "celery_task_succeeded_total", queue_name=heavy) == 6
+    wait_until(lambda: metric(worker, "celery_task_succeeded_total", queue_name=heavy) == 6, "it is told")
 
 
 def test_a_task_that_gives_its_message_back_does_not_run_for_ever(limited):
     result = limited.send("reject", True)
     raises(result, "Reject")
-    assert limited.metric("celery_task_rejected_total", name=f"{MODULE}.reject") == 21
+    wait_until(lambda: limited.metric("celery_task_rejected_total", name=f"{MODULE}.reject") == 21, "it is told")
 
 
 def test_a_task_that_retries_for_ever_does_not(
@@ -279,4 +281,4 @@ def test_a_task_that_retries_for_ever_does_not(
     worker = start_worker(queue, store=own_store)
     with producer(amqp_url, redis_url, queue) as app:
         raises(app.signature("again.retry_in_vain", args=(1_000_000,)).apply_async(), "StillBroken")
-    assert metric(worker, "celery_task_started_total", name="again.retry_in_vain") == 11
+    wait_until(lambda: metric(worker, "celery_task_started_total", name="again.retry_in_vain") == 11, "it is told")

@@ -213,6 +213,7 @@ impl ResultBackend for RedisBackend {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 

@@ -429,14 +429,11 @@ impl Registry {
         }
     }
 
-    /// Why a task does not answer here that an active module may have.
-    pub fn missing(&self, task: &str) -> Option<String> {
+    /// Why a task does not answer here now, though an active module may have it.
+    pub fn awaited(&self, task: &str) -> Option<String> {
         match self.find(task) {
-            Found::Task(_) | Found::Unknown => None,
+            Found::Task(_) | Found::Unknown | Found::Refused { .. } => None,
             Found::NotLoaded { .. } => self.unready(),
-            Found::Refused { module, reason } => {
-                Some(format!("its module {module} is refused: {reason}"))
-            }
         }
     }
 

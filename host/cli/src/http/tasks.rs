@@ -27,7 +27,7 @@ pub(super) async fn show(
     if let Some(task) = task {
         return Ok(Json(TaskDocument::from(&*task)));
     }
-    Err(match api.registry.missing(&name) {
+    Err(match api.registry.awaited(&name) {
         None => ApiError::new(StatusCode::NOT_FOUND, format!("unknown task {name:?}")),
         Some(reason) => ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -181,15 +181,6 @@ def open_site(folder, kind, amqp_url, redis_url, redis_client, store, queues="cl
     python_queue = f"{queue}-python"
     app = producer(amqp_url, results, queue, **queue_type(queues))
     declare(app, queue)
-    worker = Worker(
-        folder,
-        name=queue,
-        broker=amqp_url,
-        results=results,
-        store=store,
-        queues=[queue],
-        options=["--route", f"py.*={python_queue}", "--quarantine-queue", f"{queue}-quarantine"],
-    ).start()
     python = PythonWorker(
         folder,
         name=queue,
@@ -200,9 +191,19 @@ def open_site(folder, kind, amqp_url, redis_url, redis_client, store, queues="cl
         wasm_queue=queue,
         queues=queues,
     ).start()
+    # First, as its queue is of its own type: a worker with a route declares the queue where there is none.
+    python.wait_ready()
+    worker = Worker(
+        folder,
+        name=queue,
+        broker=amqp_url,
+        results=results,
+        store=store,
+        queues=[queue],
+        options=["--route", f"py.*={python_queue}", "--quarantine-queue", f"{queue}-quarantine"],
+    ).start()
     try:
         worker.wait_ready()
-        python.wait_ready()
         yield Site(app, queue, worker, redis_client)
         worker.check()
     finally:

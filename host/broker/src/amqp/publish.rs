@@ -225,7 +225,8 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
                     Ended::Refused => continue,
                     Ended::Silent => {
                         warn!(limit = ?CONFIRM_LIMIT, "the broker confirms nothing on a channel: another one is opened");
-                        declare::close(&channel).await;
+                        // It may not even be closed: then it goes with its connection.
+                        let _ = timeout(LOOK, declare::close(&channel)).await;
                     }
                     Ended::Lost => {}
                 }

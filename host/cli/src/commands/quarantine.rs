@@ -351,7 +351,9 @@ mod tests {
     async fn keeping(dir: &std::path::Path, queues: &[&str]) -> Quarantine {
         let url = format!("sqlite://{}", dir.join("broker.db").display());
         let broker = petiole_broker::connect(&url).await.unwrap();
-        broker.declare(KEPT).await.unwrap();
+        for queue in [KEPT, "a", "b"] {
+            broker.declare(queue).await.unwrap();
+        }
         for queue in queues {
             let mut message = Message::default();
             message.headers.insert("task".into(), json!("shop.pay"));
@@ -482,6 +484,7 @@ mod tests {
         let exit = quarantine.act(Action::Retry, all(), true).await.unwrap();
         assert_eq!(exit, Exit::Failed);
         assert_eq!(quarantine.count("a").await, Some(2));
+        quarantine.back(1).await;
         quarantine.broker.close().await;
         let again = keeping(dir.path(), &[]).await;
         let left = again.entries().await;

@@ -74,8 +74,10 @@ async fn api(dir: &Path, gate: Gate) -> Api {
     let registry = registry.await.unwrap();
     let results = open::results(&config).await.unwrap();
     let broker = open::broker(&config).await.unwrap();
-    // As a worker does at its start.
-    broker.declare("celery").await.unwrap();
+    // As a worker does at its start; and a queue that others have.
+    for queue in ["celery", "q"] {
+        broker.declare(queue).await.unwrap();
+    }
     let worker = WorkerConfig {
         queues: config.queues.value.clone(),
         concurrency: config.concurrency.value,

@@ -180,6 +180,16 @@ fn install(packages: &[&str]) -> Result<()> {
     apt(&arguments)
 }
 
+/// Whether this process may mount folders that others don't see.
+fn can_mount() -> bool {
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .args(["mount", "--bind", "/proc", "/proc"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
 fn is_root() -> Result<bool> {
     Ok(step::output(Command::new("id").arg("-u"))?.trim() == "0")
 }
@@ -221,9 +231,9 @@ const SUITES: [&str; 2] = ["trixie", "sid"];
 /// of, and left out.
 pub(crate) fn other_rabbitmqs(root: &Path) -> Result<Vec<PathBuf>> {
     let debian = Path::new("/etc/apt/sources.list.d/debian.sources");
-    if !(on_path("apt-get") && debian.exists() && is_root()?) {
+    if !(on_path("apt-get") && debian.exists() && can_mount()) {
         println!(
-            "\nRabbitMQ 4 is left out: that takes Debian, and root to start it in a folder of its own"
+            "\nRabbitMQ 4 is left out: that takes Debian, and the right to mount, to start it in a folder of its own"
         );
         return Ok(Vec::new());
     }

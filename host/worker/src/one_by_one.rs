@@ -20,7 +20,7 @@ const SHARE: u64 = 4;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether the message may have ended the workers that ran it.
-pub(crate) fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
+fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
     delivery.message.deliveries_lost() >= (limit / SHARE).max(1)
 }
 
@@ -33,7 +33,8 @@ pub(crate) struct OneByOne<'a> {
 }
 
 impl OneByOne<'_> {
-    /// Runs suspects alone until none of the queues has one at its head, which is where messages come back to.
+    /// Runs suspects alone until none of the queues has one at its head, which is where messages come back to. At a
+    /// worker's start only: later it would have to give back what it has prefetched, which counts as a loss too.
     ///
     /// # Errors
     /// When the broker gives no answer.

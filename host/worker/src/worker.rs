@@ -11,16 +11,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::carry_out::Servers;
 use crate::config::WorkerConfig;
-use crate::one_by_one::{OneByOne, is_suspect};
+use crate::one_by_one::OneByOne;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::runs::Runs;
 use crate::shutdown::{Shutdown, Stage};
 use crate::slot::Slots;
 use crate::status::Status;
-
-/// How long to wait after the broker has given no answer.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long closing the broker's connections may take at the end.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -96,9 +93,9 @@ impl Worker {
         let (started, is_started) = oneshot::channel();
         let journeys = TaskTracker::new();
         // On the runtime's own threads: from the caller's, each journey would have to wake one of them.
-        let mut consumer = tokio::spawn(consume_for_ever(
+        let mut consumer = tokio::spawn(consume_all(
             Arc::clone(&pipeline),
-            Arc::new(config),
+            config,
             started,
             journeys.clone(),
         ));
@@ -174,15 +171,14 @@ async fn subscribe(
     Ok(consumers)
 }
 
-/// Consumes as many messages at once as there is room for, but one by one while messages come whose deliveries
-/// were lost: each loss of this worker counts for all that it has prefetched.
-async fn consume_for_ever(
+/// Consumes until a shutdown, or until a consumer ends by itself: then the others end too. What may have ended
+/// workers before comes first, alone.
+async fn consume_all(
     pipeline: Arc<Pipeline>,
-    config: Arc<WorkerConfig>,
+    config: WorkerConfig,
     started: oneshot::Sender<Result<(), BrokerError>>,
     journeys: TaskTracker,
 ) {
-    let mut started = Some(started);
     let slots = Slots::new(config.concurrency.get());
     let one_by_one = OneByOne {
         pipeline: &pipeline,
@@ -190,61 +186,31 @@ async fn consume_for_ever(
         slots: &slots,
         journeys: &journeys,
     };
-    loop {
-        let consumers = tokio::select! {
-            biased;
-            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
-            consumers = async {
-                one_by_one.run().await?;
-                subscribe(&**pipeline.servers.broker(), &config, &slots).await
-            } => consumers,
-        };
-        let consumers = match (consumers, started.take()) {
-            (Ok(consumers), started) => {
+    let subscribed = async {
+        one_by_one.run().await?;
+        subscribe(&**pipeline.servers.broker(), &config, &slots).await
+    };
+    let consumers = tokio::select! {
+        biased;
+        () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
+        subscribed = subscribed => match subscribed {
+            Ok(consumers) => consumers,
+            Err(error) => {
                 // Ignored where nobody waits to hear it any more.
-                let _ = started.map(|started| started.send(Ok(())));
-                consumers
-            }
-            (Err(error), Some(started)) => {
                 let _ = started.send(Err(error));
                 return;
             }
-            (Err(BrokerError::Closed), None) => return,
-            (Err(error), None) => {
-                tracing::warn!(target: "petiole", "can't consume: {error}");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        match consume_all(&pipeline, consumers, &journeys).await {
-            Ended::Stopped => return,
-            Ended::Suspect => {}
-        }
-    }
-}
-
-/// Why consuming ended.
-enum Ended {
-    /// By a shutdown, or by itself.
-    Stopped,
-    /// A message came that may have ended the workers that ran it.
-    Suspect,
-}
-
-/// Ends when one of them ends: then the others end too.
-async fn consume_all(
-    pipeline: &Arc<Pipeline>,
-    consumers: Vec<Consumer>,
-    journeys: &TaskTracker,
-) -> Ended {
+        },
+    };
+    let _ = started.send(Ok(()));
     if consumers.is_empty() {
-        return Ended::Stopped;
+        return;
     }
     let consumers = consumers.into_iter().map(|(deliveries, slots)| {
-        let consume = consume(Arc::clone(pipeline), deliveries, slots, journeys.clone());
+        let consume = consume(Arc::clone(&pipeline), deliveries, slots, journeys.clone());
         Box::pin(consume)
     });
-    select_all(consumers).await.0
+    select_all(consumers).await;
 }
 
 /// Starts a journey for each delivery that there is a slot for. What was prefetched goes back when the
@@ -254,7 +220,7 @@ async fn consume(
     mut deliveries: Deliveries,
     slots: Slots,
     journeys: TaskTracker,
-) -> Ended {
+) {
     let mut next = async || {
         let delivery = deliveries.next().await?;
         Some((delivery, slots.clone().slot().await))
@@ -262,15 +228,12 @@ async fn consume(
     loop {
         let (delivery, slot) = tokio::select! {
             biased;
-            () = pipeline.servers.shutdown.reached(Stage::Warm) => return Ended::Stopped,
+            () = pipeline.servers.shutdown.reached(Stage::Warm) => return,
             next = next() => match next {
                 Some(next) => next,
-                None => return Ended::Stopped,
+                None => return,
             },
         };
-        if is_suspect(&delivery, pipeline.delivery_limit) {
-            return Ended::Suspect;
-        }
         let pipeline = Arc::clone(&pipeline);
         journeys.spawn(async move { pipeline.journey(delivery, slot).await });
     }

@@ -31,14 +31,15 @@ def life(dice):
 class Load:
     """Sends tasks with callbacks until it is told to stop, and keeps what must become of each."""
 
-    def __init__(self, app, pause, has_python=False):
-        self.has_python = has_python
+    def __init__(self, app, pause, has_python=False, retries=True):
+        self.has_python, self.retries = has_python, retries
         self.app, self.pause, self.expected, self.error = app, pause, [], None
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
-        kinds = [self.with_callback, self.with_errback, self.chain, self.that_sleeps, self.that_retries, self.parent]
+        kinds = [self.with_callback, self.with_errback, self.chain, self.that_sleeps, self.parent]
+        kinds += [self.that_retries] if self.retries else []
         kinds = itertools.cycle([*kinds, self.python] if self.has_python else kinds)
         try:
             for number, kind in enumerate(kinds):
@@ -232,7 +233,8 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
     try:
         with producer(rabbitmq.url, redis_url, queue) as app, Announcements(redis_client) as announcements:
             worker = start_worker(queue, broker=rabbitmq.url)
-            with Load(app, pause=0.001) as load:
+            # Without retries: the queues of the delays may confirm nothing for minutes after a kill (RabbitMQ 3.10).
+            with Load(app, pause=0.001, retries=False) as load:
                 for _ in range(BROKER_KILLS):
                     load.goes_on(600)
                     rabbitmq.kill()

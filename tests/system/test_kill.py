@@ -200,6 +200,7 @@ def judge(what, faults, expected, stored, announced):
     assert verdict.holds(), (
         f"lost: {verdict.lost[:20]}\nwrong: {verdict.wrong[:20]}\nunexpected: {verdict.unexpected[:20]}"
     )
+    assert verdict.duplicates == 0, "the end of a run is committed once"
 
 
 @pytest.mark.timeout(1200 + 5 * WORKER_KILLS)

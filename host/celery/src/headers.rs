@@ -38,6 +38,10 @@ pub(crate) const DEPTH: &str = "x-petiole-depth";
 
 /// Header of a message that its task has given back: how often.
 pub(crate) const REQUEUES: &str = "x-petiole-requeues";
+/// Header of a message that was sent again out of quarantine: how often.
+pub(crate) const SENT_AGAIN: &str = "x-petiole-sent-again";
+/// Header of a message that was dead-lettered: from where, how often and why.
+pub(crate) const DEATHS: &str = "x-death";
 /// Header added to a message in quarantine: why it is there.
 pub(crate) const REASON: &str = "x-petiole-reason";
 /// Header added to a message in quarantine: the queue that it was consumed from, or the routing key that it was
@@ -75,7 +79,7 @@ pub(crate) fn is_petioles(name: &str) -> bool {
 pub(crate) fn is_brokers(name: &str) -> bool {
     matches!(
         name,
-        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
+        DEATHS | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
     ) || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
         || is_quarantines(name)

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::headers::{
-    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, USER_ID, without_quarantines,
+    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, SENT_AGAIN, UNREADABLE,
+    USER_ID, without_quarantines,
 };
 use crate::wire::{self, beginning};
 use crate::{Destination, Message, Properties, Publication};
@@ -165,6 +166,28 @@ impl Kept {
             reason,
         })
     }
+
+    /// The message on its way again, as another run of its task.
+    ///
+    /// # Errors
+    /// When properties or headers were lost on its way into quarantine, since they could not be read: the reason.
+    pub fn send_again(mut self) -> Result<Publication, String> {
+        let headers = &mut self.message.headers;
+        if let Some(reason) = headers.get(UNREADABLE) {
+            let reason = reason.as_str().unwrap_or_default();
+            return Err(format!(
+                "its properties or headers can't be read: {reason}; drop it, and have its sender send it again"
+            ));
+        }
+        let again = headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0);
+        headers.insert(SENT_AGAIN.to_owned(), again.saturating_add(1).into());
+        Ok(Publication {
+            destination: self.destination,
+            message: self.message,
+            mandatory: true,
+            not_before: None,
+        })
+    }
 }
 
 fn disclose(enclosed: &[u8]) -> Option<Kept> {
@@ -277,6 +300,30 @@ mod tests {
             prop_assert_eq!(opened.destination, publication.destination);
             prop_assert_eq!(opened.reason, beginning(&reason, REASON_LIMIT));
         }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_another_run_and_nothing_mutilated_is() {
+        let publication = |headers: Value| Publication {
+            destination: Destination::queue("wasm"),
+            message: Message {
+                headers: headers.as_object().unwrap().clone(),
+                ..Message::default()
+            },
+            mandatory: true,
+            not_before: None,
+        };
+        let again = |headers| {
+            let kept = publication(headers).kept("kept", "why");
+            Kept::open(kept.message).unwrap().send_again()
+        };
+        let first = again(json!({"id": "1"})).unwrap();
+        assert_eq!(first.destination, Destination::queue("wasm"));
+        assert_eq!(first.message.headers[SENT_AGAIN], 1);
+        let second = again(Value::Object(first.message.headers)).unwrap();
+        assert_eq!(second.message.headers[SENT_AGAIN], 2);
+        let unreadable = again(json!({UNREADABLE: "app_id is no UTF-8"})).unwrap_err();
+        assert!(unreadable.contains("app_id"), "{unreadable}");
     }
 
     #[test]

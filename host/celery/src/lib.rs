@@ -7,6 +7,7 @@
 //! behaviour of Celery 5 itself, recorded by the tests.
 
 mod canvas;
+mod commit;
 mod compose;
 mod decode;
 mod embed;
@@ -28,6 +29,7 @@ mod signature;
 mod time;
 pub mod wire;
 
+pub use commit::{Commit, RunKey};
 pub use compose::{Origin, compose};
 pub use decode::Undecodable;
 pub use exception::Exception;

@@ -44,6 +44,20 @@ pub struct Plan {
     pub ended: Ended,
 }
 
+impl Plan {
+    /// Whether what it sends is its own task, to run again or later.
+    pub fn sends_itself(&self) -> bool {
+        match self.ended {
+            Ended::Retry { .. } | Ended::Requeued { .. } | Ended::Postponed => true,
+            Ended::Success
+            | Ended::Failure { .. }
+            | Ended::Rejected { .. }
+            | Ended::Ignored
+            | Ended::Revoked => false,
+        }
+    }
+}
+
 /// What a plan makes of its task. Not always what its run came to: a success that can't be followed by its
 /// callbacks is a failure.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,26 +258,24 @@ pub fn quarantine(
 ///
 /// It goes back to the queue it came from, not to its exchange, which may lead to other queues too.
 ///
-/// One that can't wait there (a queue whose name is too long with the delay before it) is refused.
+/// # Errors
+/// When it can't wait there: the name of the queue is too long with the delay before it.
 pub fn postpone(
     request: &Request,
     until: Timestamp,
     source: &Source,
-    policy: &Policy,
     now: Timestamp,
-) -> Plan {
+) -> Result<Plan, Refusal> {
     let publication = republish::postpone(request, until, source);
-    if let Err(reason) = wire::check_delay(&publication, now) {
-        let reason = reason.to_string();
-        return refuse(request, &Refusal::Malformed { reason }, source, policy, now);
-    }
-    let publications = vec![publication];
-    Plan {
+    wire::check_delay(&publication, now).map_err(|reason| Refusal::Malformed {
+        reason: reason.to_string(),
+    })?;
+    Ok(Plan {
         results: Vec::new(),
-        publications,
+        publications: vec![publication],
         settle: Settle::Ack,
         ended: Ended::Postponed,
-    }
+    })
 }
 
 /// What is to be stored or sent while a task runs and says how far it is: Celery's `update_state`. The

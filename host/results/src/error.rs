@@ -1,5 +1,7 @@
 use std::error::Error;
 
+use petiole_celery::{Commit, RunKey};
+
 use crate::BACKEND_WAIT;
 
 /// The result backend is named wrongly, out of reach, or refuses. None of them says anything about
@@ -45,6 +47,16 @@ pub enum ResultError {
         /// Where it stops being JSON.
         source: serde_json::Error,
     },
+    /// What is stored under a run's key is no record of ours: somebody else wrote it.
+    #[error(
+        "what result backend {backend} holds for run {run:?} is no record: delete it, and retry the task out of quarantine"
+    )]
+    CorruptRecord {
+        /// The URL, its password hidden.
+        backend: String,
+        /// The run's key.
+        run: String,
+    },
 }
 
 impl ResultError {
@@ -56,11 +68,19 @@ impl ResultError {
     /// Whether the same request will fail again however often it is tried.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Corrupt { .. } => true,
+            Self::Url { .. } | Self::Corrupt { .. } | Self::CorruptRecord { .. } => true,
             Self::Refused { is_final, .. } => *is_final,
             Self::Unreachable { .. } => false,
         }
     }
+}
+
+/// Reads what a backend holds for a run.
+pub(crate) fn read(backend: &str, run: &RunKey, record: &[u8]) -> Result<Commit, ResultError> {
+    Commit::read(record).ok_or_else(|| ResultError::CorruptRecord {
+        backend: backend.to_owned(),
+        run: run.to_string(),
+    })
 }
 
 /// Reads what a backend holds for a task.

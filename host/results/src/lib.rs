@@ -9,7 +9,7 @@ mod sqlite;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use petiole_celery::TaskMeta;
+use petiole_celery::{Commit, RunKey, TaskMeta};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -33,6 +33,17 @@ pub trait ResultBackend: Send + Sync {
     /// Stores a task's state, unless the one that is stored is a SUCCESS, and wakes those who wait.
     /// Storing the same state twice does no harm.
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;
+
+    /// Stores, in one step that happens whole or not at all, how a run has ended and what it commits: its results as
+    /// by [`store`](Self::store), and its record under its key, for as long as a result. Where the run has a record and this
+    /// one does not replace it, nothing is stored, and the answer is what was committed before.
+    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>>;
+
+    /// What a run has committed; none where it has not ended, or its record has expired.
+    fn committed<'a>(
+        &'a self,
+        run: &'a RunKey,
+    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>>;
 
     /// What is stored for a task, as Celery's JSON; none for a task that is not known (PENDING).
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>>;
@@ -60,6 +71,19 @@ pub trait ResultBackend: Send + Sync {
             }
         })
     }
+}
+
+/// The end of a run, as it is committed.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// Which run.
+    pub run: &'a RunKey,
+    /// What it leaves to be done: [`Commit::record`] or [`Commit::done`].
+    pub record: &'a [u8],
+    /// Its own result and those of tasks that can't run any more.
+    pub results: &'a [TaskMeta],
+    /// It replaces what the run has committed before.
+    pub replaces: bool,
 }
 
 /// Whether a stored result says that the task won't run again: Celery's `READY_STATES`, with

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use petiole_celery::TaskMeta;
+use petiole_celery::{Commit, RunKey, TaskMeta};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind};
 use serde_json::Value;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::address::Server;
 use crate::connect::whole_seconds;
-use crate::error::parse;
-use crate::{BACKEND_WAIT, ResultBackend, ResultError};
+use crate::error::{parse, read};
+use crate::{BACKEND_WAIT, End, ResultBackend, ResultError};
 
 /// One attempt to connect, within [`BACKEND_WAIT`].
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ pub(crate) struct RedisBackend {
     expires: u64,
     client: Client,
     connection: Mutex<Slot>,
-    store: Script,
+    commit: Script,
 }
 
 /// The connection in use. The number tells a connection that broke from the one that replaced it.
@@ -67,7 +67,7 @@ impl RedisBackend {
             expires: whole_seconds(expires).unwrap_or(0).min(LONGEST_EXPIRES),
             client,
             connection: Mutex::default(),
-            store: Script::new(include_str!("store.lua")),
+            commit: Script::new(include_str!("commit.lua")),
         };
         backend
             .ask(|mut connection| async move {
@@ -108,6 +108,16 @@ impl RedisBackend {
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ResultError> {
+        self.ask(|mut connection| async move {
+            redis::cmd("GET")
+                .arg(key)
+                .query_async(&mut connection)
+                .await
+        })
+        .await
     }
 
     async fn attempt<T, F: Future<Output = Result<T, RedisError>>>(
@@ -181,12 +191,19 @@ fn key(task_id: &str) -> String {
     format!("celery-task-meta-{task_id}")
 }
 
+/// The key of what a run has committed.
+fn run_key(run: &RunKey) -> String {
+    format!("petiole-run-{run}")
+}
+
 impl ResultBackend for RedisBackend {
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
         Box::pin(async move {
-            let json = meta.to_json().to_string();
-            let mut invocation = self.store.key(key(&meta.task_id));
-            let store = &*invocation.arg(json).arg(self.expires);
+            let mut invocation = self.commit.prepare_invoke();
+            invocation.arg(self.expires);
+            invocation.key(key(&meta.task_id));
+            invocation.arg(meta.to_json().to_string());
+            let store = &invocation;
             self.ask(
                 |mut connection| async move { store.invoke_async::<()>(&mut connection).await },
             )
@@ -194,17 +211,41 @@ impl ResultBackend for RedisBackend {
         })
     }
 
+    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        Box::pin(async move {
+            let mut invocation = self.commit.prepare_invoke();
+            invocation.arg(self.expires);
+            for meta in end.results {
+                invocation.key(key(&meta.task_id));
+                invocation.arg(meta.to_json().to_string());
+            }
+            invocation.key(run_key(end.run));
+            invocation.arg(end.record).arg(u8::from(end.replaces));
+            let commit = &invocation;
+            let earlier: Option<Vec<u8>> = self
+                .ask(|mut connection| async move { commit.invoke_async(&mut connection).await })
+                .await?;
+            earlier
+                .map(|record| read(&self.name, end.run, &record))
+                .transpose()
+        })
+    }
+
+    fn committed<'a>(
+        &'a self,
+        run: &'a RunKey,
+    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        Box::pin(async move {
+            let record = self.get(&run_key(run)).await?;
+            record
+                .map(|record| read(&self.name, run, &record))
+                .transpose()
+        })
+    }
+
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         Box::pin(async move {
-            let key = &key(task_id);
-            let stored: Option<Vec<u8>> = self
-                .ask(|mut connection| async move {
-                    redis::cmd("GET")
-                        .arg(key)
-                        .query_async(&mut connection)
-                        .await
-                })
-                .await?;
+            let stored = self.get(&key(task_id)).await?;
             stored
                 .map(|stored| parse(&self.name, task_id, &stored))
                 .transpose()

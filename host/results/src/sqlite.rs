@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use petiole_celery::{State, TaskMeta};
+use petiole_celery::{Commit, RunKey, State, TaskMeta};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connect::whole_seconds;
-use crate::error::parse;
-use crate::{BACKEND_WAIT, ResultBackend, ResultError};
+use crate::error::{parse, read};
+use crate::{BACKEND_WAIT, End, ResultBackend, ResultError};
 
 /// Requests that wait for the thread; whoever comes later waits before it.
 const QUEUE: usize = 256;
@@ -33,6 +33,12 @@ CREATE TABLE IF NOT EXISTS petiole_result (
     expires_at INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS petiole_result_expires_at ON petiole_result (expires_at);
+CREATE TABLE IF NOT EXISTS petiole_run (
+    run TEXT PRIMARY KEY,
+    record BLOB NOT NULL,
+    expires_at INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS petiole_run_expires_at ON petiole_run (expires_at);
 ";
 
 /// The row is replaced unless it is a SUCCESS that has not expired.
@@ -44,9 +50,19 @@ WHERE NOT succeeded OR expires_at <= ?5";
 
 const FETCH: &str = "SELECT meta FROM petiole_result WHERE task_id = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
 
-const SWEEP: &str = "
-DELETE FROM petiole_result
-WHERE task_id IN (SELECT task_id FROM petiole_result WHERE expires_at <= ?1 LIMIT ?2)";
+const COMMIT: &str = "
+INSERT INTO petiole_run (run, record, expires_at) VALUES (?1, ?2, ?3)
+ON CONFLICT (run) DO UPDATE SET record = excluded.record, expires_at = excluded.expires_at";
+
+const COMMITTED: &str =
+    "SELECT record FROM petiole_run WHERE run = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+
+const SWEEPS: [&str; 2] = [
+    "DELETE FROM petiole_result
+     WHERE task_id IN (SELECT task_id FROM petiole_result WHERE expires_at <= ?1 LIMIT ?2)",
+    "DELETE FROM petiole_run
+     WHERE run IN (SELECT run FROM petiole_run WHERE expires_at <= ?1 LIMIT ?2)",
+];
 
 /// Results in a SQLite file. A thread of its own has the connection, and commits what came in
 /// during the last commit as one transaction.
@@ -57,19 +73,45 @@ pub(crate) struct SqliteBackend {
 
 enum Request {
     Store(Store),
-    Fetch(Fetch),
+    Fetch {
+        task_id: String,
+        reply: Reply<String>,
+    },
+    Committed {
+        run: String,
+        reply: Reply<Vec<u8>>,
+    },
 }
 
+/// What is stored in one step. The reply is the record that kept it out.
 struct Store {
+    results: Vec<Row>,
+    run: Option<Run>,
+    reply: Reply<Vec<u8>>,
+}
+
+struct Row {
     task_id: String,
     succeeded: bool,
     meta: String,
-    reply: oneshot::Sender<Result<(), Fault>>,
 }
 
-struct Fetch {
-    task_id: String,
-    reply: oneshot::Sender<Result<Option<String>, Fault>>,
+struct Run {
+    key: String,
+    record: Vec<u8>,
+    replaces: bool,
+}
+
+type Reply<T> = oneshot::Sender<Result<Option<T>, Fault>>;
+
+impl From<&TaskMeta> for Row {
+    fn from(meta: &TaskMeta) -> Self {
+        Self {
+            task_id: meta.task_id.clone(),
+            succeeded: meta.status == State::Success,
+            meta: meta.to_json().to_string(),
+        }
+    }
 }
 
 /// A failed commit fails for everyone in it.
@@ -120,8 +162,8 @@ impl SqliteBackend {
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Request,
-    ) -> Result<T, ResultError> {
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<Option<T>, ResultError> {
         let deadline = Instant::now() + BACKEND_WAIT;
         let (reply, answer) = oneshot::channel();
         match timeout_at(deadline, self.requests.send(request(reply))).await {
@@ -163,24 +205,57 @@ impl SqliteBackend {
 
 impl ResultBackend for SqliteBackend {
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
-        Box::pin(self.ask(|reply| {
-            Request::Store(Store {
-                task_id: meta.task_id.clone(),
-                succeeded: meta.status == State::Success,
-                meta: meta.to_json().to_string(),
+        Box::pin(async move {
+            let store = |reply| Store {
+                results: vec![meta.into()],
+                run: None,
                 reply,
-            })
-        }))
+            };
+            self.ask(|reply| Request::Store(store(reply)))
+                .await
+                .map(drop)
+        })
+    }
+
+    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        Box::pin(async move {
+            let store = |reply| Store {
+                results: end.results.iter().map(Row::from).collect(),
+                run: Some(Run {
+                    key: end.run.to_string(),
+                    record: end.record.to_vec(),
+                    replaces: end.replaces,
+                }),
+                reply,
+            };
+            let earlier = self.ask(|reply| Request::Store(store(reply))).await?;
+            earlier
+                .map(|record| read(&self.name, end.run, &record))
+                .transpose()
+        })
+    }
+
+    fn committed<'a>(
+        &'a self,
+        run: &'a RunKey,
+    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        Box::pin(async move {
+            let key = run.to_string();
+            let record = self
+                .ask(|reply| Request::Committed { run: key, reply })
+                .await?;
+            record
+                .map(|record| read(&self.name, run, &record))
+                .transpose()
+        })
     }
 
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         Box::pin(async move {
             let stored = self
-                .ask(|reply| {
-                    Request::Fetch(Fetch {
-                        task_id: task_id.to_owned(),
-                        reply,
-                    })
+                .ask(|reply| Request::Fetch {
+                    task_id: task_id.to_owned(),
+                    reply,
                 })
                 .await?;
             stored
@@ -227,18 +302,17 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(first) = queue.blocking_recv() {
             let waiting = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
-            let (mut stores, mut fetches) = (Vec::new(), Vec::new());
+            let (mut stores, mut reads) = (Vec::new(), Vec::new());
             for request in std::iter::once(first).chain(waiting) {
                 match request {
                     Request::Store(store) => stores.push(store),
-                    Request::Fetch(fetch) => fetches.push(fetch),
+                    read @ (Request::Fetch { .. } | Request::Committed { .. }) => reads.push(read),
                 }
             }
             let now = jiff::Timestamp::now().as_millisecond();
             self.answer_stores(stores, now);
-            for Fetch { task_id, reply } in fetches {
-                // Who asked may have stopped waiting.
-                let _ = reply.send(self.fetch(&task_id, now).map_err(Arc::new));
+            for read in reads {
+                self.answer_read(read, now);
             }
             self.sweep_when_due(now);
         }
@@ -248,30 +322,69 @@ impl Writer {
         if stores.is_empty() {
             return;
         }
-        let committed = self.store(&stores, now).map_err(Arc::new);
+        let stored = self.store(&stores, now).map_err(Arc::new);
+        let mut earlier = stored.as_ref().map(|earlier| earlier.iter().cloned());
         for store in stores {
-            let _ = store.reply.send(committed.clone());
+            let answer = match &mut earlier {
+                Ok(earlier) => Ok(earlier.next().flatten()),
+                Err(fault) => Err(Arc::clone(fault)),
+            };
+            let _ = store.reply.send(answer);
         }
     }
 
-    fn store(&mut self, stores: &[Store], now: i64) -> Result<(), rusqlite::Error> {
+    /// Who asked may have stopped waiting.
+    fn answer_read(&self, read: Request, now: i64) {
+        match read {
+            Request::Fetch { task_id, reply } => {
+                let _ = reply.send(self.fetch(&task_id, now).map_err(Arc::new));
+            }
+            Request::Committed { run, reply } => {
+                let committed = committed(&self.connection, &run, now);
+                let _ = reply.send(committed.map_err(Arc::new));
+            }
+            Request::Store(_) => {}
+        }
+    }
+
+    /// Stores all in one transaction, and answers for each the record that kept it out.
+    fn store(
+        &mut self,
+        stores: &[Store],
+        now: i64,
+    ) -> Result<Vec<Option<Vec<u8>>>, rusqlite::Error> {
         let expires_at = self.expires_ms.map(|lifetime| now.saturating_add(lifetime));
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
+        let mut answers = Vec::with_capacity(stores.len());
+        for Store { results, run, .. } in stores {
+            if let Some(run) = run {
+                let earlier = match run.replaces {
+                    true => None,
+                    false => committed(&transaction, &run.key, now)?,
+                };
+                let earlier = earlier.filter(|earlier| *earlier != run.record);
+                if earlier.is_some() {
+                    answers.push(earlier);
+                    continue;
+                }
+                let commit = params![run.key, run.record, expires_at];
+                transaction.prepare_cached(COMMIT)?.execute(commit)?;
+            }
             let mut statement = transaction.prepare_cached(STORE)?;
-            for Store {
+            for Row {
                 task_id,
                 succeeded,
                 meta,
-                ..
-            } in stores
+            } in results
             {
                 statement.execute(params![task_id, succeeded, meta, expires_at, now])?;
             }
+            answers.push(None);
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(answers)
     }
 
     /// Goes on with the next batch where one pass was not enough.
@@ -296,11 +409,26 @@ impl Writer {
             .optional()
     }
 
+    /// How many rows of the table with most of them were deleted.
     fn sweep(&self, now: i64) -> Result<usize, rusqlite::Error> {
-        self.connection
-            .prepare_cached(SWEEP)?
-            .execute(params![now, SWEEP_ROWS])
+        let mut most = 0;
+        for sweep in SWEEPS {
+            let mut statement = self.connection.prepare_cached(sweep)?;
+            most = most.max(statement.execute(params![now, SWEEP_ROWS])?);
+        }
+        Ok(most)
     }
+}
+
+fn committed(
+    connection: &Connection,
+    run: &str,
+    now: i64,
+) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    connection
+        .prepare_cached(COMMITTED)?
+        .query_row(params![run, now], |row| row.get(0))
+        .optional()
 }
 
 #[cfg(test)]
@@ -310,11 +438,21 @@ mod tests {
 
     fn put(writer: &mut Writer, task_id: &str, succeeded: bool, meta: &str, now: i64) {
         let (reply, mut answer) = oneshot::channel();
+        let row = Row {
+            task_id: task_id.to_owned(),
+            succeeded,
+            meta: meta.to_owned(),
+        };
+        let run = Some(Run {
+            key: format!("{task_id}-{now}"),
+            record: b"{}".to_vec(),
+            replaces: false,
+        });
+        let results = vec![row];
         writer.answer_stores(
             vec![Store {
-                task_id: task_id.to_owned(),
-                succeeded,
-                meta: meta.to_owned(),
+                results,
+                run,
                 reply,
             }],
             now,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use petiole_celery::{Lineage, Message, Refusal, Request, RetrySettings, Undecodable};
+use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
 use petiole_runtime::{Arguments, Limits};
 
 use crate::active::Found;
@@ -45,13 +45,6 @@ pub(crate) struct Ready {
     pub(crate) arguments: Arguments,
     pub(crate) limits: Limits,
     pub(crate) retry: RetrySettings,
-}
-
-impl Ready {
-    /// The message it came in; everything else is gone.
-    pub(crate) fn into_message(self) -> Message {
-        self.request.message
-    }
 }
 
 /// Decides whether a message is run.
@@ -168,7 +161,7 @@ fn retry(request: &Request, retry: RetrySettings) -> RetrySettings {
 mod tests {
     use std::time::Duration;
 
-    use petiole_celery::Properties;
+    use petiole_celery::{Message, Properties};
     use serde_json::{Value, json};
 
     use super::*;

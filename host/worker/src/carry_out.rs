@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use petiole_broker::{Broker, PublishError, Unsettled};
-use petiole_celery::plan::{Ended, Plan};
-use petiole_celery::{Publication, TaskMeta};
-use petiole_results::{ResultError, Results};
+use petiole_celery::plan::{Plan, Settle};
+use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
+use petiole_results::{End, ResultError, Results};
 use tokio::time::Instant;
 
 use crate::shutdown::{Shutdown, Stage};
@@ -45,12 +45,43 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// What became of a plan.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Carried {
     /// Everything it says is with its server.
     Out,
     /// The task can't be brought to the end that the plan has for it, for this reason.
     GivenUp(String),
+    /// Nothing: an earlier delivery of the run has committed this.
+    Before(Commit),
+}
+
+/// What is left to do once the results are stored.
+#[derive(Clone, Copy)]
+struct Rest<'a> {
+    publications: &'a [Publication],
+    settle: Settle,
+    /// What it sends is its own task, to run again.
+    sends_itself: bool,
+}
+
+impl<'a> From<&'a Plan> for Rest<'a> {
+    fn from(plan: &'a Plan) -> Self {
+        Self {
+            publications: &plan.publications,
+            settle: plan.settle,
+            sends_itself: plan.sends_itself(),
+        }
+    }
+}
+
+impl<'a> From<&'a Commit> for Rest<'a> {
+    fn from(commit: &'a Commit) -> Self {
+        Self {
+            publications: &commit.publications,
+            settle: commit.settle,
+            sends_itself: commit.sends_itself,
+        }
+    }
 }
 
 /// The tries that are left to a plan.
@@ -148,34 +179,65 @@ impl Servers {
         &self.broker
     }
 
-    /// Stores and publishes. What a server refuses for good is given up at once, what may pass when the
+    /// Commits and publishes. What a server refuses for good is given up at once, what may pass when the
     /// plan's [`PATIENCE`] or [`TRIES`] are over: a message for another task is kept in the quarantine queue
-    /// instead; where a result can't be stored, or the task itself can't be sent on, the plan is given up.
-    pub(crate) async fn carry_out(&self, plan: &Plan) -> Result<Carried, Fault> {
+    /// instead; where a result can't be stored, or the task itself can't be sent on, the plan is given up. One that
+    /// keeps its message goes on without its results: the message says more.
+    pub(crate) async fn carry_out(
+        &self,
+        plan: &Plan,
+        run: Option<&RunKey>,
+    ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
-        for meta in &plan.results {
-            if let Err(error) = self.stored(meta, &mut patience).await? {
-                return Ok(Carried::GivenUp(causes(&error)));
+        match self.committed_as(plan, run, false, &mut patience).await? {
+            Ok(None) => {}
+            Ok(Some(earlier)) => return Ok(Carried::Before(earlier)),
+            Err(error) if plan.publications.iter().any(|one| self.is_kept(one)) => {
+                not_stored(plan, &error);
             }
+            Err(error) => return Ok(Carried::GivenUp(causes(&error))),
         }
-        self.published(plan, &mut patience).await
+        self.finish(plan.into(), run, patience).await
     }
 
-    /// Carries out a plan that keeps its message. A result that can't be stored is told of in the log: the
-    /// message says more. Where that can't be kept either, nothing is settled.
-    pub(crate) async fn keep(&self, plan: &Plan) -> Result<(), Fault> {
-        let mut patience = Patience::new(self.patience);
-        let keeps = plan.publications.iter().any(|one| self.is_kept(one));
-        for meta in &plan.results {
-            match self.stored(meta, &mut patience).await? {
-                Ok(()) => {}
-                Err(error) if keeps => {
-                    tracing::error!(target: "petiole", "state {} of task {} is not stored: {}", meta.status.as_str(), meta.task_id, causes(&error));
+    /// Carries out what is left of a run that was committed before.
+    pub(crate) async fn carry_on(&self, commit: &Commit, run: &RunKey) -> Result<Carried, Fault> {
+        let patience = Patience::new(self.patience);
+        self.finish(commit.into(), Some(run), patience).await
+    }
+
+    /// Carries out the plan that keeps a message whose own plan was given up, after all its tries: each step once, but
+    /// for what goes to the quarantine queue. Where that can't be kept either, nothing is settled.
+    pub(crate) async fn keep(&self, plan: &Plan, run: Option<&RunKey>) -> Result<(), Fault> {
+        let mut patience = Patience::new(Duration::ZERO);
+        if let Err(error) = self.committed_as(plan, run, true, &mut patience).await? {
+            not_stored(plan, &error);
+        }
+        self.finish(plan.into(), run, patience).await.map(drop)
+    }
+
+    /// What a run has committed, on whichever worker. Asked for as long as it takes: nothing has happened yet.
+    ///
+    /// # Errors
+    /// Where the backend refuses for good.
+    pub(crate) async fn committed(&self, run: &RunKey) -> Result<Option<Commit>, ResultError> {
+        let Results::Backend(backend) = &self.results else {
+            return Ok(None);
+        };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match backend.committed(run).await {
+                Err(error) if !error.is_final() => {
+                    self.results_outage.begins(&error);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(error) => return Err(error.into()),
+                answer => {
+                    self.results_outage.ends();
+                    return answer;
+                }
             }
         }
-        self.published(plan, &mut patience).await.map(drop)
     }
 
     /// Stores a state of a task that still runs, once: one that is not the last may be lost.
@@ -200,16 +262,44 @@ impl Servers {
         }
     }
 
-    /// Stores, as long as trouble may pass; the inner error is what it is given up for.
-    async fn stored(
+    /// Commits a run's end, or stores the results of a plan that ends none.
+    async fn commit(
         &self,
-        meta: &TaskMeta,
+        plan: &Plan,
+        end: Option<End<'_>>,
+    ) -> Result<Option<Commit>, ResultError> {
+        if let (Results::Backend(backend), Some(end)) = (&self.results, end) {
+            return backend.commit(end).await;
+        }
+        for meta in &plan.results {
+            self.store(meta).await?;
+        }
+        Ok(None)
+    }
+
+    /// Commits, as long as trouble may pass; the inner error is what it is given up for, the inner answer what the run
+    /// has committed before.
+    async fn committed_as(
+        &self,
+        plan: &Plan,
+        run: Option<&RunKey>,
+        replaces: bool,
         patience: &mut Patience,
-    ) -> Result<Result<(), ResultError>, Fault> {
+    ) -> Result<Result<Option<Commit>, ResultError>, Fault> {
+        let record = run.map(|_| Commit::record(plan)).unwrap_or_default();
+        let end = run.map(|run| End {
+            run,
+            record: &record,
+            results: &plan.results,
+            replaces,
+        });
         loop {
-            let Err(error) = or_cold(&self.shutdown, self.store(meta)).await? else {
-                self.results_outage.ends();
-                return Ok(Ok(()));
+            let error = match or_cold(&self.shutdown, self.commit(plan, end)).await? {
+                Ok(earlier) => {
+                    self.results_outage.ends();
+                    return Ok(Ok(earlier));
+                }
+                Err(error) => error,
             };
             if error.is_final() || patience.is_over() {
                 return Ok(Err(error));
@@ -219,15 +309,40 @@ impl Servers {
         }
     }
 
+    /// Publishes what is left, and marks the run as done.
+    async fn finish(
+        &self,
+        rest: Rest<'_>,
+        run: Option<&RunKey>,
+        mut patience: Patience,
+    ) -> Result<Carried, Fault> {
+        let carried = self.published(rest, &mut patience).await?;
+        if let (Carried::Out, Results::Backend(backend), Some(run)) = (&carried, &self.results, run)
+            && !rest.publications.is_empty()
+        {
+            let done = End {
+                run,
+                record: &Commit::done(rest.settle),
+                results: &[],
+                replaces: true,
+            };
+            // Worth one try: without the mark all is sent again, where the message comes again.
+            if let Err(error) = or_cold(&self.shutdown, backend.commit(done)).await? {
+                tracing::warn!(target: "petiole", "run {run} is not marked as done: {}", causes(&error));
+            }
+        }
+        Ok(carried)
+    }
+
     /// Publishes the messages, then the replies: whoever reads a reply may rely on the task's other messages.
-    async fn published(&self, plan: &Plan, patience: &mut Patience) -> Result<Carried, Fault> {
-        let (messages, replies): (Vec<_>, Vec<_>) = plan
+    async fn published(&self, rest: Rest<'_>, patience: &mut Patience) -> Result<Carried, Fault> {
+        let (messages, replies): (Vec<_>, Vec<_>) = rest
             .publications
             .iter()
             .map(Cow::Borrowed)
             .partition(|publication| publication.mandatory);
         for together in [messages, replies] {
-            let carried = self.all(together, plan, patience).await?;
+            let carried = self.all(together, rest.sends_itself, patience).await?;
             if carried != Carried::Out {
                 return Ok(carried);
             }
@@ -240,7 +355,7 @@ impl Servers {
     async fn all(
         &self,
         mut left: Vec<Cow<'_, Publication>>,
-        plan: &Plan,
+        sends_itself: bool,
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
         while !left.is_empty() {
@@ -265,9 +380,9 @@ impl Servers {
                 } else if kept {
                     tracing::error!(target: "petiole", "a message can't even be kept in queue {}, and stays where it is: {error}", self.quarantine);
                     return Err(error.into());
-                } else if !publication.mandatory {
+                } else if !publication.mandatory && error.is_final() {
                     tracing::error!(target: "petiole", "reply not sent: {error}");
-                } else if is_the_task_itself(plan) {
+                } else if sends_itself {
                     return Ok(Carried::GivenUp(error.to_string()));
                 } else {
                     tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.quarantine);
@@ -301,15 +416,9 @@ impl Servers {
     }
 }
 
-/// Whether what a plan sends is its own task, to run again or later.
-fn is_the_task_itself(plan: &Plan) -> bool {
-    match plan.ended {
-        Ended::Retry { .. } | Ended::Requeued { .. } | Ended::Postponed => true,
-        Ended::Success
-        | Ended::Failure { .. }
-        | Ended::Rejected { .. }
-        | Ended::Ignored
-        | Ended::Revoked => false,
+fn not_stored(plan: &Plan, error: &ResultError) {
+    for meta in &plan.results {
+        tracing::error!(target: "petiole", "state {} of task {} is not stored: {}", meta.status.as_str(), meta.task_id, causes(error));
     }
 }
 

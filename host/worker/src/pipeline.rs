@@ -12,8 +12,11 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
-use petiole_celery::plan::{Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse};
-use petiole_celery::{Lineage, Message, Refusal, Request, Undecodable};
+use petiole_celery::plan::{
+    Ended, Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse,
+};
+use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
+use petiole_results::ResultError;
 use petiole_runtime::{Context, Run, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -24,7 +27,7 @@ use crate::carry_out::{Carried, Fault, Servers, causes};
 use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
 use crate::registry::Registry;
-use crate::runs::{Before, Runs};
+use crate::runs::{Before, Runs, Turn};
 use crate::shutdown::Stage;
 use crate::slot::Slot;
 use crate::status::Status;
@@ -42,6 +45,13 @@ pub(crate) struct Pipeline {
     pub(crate) runs: Runs,
 }
 
+/// A delivery's way, and what is known of it all along.
+struct Journey<'a> {
+    pipeline: &'a Pipeline,
+    source: Source,
+    labels: TaskLabels,
+}
+
 impl Pipeline {
     /// Takes one delivery to its settlement.
     pub(crate) async fn journey(&self, mut delivery: Delivery, mut slot: Slot) {
@@ -50,17 +60,19 @@ impl Pipeline {
         if !self.sought(&message, &delivery, &mut slot).await {
             return;
         }
-        let (labels, admitted) = unpaused(takes_long(&message), || {
-            let received = self.decode(message);
-            let labels = self.labels(&received, &source);
-            self.status.metrics.received(&labels);
-            (labels, self.admit(received))
-        });
-        match admitted {
-            Admitted::Run(ready) => self.run(ready, delivery, &source, &labels, slot).await,
-            Admitted::Not(not_run) => {
+        let received = self.decode(message);
+        let labels = self.labels(&received, &source);
+        self.status.metrics.received(&labels);
+        let journey = Journey {
+            pipeline: self,
+            source,
+            labels,
+        };
+        match received {
+            Ok(request) => journey.go(request, delivery, slot).await,
+            Err(undecodable) => {
                 drop(slot);
-                self.settle(not_run, delivery, &source, &labels).await;
+                journey.quarantine(&undecodable, delivery).await;
             }
         }
     }
@@ -83,221 +95,21 @@ impl Pipeline {
         }
     }
 
-    /// Settles a message that is not run.
-    async fn settle(
-        &self,
-        not_run: NotRun,
-        delivery: Delivery,
-        source: &Source,
-        labels: &TaskLabels,
-    ) {
-        let metrics = &self.status.metrics;
-        let now = Timestamp::now();
-        match not_run {
-            NotRun::Postpone { request, until } => {
-                let plan = postpone(&request, until, source, &self.policy, now);
-                let carried = self.carry_out(plan, &request, source).await;
-                if self.settled(carried, delivery, labels).await {
-                    metrics.postponed(labels);
-                    task_log::postponed(&request, until);
-                }
-            }
-            NotRun::Await { request, until } => {
-                let plan = postpone(&request, until, source, &self.policy, now);
-                if self.give_back(plan, delivery, labels).await {
-                    metrics.postponed(labels);
-                    task_log::awaiting(&request, until);
-                }
-            }
-            NotRun::Refuse { request, refusal } => {
-                self.refuse(&request, &refusal, delivery, source, labels)
-                    .await;
-            }
-            NotRun::Quarantine(undecodable) => {
-                let plan = quarantine(&undecodable, source, &self.policy, now);
-                let carried = self.servers.keep(&plan).await.map(|()| plan);
-                if self.settled(carried, delivery, labels).await {
-                    metrics.refused(labels, &undecodable.refusal);
-                    task_log::undecodable(&undecodable, &source.queue);
-                }
-            }
-        }
+    fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
+        unpaused(takes_long(&message), || {
+            Request::decode(message, |task| self.registry.argument_limit(task))
+        })
     }
 
-    /// Keeps the message of a request that is not run.
-    async fn refuse(
-        &self,
-        request: &Request,
-        refusal: &Refusal,
-        delivery: Delivery,
-        source: &Source,
-        labels: &TaskLabels,
-    ) {
-        let plan = refuse(request, refusal, source, &self.policy, Timestamp::now());
-        let carried = self.servers.keep(&plan).await.map(|()| plan);
-        if self.settled(carried, delivery, labels).await {
-            self.status.metrics.refused(labels, refusal);
-            task_log::refused(request, refusal);
-        }
-    }
-
-    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
-    /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
-    async fn give_back(&self, plan: Plan, delivery: Delivery, labels: &TaskLabels) -> bool {
-        let settle = plan.settle;
-        let given_back = async {
-            for message in plan.publications {
-                self.servers.broker().publish(message).await?;
-            }
-            Ok::<_, Fault>(settle_as(delivery, settle).await?)
+    /// A name counts only where a module has it: senders may write any.
+    fn labels(&self, received: &Result<Request, Box<Undecodable>>, source: &Source) -> TaskLabels {
+        let task = match received {
+            Ok(request) => Some(request.task.as_str()),
+            Err(undecodable) => undecodable.task.as_deref(),
         };
-        match given_back.await {
-            Ok(()) => true,
-            Err(fault) => {
-                self.unsettled(&fault, labels);
-                false
-            }
-        }
-    }
-
-    /// Runs a request, unless an earlier delivery of it was carried out here and only its ack was lost. The
-    /// slot is given back as soon as the guest has ended: storing and publishing need none.
-    async fn run(
-        &self,
-        ready: Box<Ready>,
-        delivery: Delivery,
-        source: &Source,
-        labels: &TaskLabels,
-        mut slot: Slot,
-    ) {
-        let turn = self.runs.turn(&ready.request);
-        let Some((turn, admitted)) = self.wait(turn, ready, &delivery, &mut slot).await else {
-            return;
-        };
-        match turn.before().filter(|_| delivery.redelivered) {
-            None => {}
-            Some(Before::Settled(settle)) => {
-                if settle_as(delivery, settle).await.is_err() {
-                    turn.unacked(settle);
-                }
-                return;
-            }
-            Some(Before::Ended) => return self.not_again(admitted, delivery, source, labels).await,
-        }
-        let Some((module_turn, admitted)) = self.module_turn(admitted, &delivery, &mut slot).await
-        else {
-            return;
-        };
-        if !delivery.usable() {
-            return;
-        }
-        let ready = match admitted {
-            Admitted::Run(ready) => *ready,
-            Admitted::Not(not_run) => {
-                drop((slot, module_turn));
-                return self.settle(not_run, delivery, source, labels).await;
-            }
-        };
-        task_log::received(&ready.request);
-        let (request, ran, told) = match self.call(ready, source, labels).await {
-            Ok(called) => called,
-            Err(fault) => return self.unsettled(&fault, labels),
-        };
-        drop((slot, module_turn));
-        let plan = unpaused(told.long, || {
-            plan(&request, ran, source, &self.policy, Timestamp::now())
-        });
-        let plan = match self.carry_out(plan, &request, source).await {
-            Ok(plan) => plan,
-            Err(fault) => {
-                turn.not_carried_out();
-                return self.unsettled(&fault, labels);
-            }
-        };
-        // "Done" is said after the ack. Where that is lost the next delivery is acked without a word.
-        let settled = settle_as(delivery, plan.settle).await;
-        self.status.metrics.ended(labels, &plan.ended, &told);
-        task_log::ended(&request, &plan.ended, &told);
-        match settled {
-            Ok(()) => turn.done(plan.settle),
-            Err(unsettled) => {
-                turn.unacked(plan.settle);
-                self.unsettled(&unsettled.into(), labels);
-            }
-        }
-    }
-
-    /// Keeps the message of a task that has ended in this process, and could not be carried out.
-    async fn not_again(
-        &self,
-        admitted: Admitted,
-        delivery: Delivery,
-        source: &Source,
-        labels: &TaskLabels,
-    ) {
-        match admitted {
-            Admitted::Run(ready) => {
-                let refusal = Refusal::NotCarriedOut {
-                    reason: "an earlier delivery has run".to_owned(),
-                };
-                self.refuse(&ready.request, &refusal, delivery, source, labels)
-                    .await;
-            }
-            Admitted::Not(not_run) => self.settle(not_run, delivery, source, labels).await,
-        }
-    }
-
-    /// Waits for a turn among the tasks of the request's module, where not all of them may run at once. A
-    /// version that has become active meanwhile may have turns of its own: then it waits for one of those.
-    async fn module_turn(
-        &self,
-        mut admitted: Admitted,
-        delivery: &Delivery,
-        slot: &mut Slot,
-    ) -> Option<(Option<OwnedSemaphorePermit>, Admitted)> {
-        loop {
-            let ready = match admitted {
-                Admitted::Run(ready) => ready,
-                not @ Admitted::Not(_) => return Some((None, not)),
-            };
-            let task = Arc::clone(&ready.task);
-            let (turn, again) = self.wait(task.turn(), ready, delivery, slot).await?;
-            match again {
-                Admitted::Run(ready) if !ready.task.shares_turns(&task) => {
-                    admitted = Admitted::Run(ready);
-                }
-                again => return Some((turn, again)),
-            }
-        }
-    }
-
-    /// Waits for a turn without a slot, so that what waits keeps nobody from running; and with nothing but the
-    /// message, since what it decodes to is much larger. So it is admitted anew after a wait: it may have
-    /// expired, or have another version now. None where its connection is gone, or the worker is told to stop.
-    /// How many wait is bounded by the prefetch.
-    async fn wait<T>(
-        &self,
-        turn: impl Future<Output = T>,
-        ready: Box<Ready>,
-        delivery: &Delivery,
-        slot: &mut Slot,
-    ) -> Option<(T, Admitted)> {
-        let mut turn = pin!(turn);
-        if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
-            return Some((turn, Admitted::Run(ready)));
-        }
-        let message = ready.into_message();
-        let turn = tokio::select! {
-            biased;
-            turn = slot.leave_for(turn) => turn,
-            () = delivery.gone() => return None,
-            () = self.servers.shutdown.reached(Stage::Warm) => return None,
-        };
-        Some((turn, self.admit_again(message)))
-    }
-
-    fn admit_again(&self, message: Message) -> Admitted {
-        unpaused(takes_long(&message), || self.admit(self.decode(message)))
+        let task = task.and_then(|task| self.registry.task(task));
+        let name = task.as_ref().map(|task| task.name.as_str());
+        self.status.metrics.labels(name, &source.queue)
     }
 
     /// Decides whether a message is run. One that was lost too often is not: the next loss would be the last, as
@@ -314,17 +126,192 @@ impl Pipeline {
                     refusal,
                 })
             }
-            received => admit(received, &self.registry, Timestamp::now()),
+            Ok(request) => unpaused(takes_long(&request.message), || {
+                admit(Ok(request), &self.registry, Timestamp::now())
+            }),
+            undecodable => admit(undecodable, &self.registry, Timestamp::now()),
+        }
+    }
+}
+
+impl<'a> Journey<'a> {
+    /// Takes a request to its end, unless an earlier delivery of it came to one: in this process, or in whichever has
+    /// committed it.
+    async fn go(&self, request: Request, delivery: Delivery, mut slot: Slot) {
+        let Some((turn, received)) = self.turn(request, &delivery, &mut slot).await else {
+            return;
+        };
+        let request = match received {
+            Ok(request) => request,
+            Err(undecodable) => {
+                drop(slot);
+                return self.quarantine(&undecodable, delivery).await;
+            }
+        };
+        match turn.before().filter(|_| delivery.redelivered) {
+            None => {}
+            Some(Before::Settled(settle)) => {
+                self.settle(settle, delivery, turn).await;
+                return;
+            }
+            Some(Before::Ended) => {
+                drop(slot);
+                let reason = "an earlier delivery has run".to_owned();
+                return self
+                    .refuse(&request, not_carried_out(reason), delivery, turn)
+                    .await;
+            }
+        }
+        match self.committed(&request, &delivery, &turn).await {
+            None => return,
+            Some(Ok(None)) => {}
+            Some(Ok(Some(commit))) => {
+                drop(slot);
+                return self.carry_on(&request, commit, delivery, turn).await;
+            }
+            Some(Err(error)) => {
+                drop(slot);
+                let refusal = not_carried_out(causes(&error));
+                return self.refuse(&request, refusal, delivery, turn).await;
+            }
+        }
+        let admitted = self.pipeline.admit(Ok(request));
+        let Some((module_turn, admitted)) = self.module_turn(admitted, &delivery, &mut slot).await
+        else {
+            return;
+        };
+        if !delivery.usable() {
+            return;
+        }
+        match admitted {
+            Admitted::Run(ready) => {
+                let places = (slot, module_turn);
+                self.run(*ready, delivery, turn, places).await;
+            }
+            Admitted::Not(not_run) => {
+                drop((slot, module_turn));
+                self.decline(not_run, delivery, turn).await;
+            }
+        }
+    }
+
+    /// Waits until no other delivery of the same run is under way in this process.
+    async fn turn(
+        &self,
+        request: Request,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<(Turn<'a>, Result<Request, Box<Undecodable>>)> {
+        let mut turn = pin!(self.pipeline.runs.turn(RunKey::of(&request)));
+        if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
+            return Some((turn, Ok(request)));
+        }
+        let message = into_message(request);
+        let turn = self.wait(turn, delivery, slot).await?;
+        Some((turn, self.pipeline.decode(message)))
+    }
+
+    /// What the run has committed. A task whose sender wants no result has a commit only where it sends messages,
+    /// which is not worth a question for each: only where the message comes again. None where its connection is
+    /// gone, or the worker is told to stop.
+    async fn committed(
+        &self,
+        request: &Request,
+        delivery: &Delivery,
+        turn: &Turn<'_>,
+    ) -> Option<Result<Option<Commit>, ResultError>> {
+        let servers = &self.pipeline.servers;
+        if request.ignore_result && !delivery.redelivered {
+            return Some(Ok(None));
+        }
+        tokio::select! {
+            biased;
+            committed = servers.committed(turn.key()) => Some(committed),
+            () = delivery.gone() => None,
+            () = servers.shutdown.reached(Stage::Warm) => None,
+        }
+    }
+
+    /// Waits for a turn among the tasks of the request's module, where not all of them may run at once. A
+    /// version that has become active meanwhile may have turns of its own: then it waits for one of those. After a
+    /// wait it is admitted anew: it may have expired, or have another version now.
+    async fn module_turn(
+        &self,
+        mut admitted: Admitted,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<(Option<OwnedSemaphorePermit>, Admitted)> {
+        loop {
+            let ready = match admitted {
+                Admitted::Run(ready) => ready,
+                not @ Admitted::Not(_) => return Some((None, not)),
+            };
+            let task = Arc::clone(&ready.task);
+            let mut turn = pin!(task.turn());
+            if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
+                return Some((turn, Admitted::Run(ready)));
+            }
+            let message = into_message(ready.request);
+            let turn = self.wait(turn, delivery, slot).await?;
+            match self.pipeline.admit(self.pipeline.decode(message)) {
+                Admitted::Run(ready) if !ready.task.shares_turns(&task) => {
+                    admitted = Admitted::Run(ready);
+                }
+                again => return Some((turn, again)),
+            }
+        }
+    }
+
+    /// Waits for a turn without a slot, so that what waits keeps nobody from running; with nothing but the
+    /// message, since what it decodes to is much larger. None where its connection is gone, or the worker is told to
+    /// stop. How many wait is bounded by the prefetch.
+    async fn wait<T>(
+        &self,
+        turn: impl Future<Output = T>,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            turn = slot.leave_for(turn) => Some(turn),
+            () = delivery.gone() => None,
+            () = self.pipeline.servers.shutdown.reached(Stage::Warm) => None,
+        }
+    }
+
+    /// Runs a request, and what follows from it. The slot is given back as soon as the guest has ended: storing and
+    /// publishing need none.
+    async fn run<P>(&self, ready: Ready, delivery: Delivery, turn: Turn<'_>, places: P) {
+        task_log::received(&ready.request);
+        let (request, ran, told) = match self.call(ready).await {
+            Ok(called) => called,
+            Err(fault) => return self.unsettled(&fault),
+        };
+        drop(places);
+        let plan = unpaused(told.long, || {
+            let policy = &self.pipeline.policy;
+            plan(&request, ran, &self.source, policy, Timestamp::now())
+        });
+        let (settle, ended) = match self.carry_out(plan, &request, &turn).await {
+            Ok(carried) => carried,
+            Err(fault) => {
+                turn.not_carried_out();
+                return self.unsettled(&fault);
+            }
+        };
+        // "Done" is said after the ack. Where that is lost the next delivery is acked without a word.
+        self.settle(settle, delivery, turn).await;
+        if let Some(ended) = ended {
+            self.pipeline
+                .status
+                .metrics
+                .ended(&self.labels, &ended, &told);
+            task_log::ended(&request, &ended, &told);
         }
     }
 
     /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.
-    async fn call(
-        &self,
-        ready: Ready,
-        source: &Source,
-        labels: &TaskLabels,
-    ) -> Result<(Request, Ran, Told), Fault> {
+    async fn call(&self, ready: Ready) -> Result<(Request, Ran, Told), Fault> {
         let Ready {
             request,
             task,
@@ -332,7 +319,13 @@ impl Pipeline {
             limits,
             retry,
         } = ready;
-        let _active = self.status.metrics.started(labels);
+        let Pipeline {
+            servers,
+            policy,
+            status,
+            ..
+        } = self.pipeline;
+        let _active = status.metrics.started(&self.labels);
         let (progress, updates) = watch::channel(None);
         let (context, granted) = (context(&request), &task.grants.granted);
         let call = task
@@ -340,8 +333,8 @@ impl Pipeline {
             .call(arguments, context, limits, granted, &progress);
         let run: Run = tokio::select! {
             run = call => run?,
-            never = store_progress(updates, &request, source, &self.policy, &self.servers) => match never {},
-            () = self.servers.shutdown.reached(Stage::Cold) => return Err(Fault::ColdShutdown),
+            never = store_progress(updates, &request, &self.source, policy, servers) => match never {},
+            () = servers.shutdown.reached(Stage::Cold) => return Err(Fault::ColdShutdown),
         };
         let told = Told::of(&run, granted);
         let ran = Ran {
@@ -357,59 +350,212 @@ impl Pipeline {
         Ok((request, ran, told))
     }
 
-    fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
-        Request::decode(message, |task| self.registry.argument_limit(task))
+    /// Ends a request that is not run.
+    async fn decline(&self, not_run: NotRun, delivery: Delivery, turn: Turn<'_>) {
+        let metrics = &self.pipeline.status.metrics;
+        let now = Timestamp::now();
+        match not_run {
+            NotRun::Postpone { request, until } => {
+                let plan = match postpone(&request, until, &self.source, now) {
+                    Ok(plan) => plan,
+                    Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
+                };
+                match self.end(plan, &request, delivery, turn).await {
+                    Some(Ended::Postponed) => {
+                        metrics.postponed(&self.labels);
+                        task_log::postponed(&request, until);
+                    }
+                    // It was given up, which is told of there.
+                    Some(_) => metrics.refused(&self.labels, &not_carried_out(String::new())),
+                    None => {}
+                }
+            }
+            NotRun::Await { request, until } => {
+                // Where it can't wait in the broker, it comes again of its own.
+                if let Ok(plan) = postpone(&request, until, &self.source, now)
+                    && self.give_back(plan, delivery).await
+                {
+                    metrics.postponed(&self.labels);
+                    task_log::awaiting(&request, until);
+                }
+            }
+            NotRun::Refuse { request, refusal } => {
+                self.refuse(&request, refusal, delivery, turn).await;
+            }
+            NotRun::Quarantine(undecodable) => self.quarantine(&undecodable, delivery).await,
+        }
     }
 
-    /// A name counts only where a module has it: senders may write any.
-    fn labels(&self, received: &Result<Request, Box<Undecodable>>, source: &Source) -> TaskLabels {
-        let task = match received {
-            Ok(request) => Some(request.task.as_str()),
-            Err(undecodable) => undecodable.task.as_deref(),
+    /// Keeps the message of a request that is not run.
+    async fn refuse(
+        &self,
+        request: &Request,
+        refusal: Refusal,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        let policy = &self.pipeline.policy;
+        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        if self.end(plan, request, delivery, turn).await.is_some() {
+            self.pipeline.status.metrics.refused(&self.labels, &refusal);
+            task_log::refused(request, &refusal);
+        }
+    }
+
+    /// Keeps a message that is no request.
+    async fn quarantine(&self, undecodable: &Undecodable, delivery: Delivery) {
+        let Pipeline {
+            servers,
+            policy,
+            status,
+            ..
+        } = self.pipeline;
+        let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
+        let kept = async {
+            servers.carry_out(&plan, None).await?;
+            Ok(settle_as(delivery, plan.settle).await?)
         };
-        let task = task.and_then(|task| self.registry.task(task));
-        let name = task.as_ref().map(|task| task.name.as_str());
-        self.status.metrics.labels(name, &source.queue)
+        match kept.await {
+            Ok(()) => {
+                status.metrics.refused(&self.labels, &undecodable.refusal);
+                task_log::undecodable(undecodable, &self.source.queue);
+            }
+            Err(fault) => self.unsettled(&fault),
+        }
     }
 
-    /// Carries a plan out or, where that can't be, the one that keeps the message; says which it was.
+    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
+    /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
+    async fn give_back(&self, plan: Plan, delivery: Delivery) -> bool {
+        let given_back = async {
+            for message in plan.publications {
+                self.pipeline.servers.broker().publish(message).await?;
+            }
+            Ok(settle_as(delivery, plan.settle).await?)
+        };
+        given_back
+            .await
+            .inspect_err(|fault| self.unsettled(fault))
+            .is_ok()
+    }
+
+    /// Ends a request that is not run: what that makes of it, once it is settled.
+    async fn end(
+        &self,
+        plan: Plan,
+        request: &Request,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) -> Option<Ended> {
+        match self.carry_out(plan, request, &turn).await {
+            Ok((settle, ended)) => {
+                let settled = self.settle(settle, delivery, turn).await;
+                ended.filter(|_| settled)
+            }
+            Err(fault) => {
+                self.unsettled(&fault);
+                None
+            }
+        }
+    }
+
+    /// Brings a run to the end that an earlier delivery has committed.
+    async fn carry_on(
+        &self,
+        request: &Request,
+        commit: Commit,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        match self.committed_before(commit, request, &turn).await {
+            Ok((settle, _)) => {
+                self.settle(settle, delivery, turn).await;
+            }
+            Err(fault) => self.unsettled(&fault),
+        }
+    }
+
+    /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
+    /// what it makes of the task; nothing where another delivery of the run has brought it to its end.
     async fn carry_out(
         &self,
         plan: Plan,
         request: &Request,
-        source: &Source,
-    ) -> Result<Plan, Fault> {
-        let reason = match self.servers.carry_out(&plan).await? {
-            Carried::Out => return Ok(plan),
-            Carried::GivenUp(reason) => reason,
-        };
-        let refusal = Refusal::NotCarriedOut { reason };
-        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
-        let plan = refuse(request, &refusal, source, &self.policy, Timestamp::now());
-        self.servers.keep(&plan).await?;
-        Ok(plan)
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let run = commits(request, &plan).then(|| turn.key());
+        match self.pipeline.servers.carry_out(&plan, run).await? {
+            Carried::Out => Ok((plan.settle, Some(plan.ended))),
+            Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
+            Carried::Before(commit) => self.committed_before(commit, request, turn).await,
+        }
     }
 
-    /// Settles a delivery whose plan was carried out, last; whether it is done.
-    async fn settled(
+    async fn committed_before(
         &self,
-        carried: Result<Plan, Fault>,
-        delivery: Delivery,
-        labels: &TaskLabels,
-    ) -> bool {
-        let settled = match carried {
-            Ok(plan) => settle_as(delivery, plan.settle).await.map_err(Fault::from),
-            Err(fault) => Err(fault),
-        };
-        settled
-            .inspect_err(|fault| self.unsettled(fault, labels))
-            .is_ok()
+        commit: Commit,
+        request: &Request,
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let carried = self.pipeline.servers.carry_on(&commit, turn.key()).await?;
+        if let Carried::GivenUp(reason) = carried {
+            return self.keep(reason, request, turn).await;
+        }
+        task_log::ended_before(request, commit.publications.len());
+        Ok((commit.settle, None))
     }
 
-    fn unsettled(&self, fault: &Fault, labels: &TaskLabels) {
-        self.status.metrics.fault(labels);
+    /// Keeps the message of a task whose plan was given up.
+    async fn keep(
+        &self,
+        reason: String,
+        request: &Request,
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let Pipeline {
+            servers, policy, ..
+        } = self.pipeline;
+        let refusal = not_carried_out(reason);
+        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
+        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        servers.keep(&plan, Some(turn.key())).await?;
+        Ok((plan.settle, Some(plan.ended)))
+    }
+
+    /// Settles a delivery, last. Where that fails, the next delivery of its run is settled likewise, without a run.
+    async fn settle(&self, settle: Settle, delivery: Delivery, turn: Turn<'_>) -> bool {
+        match settle_as(delivery, settle).await {
+            Ok(()) => {
+                turn.done(settle);
+                true
+            }
+            Err(unsettled) => {
+                turn.unacked(settle);
+                self.unsettled(&unsettled.into());
+                false
+            }
+        }
+    }
+
+    fn unsettled(&self, fault: &Fault) {
+        self.pipeline.status.metrics.fault(&self.labels);
         tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {}", causes(fault));
     }
+}
+
+/// Whether a plan is committed as the end of its request's run. One that postpones it ends none; nor is there
+/// anything to remember of a task whose sender wants no result, where it sends nothing either.
+fn commits(request: &Request, plan: &Plan) -> bool {
+    plan.ended != Ended::Postponed && !(request.ignore_result && plan.publications.is_empty())
+}
+
+fn not_carried_out(reason: String) -> Refusal {
+    Refusal::NotCarriedOut { reason }
+}
+
+/// The message that a request came in; everything else is gone.
+fn into_message(request: Request) -> Message {
+    request.message
 }
 
 async fn settle_as(delivery: Delivery, settle: Settle) -> Result<(), Unsettled> {

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use petiole_celery::Request;
+use petiole_celery::RunKey;
 use petiole_celery::plan::Settle;
 use tokio::sync::OwnedMutexGuard;
 
@@ -29,14 +29,6 @@ pub(crate) enum Before {
     Ended,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct RunKey {
-    id: String,
-    retries: u32,
-    requeues: u32,
-    replaced: u32,
-}
-
 /// The right to run a request: one delivery at a time has it.
 pub(crate) struct Turn<'a> {
     runs: &'a Runs,
@@ -47,26 +39,15 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Runs {
-    /// Waits until no other delivery of the request is under way.
-    pub(crate) fn turn<'a>(
-        &'a self,
-        request: &Request,
-    ) -> impl Future<Output = Turn<'a>> + use<'a> {
-        let key = RunKey {
-            id: request.id.clone(),
-            retries: request.retries,
-            requeues: request.requeues,
-            replaced: request.replaced_task_nesting,
-        };
-        async move {
-            let run = self.open(&key);
-            let before = Some(Arc::clone(&run).lock_owned().await);
-            Turn {
-                runs: self,
-                key,
-                run,
-                before,
-            }
+    /// Waits until no other delivery of the run is under way.
+    pub(crate) async fn turn(&self, key: RunKey) -> Turn<'_> {
+        let run = self.open(&key);
+        let before = Some(Arc::clone(&run).lock_owned().await);
+        Turn {
+            runs: self,
+            key,
+            run,
+            before,
         }
     }
 
@@ -100,35 +81,39 @@ impl Runs {
 }
 
 impl Turn<'_> {
+    pub(crate) fn key(&self) -> &RunKey {
+        &self.key
+    }
+
     /// What became of another delivery of the request, where it came to an end before.
     pub(crate) fn before(&self) -> Option<Before> {
         self.before.as_deref().copied().flatten()
     }
 
-    /// Everything is out and settled: a delivery of the same request that waits is settled likewise.
+    /// Everything is out and settled: a delivery of the same run that waits is settled likewise. What was remembered
+    /// of the run has served: another message may have the same id.
     pub(crate) fn done(mut self, settle: Settle) {
-        self.set(Before::Settled(settle));
+        let remembered = self.before().is_some();
+        self.set((!remembered).then_some(Before::Settled(settle)));
     }
 
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
     pub(crate) fn unacked(mut self, settle: Settle) {
-        self.set(Before::Settled(settle));
-        if settle == Settle::Ack {
-            self.runs.remember(self.key.clone(), Arc::clone(&self.run));
-        }
+        self.set(Some(Before::Settled(settle)));
+        self.runs.remember(self.key.clone(), Arc::clone(&self.run));
     }
 
     /// The task has ended, and what follows could not be carried out: the next delivery of this request is
     /// kept, without a run.
     pub(crate) fn not_carried_out(mut self) {
-        self.set(Before::Ended);
+        self.set(Some(Before::Ended));
         self.runs.remember(self.key.clone(), Arc::clone(&self.run));
     }
 
-    fn set(&mut self, what: Before) {
+    fn set(&mut self, what: Option<Before>) {
         if let Some(before) = self.before.as_deref_mut() {
-            *before = Some(what);
+            *before = what;
         }
     }
 }
@@ -144,12 +129,12 @@ impl Drop for Turn<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use petiole_celery::Message;
+    use petiole_celery::{Message, Request};
     use serde_json::json;
 
     use super::*;
 
-    fn request(id: &str) -> Request {
+    fn key(id: &str) -> RunKey {
         let headers = json!({"task": "my_app.tasks.run_task", "id": id});
         let properties = petiole_celery::Properties {
             content_type: Some("application/json".into()),
@@ -162,16 +147,16 @@ mod tests {
             headers: headers.as_object().unwrap().clone(),
             body,
         };
-        Request::decode(message, |_| usize::MAX).unwrap()
+        RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap())
     }
 
     #[tokio::test]
     async fn a_second_delivery_waits_for_the_first_and_is_settled_like_it() {
         let runs = Runs::default();
-        let request = request("a");
-        let first = runs.turn(&request).await;
+        let key = key("a");
+        let first = runs.turn(key.clone()).await;
         assert_eq!(first.before(), None);
-        let mut second = std::pin::pin!(runs.turn(&request));
+        let mut second = std::pin::pin!(runs.turn(key.clone()));
         assert!(futures::poll!(second.as_mut()).is_pending());
         first.done(Settle::Ack);
         assert_eq!(second.await.before(), Some(Before::Settled(Settle::Ack)));
@@ -180,9 +165,9 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_failed_is_left_to_the_next_delivery() {
         let runs = Runs::default();
-        let request = request("a");
-        let first = runs.turn(&request).await;
-        let mut second = std::pin::pin!(runs.turn(&request));
+        let key = key("a");
+        let first = runs.turn(key.clone()).await;
+        let mut second = std::pin::pin!(runs.turn(key.clone()));
         assert!(futures::poll!(second.as_mut()).is_pending());
         drop(first);
         assert_eq!(second.await.before(), None);
@@ -191,33 +176,42 @@ mod tests {
     #[tokio::test]
     async fn a_run_whose_ack_was_lost_is_not_repeated() {
         let runs = Runs::default();
-        let request = request("a");
-        runs.turn(&request).await.unacked(Settle::Ack);
+        let key = key("a");
+        runs.turn(key.clone()).await.unacked(Settle::Ack);
         assert_eq!(
-            runs.turn(&request).await.before(),
+            runs.turn(key.clone()).await.before(),
             Some(Before::Settled(Settle::Ack))
         );
     }
 
     #[tokio::test]
+    async fn what_was_remembered_serves_once() {
+        let runs = Runs::default();
+        let key = key("a");
+        runs.turn(key.clone()).await.unacked(Settle::Reject);
+        let again = runs.turn(key.clone()).await;
+        assert_eq!(again.before(), Some(Before::Settled(Settle::Reject)));
+        again.done(Settle::Reject);
+        assert_eq!(runs.turn(key.clone()).await.before(), None);
+    }
+
+    #[tokio::test]
     async fn a_task_that_has_ended_is_not_run_again() {
         let runs = Runs::default();
-        let request = request("a");
-        runs.turn(&request).await.not_carried_out();
-        assert_eq!(runs.turn(&request).await.before(), Some(Before::Ended));
+        let key = key("a");
+        runs.turn(key.clone()).await.not_carried_out();
+        assert_eq!(runs.turn(key.clone()).await.before(), Some(Before::Ended));
     }
 
     #[tokio::test]
     async fn nothing_is_kept_of_runs_that_were_settled() {
         let runs = Runs::default();
         for n in 0..100 {
-            runs.turn(&request(&n.to_string())).await.done(Settle::Ack);
+            runs.turn(key(&n.to_string())).await.done(Settle::Ack);
         }
         assert_eq!(runs.open.lock().unwrap().len(), 0);
         for n in 0..REMEMBERED + 10 {
-            runs.turn(&request(&n.to_string()))
-                .await
-                .unacked(Settle::Ack);
+            runs.turn(key(&n.to_string())).await.unacked(Settle::Ack);
         }
         assert_eq!(runs.open.lock().unwrap().len(), REMEMBERED);
     }

@@ -69,6 +69,12 @@ pub(crate) fn awaiting(request: &Request, until: Timestamp) {
     debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
 }
 
+/// What the run came to was said by the worker that ran it, unless it was lost before.
+pub(crate) fn ended_before(request: &Request, sent: usize) {
+    let Request { task, id, .. } = request;
+    info!(target: "petiole", task, id, sent, "Task {task}[{id}] is not run again: an earlier delivery has ended it, and {sent} of its messages were sent now");
+}
+
 pub(crate) fn refused(request: &Request, refusal: &Refusal) {
     let Request { task, id, .. } = request;
     warn!(target: "petiole", task, id, "Task {task}[{id}] refused: {refusal}");

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use petiole_broker::{Broker, BrokerError, Deliveries, Delivery};
-use petiole_celery::{Kept, Message, Publication, wire};
+use petiole_celery::{Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -160,11 +160,9 @@ impl Quarantine {
                 let why = anyhow!("the message says not where it was to go: publish it by hand");
                 return Err(failed(Failure::failed(why), delivery));
             };
-            let publication = Publication {
-                destination: kept.destination,
-                message: kept.message,
-                mandatory: true,
-                not_before: None,
+            let publication = match kept.send_again() {
+                Ok(publication) => publication,
+                Err(reason) => return Err(failed(Failure::failed(anyhow!(reason)), delivery)),
             };
             if let Err(error) = self.broker.publish(publication).await {
                 return Err(failed(publish_failure(error), delivery));
@@ -341,7 +339,7 @@ fn report(action: Action, done: usize, failed: usize, json: bool) -> Result {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use petiole_celery::Destination;
+    use petiole_celery::{Destination, Publication};
 
     use super::*;
 
@@ -472,7 +470,7 @@ mod tests {
         let sent = sent.next().await.unwrap();
         assert_eq!(
             Value::Object(sent.message.headers.clone()),
-            json!({"task": "shop.pay"})
+            json!({"task": "shop.pay", "x-petiole-sent-again": 1})
         );
     }
 

@@ -43,6 +43,9 @@ macro_rules! all_conform {
             later_states_replace_earlier_ones
             large_result
             hundred_at_once
+            the_first_commit_of_a_run_stays
+            of_many_commits_of_a_run_one_is_the_first
+            a_commit_expires
             expires
             readers_on_other_connections_see_results
             wait_ends_with_a_final_state

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use petiole_celery::{Exception, State, TaskMeta};
-use petiole_results::{RESULT_EXPIRES, ResultBackend, Results};
+use petiole_celery::plan::{Ended, Plan, Settle};
+use petiole_celery::{
+    Commit, Destination, Exception, Message, Properties, Publication, Request, RunKey, State,
+    TaskMeta,
+};
+use petiole_results::{End, RESULT_EXPIRES, ResultBackend, Results};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -152,6 +156,130 @@ pub(crate) async fn hundred_at_once(subject: &Subject) {
     {
         assert_eq!(fetched.unwrap(), Some(meta.to_json()));
     }
+}
+
+fn plan(queue: &str, ended: Ended) -> Plan {
+    let message = Message {
+        body: b"\0\xff body".to_vec(),
+        ..Message::default()
+    };
+    Plan {
+        results: Vec::new(),
+        publications: vec![Publication {
+            destination: Destination::queue(queue),
+            message,
+            mandatory: true,
+            not_before: None,
+        }],
+        settle: Settle::Ack,
+        ended,
+    }
+}
+
+fn run() -> RunKey {
+    let headers = json!({"task": "a.b", "id": uuid::Uuid::new_v4().to_string()});
+    let message = Message {
+        properties: Properties {
+            content_type: Some("application/json".into()),
+            content_encoding: Some("utf-8".into()),
+            ..Properties::default()
+        },
+        headers: headers.as_object().unwrap().clone(),
+        body: b"[[], {}, {}]".to_vec(),
+    };
+    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap())
+}
+
+/// What a run commits, with these results.
+async fn commit(
+    backend: &dyn ResultBackend,
+    run: &RunKey,
+    record: &[u8],
+    results: &[TaskMeta],
+    replaces: bool,
+) -> Option<Commit> {
+    let end = End {
+        run,
+        record,
+        results,
+        replaces,
+    };
+    backend.commit(end).await.unwrap()
+}
+
+pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
+    let backend = backend(subject).await;
+    let run = run();
+    assert_eq!(backend.committed(&run).await.unwrap(), None);
+
+    let first = Commit::record(&plan("next", Ended::Success));
+    let (own, step) = (meta(State::Retry, json!(1)), meta(State::Failure, json!(2)));
+    let results = [own.clone(), step.clone()];
+    assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
+    let committed = backend.committed(&run).await.unwrap();
+    assert_eq!(committed, Commit::read(&first));
+    for meta in &results {
+        let stored = backend.fetch(&meta.task_id).await.unwrap();
+        assert_eq!(stored, Some(meta.to_json()));
+    }
+
+    // Whose answer was lost commits the same again; another delivery of the run commits nothing.
+    assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
+    let second = Commit::record(&plan("other", Ended::Success));
+    let late = [then(&own, State::Success, json!(3))];
+    let answer = commit(&*backend, &run, &second, &late, false).await;
+    assert_eq!(answer, Commit::read(&first));
+    assert_eq!(
+        backend.fetch(&own.task_id).await.unwrap(),
+        Some(own.to_json())
+    );
+
+    let done = Commit::done(Settle::Reject);
+    assert_eq!(commit(&*backend, &run, &done, &late, true).await, None);
+    assert_eq!(backend.committed(&run).await.unwrap(), Commit::read(&done));
+    assert_eq!(
+        backend.fetch(&own.task_id).await.unwrap(),
+        Some(late[0].to_json())
+    );
+}
+
+pub(crate) async fn of_many_commits_of_a_run_one_is_the_first(subject: &Subject) {
+    let backend = backend(subject).await;
+    let run = run();
+    let own = meta(State::Success, json!(0));
+    let commits: Vec<_> = (0..50)
+        .map(|n| {
+            let record = Commit::record(&plan(&format!("queue-{n}"), Ended::Success));
+            (record, [then(&own, State::Success, json!(n))])
+        })
+        .collect();
+    let answers = join_all(
+        commits
+            .iter()
+            .map(|(record, results)| commit(&*backend, &run, record, results, false)),
+    )
+    .await;
+    let first = answers.iter().position(Option::is_none).unwrap();
+    for (place, answer) in answers.into_iter().enumerate() {
+        let earlier = Commit::read(&commits[first].0).filter(|_| place != first);
+        assert_eq!(answer, earlier);
+    }
+    let stored = backend.fetch(&own.task_id).await.unwrap().unwrap();
+    assert_eq!(stored["result"], json!(first));
+}
+
+pub(crate) async fn a_commit_expires(subject: &Subject) {
+    let backend = connect(&subject.url, Duration::from_secs(1)).await;
+    let (run, record) = (run(), Commit::done(Settle::Ack));
+    commit(&*backend, &run, &record, &[], false).await;
+    assert!(backend.committed(&run).await.unwrap().is_some());
+    let deadline = Instant::now() + PATIENCE;
+    while backend.committed(&run).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "still there after {PATIENCE:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let again = Commit::record(&plan("again", Ended::Success));
+    assert_eq!(commit(&*backend, &run, &again, &[], false).await, None);
 }
 
 pub(crate) async fn expires(subject: &Subject) {

@@ -1,14 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use petiole_broker::{Answer, BrokerError, Deliveries};
-use petiole_celery::plan::Settle;
-use petiole_celery::{Destination, Exception, Message, State};
+use petiole_celery::plan::{Ended, Settle};
+use petiole_celery::{Destination, Exception, Message, Properties, Request, State};
 use petiole_results::ResultBackend;
 use serde_json::Value;
 
@@ -82,9 +82,75 @@ impl ResultBackend for Refusing {
         async { Err(error) }.boxed()
     }
 
+    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        async move {
+            match end.results {
+                [] => Ok(None),
+                [meta, ..] => self.store(meta).await.map(|()| None),
+            }
+        }
+        .boxed()
+    }
+
+    fn committed<'a>(
+        &'a self,
+        _: &'a RunKey,
+    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        async { Ok(None) }.boxed()
+    }
+
     fn fetch<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         async { Ok(None) }.boxed()
     }
+}
+
+/// A backend that keeps what each run commits.
+#[derive(Default)]
+struct Keeping {
+    records: Mutex<HashMap<RunKey, Vec<u8>>>,
+    commits: Mutex<Vec<usize>>,
+}
+
+impl ResultBackend for Keeping {
+    fn store<'a>(&'a self, _: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        let mut records = self.records.lock().unwrap();
+        let earlier = records.get(end.run).filter(|_| !end.replaces).cloned();
+        if earlier.is_none() {
+            self.commits.lock().unwrap().push(end.results.len());
+            records.insert(end.run.clone(), end.record.to_vec());
+        }
+        async move { Ok(earlier.and_then(|record| Commit::read(&record))) }.boxed()
+    }
+
+    fn committed<'a>(
+        &'a self,
+        run: &'a RunKey,
+    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+        let record = self.records.lock().unwrap().get(run).cloned();
+        async move { Ok(record.and_then(|record| Commit::read(&record))) }.boxed()
+    }
+
+    fn fetch<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
+fn run() -> RunKey {
+    let headers = serde_json::json!({"task": "a.b", "id": "a"});
+    let message = Message {
+        properties: Properties {
+            content_type: Some("application/json".into()),
+            content_encoding: Some("utf-8".into()),
+            ..Properties::default()
+        },
+        headers: headers.as_object().unwrap().clone(),
+        body: b"[[], {}, {}]".to_vec(),
+    };
+    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap())
 }
 
 fn refused(code: u16) -> PublishError {
@@ -154,6 +220,13 @@ fn retry() -> Ended {
     }
 }
 
+fn failed() -> Ended {
+    Ended::Failure {
+        exception: Exception::new("builtins", "ValueError", "x"),
+        traceback: None,
+    }
+}
+
 fn servers(answers: Vec<PublishError>, results: Results) -> (Arc<Scripted>, Servers) {
     let broker = Arc::new(Scripted::default());
     *broker.answers.lock().unwrap() = answers.into();
@@ -179,7 +252,10 @@ fn strings(queues: &[&str]) -> Vec<String> {
 async fn a_refused_callback_is_kept_at_once_and_the_others_go() {
     let (broker, servers) = servers(vec![refused(403)], Results::Disabled);
     let plan = plan(vec![to("next"), to("other")], Ended::Success);
-    assert_eq!(servers.carry_out(&plan).await.unwrap(), Carried::Out);
+    assert_eq!(
+        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        Carried::Out
+    );
     assert_eq!(seen(&broker), (strings(&["other", "kept"]), 3));
 }
 
@@ -187,7 +263,10 @@ async fn a_refused_callback_is_kept_at_once_and_the_others_go() {
 async fn passing_trouble_is_tried_again_for_the_one_it_hit() {
     let (broker, servers) = servers(vec![nacked(), refused(541)], Results::Disabled);
     let plan = plan(vec![to("next")], Ended::Success);
-    assert_eq!(servers.carry_out(&plan).await.unwrap(), Carried::Out);
+    assert_eq!(
+        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        Carried::Out
+    );
     assert_eq!(seen(&broker), (strings(&["next"]), 3));
 }
 
@@ -196,7 +275,10 @@ async fn when_patience_is_over_what_is_left_is_kept() {
     let (broker, mut servers) = servers(vec![nacked(), nacked()], Results::Disabled);
     servers.patience = Duration::ZERO;
     let plan = plan(vec![to("next")], Ended::Success);
-    assert_eq!(servers.carry_out(&plan).await.unwrap(), Carried::Out);
+    assert_eq!(
+        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        Carried::Out
+    );
     assert_eq!(seen(&broker), (strings(&["kept"]), 3));
 }
 
@@ -205,9 +287,9 @@ async fn a_task_that_cannot_be_sent_on_is_given_up_with_the_brokers_words() {
     for ended in [retry(), Ended::Postponed] {
         let (broker, servers) = servers(vec![refused(403)], Results::Disabled);
         let plan = plan(vec![to("next")], ended);
-        match servers.carry_out(&plan).await.unwrap() {
+        match servers.carry_out(&plan, Some(&run())).await.unwrap() {
             Carried::GivenUp(reason) => assert!(reason.contains("the broker's words"), "{reason}"),
-            Carried::Out => panic!("carried out"),
+            carried => panic!("{carried:?}"),
         }
         assert_eq!(seen(&broker), (Vec::new(), 1));
     }
@@ -220,9 +302,9 @@ async fn a_result_that_is_refused_for_good_gives_the_plan_up_before_anything_is_
         let (broker, mut servers) = servers(Vec::new(), backend);
         servers.patience = patience;
         let plan = with_result(plan(vec![to("next")], Ended::Success));
-        match servers.carry_out(&plan).await.unwrap() {
+        match servers.carry_out(&plan, Some(&run())).await.unwrap() {
             Carried::GivenUp(reason) => assert!(reason.contains("NOPERM"), "{reason}"),
-            Carried::Out => panic!("carried out"),
+            carried => panic!("{carried:?}"),
         }
         assert_eq!(seen(&broker), (Vec::new(), 0));
     }
@@ -232,8 +314,9 @@ async fn a_result_that_is_refused_for_good_gives_the_plan_up_before_anything_is_
 async fn a_message_is_kept_even_where_its_result_cannot_be_stored() {
     let backend = Results::Backend(Arc::new(Refusing { is_final: true }));
     let (broker, servers) = servers(vec![unroutable()], backend);
-    let plan = with_result(plan(vec![to("kept")], Ended::Revoked));
-    servers.keep(&plan).await.unwrap();
+    let plan = with_result(plan(vec![to("kept")], failed()));
+    let carried = servers.carry_out(&plan, Some(&run())).await.unwrap();
+    assert_eq!(carried, Carried::Out);
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     assert_eq!(*broker.declared.lock().unwrap(), strings(&["kept"]));
 }
@@ -241,22 +324,97 @@ async fn a_message_is_kept_even_where_its_result_cannot_be_stored() {
 #[tokio::test]
 async fn what_can_be_kept_nowhere_is_a_fault() {
     let (_, refusing) = servers(vec![refused(403)], Results::Disabled);
-    let keeping = plan(vec![to("kept")], Ended::Revoked);
-    let fault = refusing.keep(&keeping).await.unwrap_err();
+    let keeping = plan(vec![to("kept")], failed());
+    let fault = refusing.keep(&keeping, None).await.unwrap_err();
     assert!(matches!(fault, Fault::Publish(_)), "{fault}");
+}
 
+/// REVOKED, say: nothing else tells of it, so its message is kept.
+#[tokio::test]
+async fn a_result_that_nothing_else_tells_of_gives_the_plan_up() {
     let backend = Results::Backend(Arc::new(Refusing { is_final: true }));
     let (_, refusing) = servers(Vec::new(), backend);
     let nothing_kept = with_result(plan(Vec::new(), Ended::Revoked));
-    let fault = refusing.keep(&nothing_kept).await.unwrap_err();
-    assert!(matches!(fault, Fault::Store(_)), "{fault}");
+    let carried = refusing.carry_out(&nothing_kept, Some(&run())).await;
+    assert!(matches!(carried, Ok(Carried::GivenUp(_))));
+}
+
+#[tokio::test]
+async fn a_reply_is_dropped_for_good_only_and_kept_where_trouble_might_have_passed() {
+    let reply = Publication {
+        mandatory: false,
+        ..to("reader")
+    };
+    let table = [
+        (refused(404), PATIENCE, Vec::new()),
+        (nacked(), Duration::ZERO, strings(&["kept"])),
+    ];
+    for (answer, patience, taken) in table {
+        let (broker, mut servers) = servers(vec![answer], Results::Reply);
+        servers.patience = patience;
+        let plan = plan(vec![reply.clone()], Ended::Success);
+        let carried = servers.carry_out(&plan, None).await.unwrap();
+        assert_eq!((carried, seen(&broker).0), (Carried::Out, taken));
+    }
+}
+
+#[tokio::test]
+async fn what_an_earlier_delivery_has_committed_is_carried_out_instead() {
+    let backend = Arc::new(Keeping::default());
+    let (broker, servers) = servers(Vec::new(), Results::Backend(backend.clone()));
+    let run = run();
+    let first = with_result(plan(vec![to("next")], Ended::Success));
+    // Lost between the commit and the publishing.
+    let record = Commit::record(&first);
+    backend.records.lock().unwrap().insert(run.clone(), record);
+
+    let second = with_result(plan(vec![to("other")], failed()));
+    let Carried::Before(commit) = servers.carry_out(&second, Some(&run)).await.unwrap() else {
+        panic!("carried out twice")
+    };
+    assert_eq!(seen(&broker).0, Vec::<String>::new());
+    servers.carry_on(&commit, &run).await.unwrap();
+    assert_eq!(seen(&broker).0, strings(&["next"]));
+
+    // Everything is confirmed now: a third delivery sends nothing.
+    let commit = servers.committed(&run).await.unwrap().unwrap();
+    servers.carry_on(&commit, &run).await.unwrap();
+    assert_eq!(seen(&broker).0, strings(&["next"]));
+}
+
+#[tokio::test]
+async fn a_task_without_messages_is_committed_once_and_one_with_messages_is_marked_after_them() {
+    let cases = [(Vec::new(), vec![1]), (vec![to("next")], vec![1, 0])];
+    for (publications, commits) in cases {
+        let backend = Arc::new(Keeping::default());
+        let (_, servers) = servers(Vec::new(), Results::Backend(backend.clone()));
+        let plan = with_result(plan(publications, Ended::Success));
+        let carried = servers.carry_out(&plan, Some(&run())).await.unwrap();
+        assert_eq!(carried, Carried::Out);
+        assert_eq!(*backend.commits.lock().unwrap(), commits);
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_was_given_up_is_replaced_by_the_one_that_keeps_the_message() {
+    let backend = Arc::new(Keeping::default());
+    let (broker, servers) = servers(vec![refused(403)], Results::Backend(backend.clone()));
+    let run = run();
+    let retried = with_result(plan(vec![to("next")], retry()));
+    let carried = servers.carry_out(&retried, Some(&run)).await.unwrap();
+    assert!(matches!(carried, Carried::GivenUp(_)), "{carried:?}");
+    let kept = with_result(plan(vec![to("kept")], failed()));
+    servers.keep(&kept, Some(&run)).await.unwrap();
+    assert_eq!(seen(&broker).0, strings(&["kept"]));
+    let commit = servers.committed(&run).await.unwrap().unwrap();
+    assert_eq!((commit.publications.len(), commit.sends_itself), (0, false));
 }
 
 #[tokio::test]
 async fn a_cold_shutdown_ends_the_tries() {
     let (_, servers) = servers(vec![nacked(); 1000], Results::Disabled);
     let plan = plan(vec![to("next")], Ended::Success);
-    let mut carrying = std::pin::pin!(servers.carry_out(&plan));
+    let mut carrying = std::pin::pin!(servers.carry_out(&plan, None));
     assert!(futures::poll!(carrying.as_mut()).is_pending());
     servers.shutdown.cold();
     let fault = carrying.await.unwrap_err();

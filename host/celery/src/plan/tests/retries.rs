@@ -118,7 +118,7 @@ fn a_task_that_is_not_due_goes_back_to_its_queue() {
     let mut request = request(json!({"eta": "2026-11-23T00:00:00Z"}), json!([]));
     request.message.properties.expiration = Some("1".into());
     let until = request.eta.unwrap();
-    let plan = postpone(&request, until, &source(), &policy(), now());
+    let plan = postpone(&request, until, &source(), now()).unwrap();
     let [sent] = plan.publications.as_slice() else {
         panic!("{plan:?}")
     };

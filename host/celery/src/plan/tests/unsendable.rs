@@ -230,12 +230,8 @@ fn what_can_not_run_again_fails() {
         assert!(text(exception(&plan)).contains("Boom(\"it broke\")"));
 
         let until = "2099-01-01T00:00:00Z".parse().unwrap();
-        let plan = postpone(&request, until, source, &policy(), now());
-        assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
-        assert_eq!(
-            plan.publications.last().unwrap().destination.routing_key,
-            "kept"
-        );
+        let refusal = postpone(&request, until, source, now()).unwrap_err();
+        assert!(refusal.to_string().contains(reason), "{refusal}");
     }
     let plan = plan(
         &request,

@@ -1,0 +1,309 @@
+//! What a run commits with its result: how its delivery ends, and the messages that are still to be sent.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::headers::{DEATHS, SENT_AGAIN};
+use crate::plan::{Plan, Settle};
+use crate::{Destination, Message, Properties, Publication, Request};
+
+/// Tells the runs of a task apart. A message that comes again is the same run; a retry, a message that the task has
+/// given back or replaced itself by, and one that an operator has sent again are others.
+///
+/// Its text is the key of the run's [`Commit`]. The id comes last: whatever it is, no two keys are the same text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunKey {
+    retries: u32,
+    requeues: u32,
+    replaced: u32,
+    /// Out of quarantine, or out of the queue for rejected messages.
+    sent_again: u64,
+    id: String,
+}
+
+impl RunKey {
+    /// The key of a request's run.
+    pub fn of(request: &Request) -> Self {
+        let headers = &request.message.headers;
+        let again = headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0);
+        Self {
+            retries: request.retries,
+            requeues: request.requeues,
+            replaced: request.replaced_task_nesting,
+            sent_again: again.saturating_add(rejections(headers)),
+            id: request.id.clone(),
+        }
+    }
+}
+
+impl fmt::Display for RunKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            retries,
+            requeues,
+            replaced,
+            sent_again,
+            id,
+        } = self;
+        write!(f, "{retries}-{requeues}-{replaced}-{sent_again}-{id}")
+    }
+}
+
+/// How often a message was rejected for good before somebody moved it back, as RabbitMQ counts in `x-death`.
+fn rejections(headers: &Map<String, Value>) -> u64 {
+    let deaths = headers.get(DEATHS).and_then(Value::as_array);
+    let rejected = deaths.into_iter().flatten().filter_map(|death| {
+        let rejected = death.get("reason").and_then(Value::as_str) == Some("rejected");
+        death.get("count").filter(|_| rejected)?.as_u64()
+    });
+    rejected.fold(0, u64::saturating_add)
+}
+
+/// What is left to do about the delivery of a run that has ended. Kept by a result backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// Published first.
+    pub publications: Vec<Publication>,
+    /// Done last.
+    pub settle: Settle,
+    /// What it sends is its own task, to run again.
+    pub sends_itself: bool,
+}
+
+/// The record's first line; the bodies follow, one after the other.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    rejected: bool,
+    sends_itself: bool,
+    messages: Vec<Head>,
+}
+
+/// A message without its body.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    exchange: String,
+    routing_key: String,
+    mandatory: bool,
+    not_before: Option<Timestamp>,
+    properties: Properties,
+    headers: Map<String, Value>,
+    /// Bytes of its body.
+    size: usize,
+}
+
+impl Commit {
+    /// The record of a plan.
+    pub fn record(plan: &Plan) -> Vec<u8> {
+        encode(&plan.publications, plan.settle, plan.sends_itself())
+    }
+
+    /// The record of a plan whose messages are all confirmed.
+    pub fn done(settle: Settle) -> Vec<u8> {
+        encode(&[], settle, false)
+    }
+
+    /// Reads a record; none where it is not one.
+    pub fn read(record: &[u8]) -> Option<Self> {
+        let end = record.iter().position(|byte| *byte == b'\n')?;
+        let (line, bodies) = record.split_at_checked(end)?;
+        let line: Line = serde_json::from_slice(line).ok()?;
+        let mut bodies = bodies.get(1..)?;
+        let mut publications = Vec::new();
+        for head in line.messages {
+            let (body, rest) = bodies.split_at_checked(head.size)?;
+            bodies = rest;
+            publications.push(head.publication(body.to_vec()));
+        }
+        bodies.is_empty().then_some(Self {
+            publications,
+            settle: if line.rejected {
+                Settle::Reject
+            } else {
+                Settle::Ack
+            },
+            sends_itself: line.sends_itself,
+        })
+    }
+}
+
+fn encode(publications: &[Publication], settle: Settle, sends_itself: bool) -> Vec<u8> {
+    let line = Line {
+        rejected: settle == Settle::Reject,
+        sends_itself,
+        messages: publications.iter().map(Head::of).collect(),
+    };
+    // A structure with text for keys is always JSON.
+    let mut record = serde_json::to_vec(&line).unwrap_or_default();
+    record.push(b'\n');
+    for publication in publications {
+        record.extend_from_slice(&publication.message.body);
+    }
+    record
+}
+
+impl Head {
+    fn of(publication: &Publication) -> Self {
+        let Publication {
+            destination,
+            message,
+            mandatory,
+            not_before,
+        } = publication;
+        Self {
+            exchange: destination.exchange.clone(),
+            routing_key: destination.routing_key.clone(),
+            mandatory: *mandatory,
+            not_before: *not_before,
+            properties: message.properties.clone(),
+            headers: message.headers.clone(),
+            size: message.body.len(),
+        }
+    }
+
+    fn publication(self, body: Vec<u8>) -> Publication {
+        Publication {
+            destination: Destination {
+                exchange: self.exchange,
+                routing_key: self.routing_key,
+            },
+            message: Message {
+                properties: self.properties,
+                headers: self.headers,
+                body,
+            },
+            mandatory: self.mandatory,
+            not_before: self.not_before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Ended;
+
+    fn request(headers: &Value) -> Request {
+        let mut all = json!({"task": "a.b", "id": "x"});
+        let map = all.as_object_mut().unwrap();
+        map.extend(headers.as_object().unwrap().clone());
+        let message = Message {
+            properties: Properties {
+                content_type: Some("application/json".into()),
+                content_encoding: Some("utf-8".into()),
+                ..Properties::default()
+            },
+            headers: map.clone(),
+            body: b"[[], {}, {}]".to_vec(),
+        };
+        Request::decode(message, |_| usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn runs_are_told_apart() {
+        let death = |reason: &str, count: u64| json!([{"reason": reason, "count": count}]);
+        let table = [
+            (json!({}), "0-0-0-0-x"),
+            (
+                json!({"redelivered": true, "x-delivery-count": 3}),
+                "0-0-0-0-x",
+            ),
+            (json!({"retries": 2}), "2-0-0-0-x"),
+            (json!({"x-petiole-requeues": 1}), "0-1-0-0-x"),
+            (json!({"replaced_task_nesting": 1}), "0-0-1-0-x"),
+            (json!({"x-petiole-sent-again": 4}), "0-0-0-4-x"),
+            (json!({"x-petiole-sent-again": "no number"}), "0-0-0-0-x"),
+            (json!({"x-death": death("expired", 5)}), "0-0-0-0-x"),
+            (json!({"x-death": death("rejected", 5)}), "0-0-0-5-x"),
+            (json!({"x-death": "forged"}), "0-0-0-0-x"),
+            (json!({"id": "0-x"}), "0-0-0-0-0-x"),
+        ];
+        for (headers, key) in table {
+            assert_eq!(RunKey::of(&request(&headers)).to_string(), key, "{headers}");
+        }
+    }
+
+    fn publication() -> impl Strategy<Value = Publication> {
+        let text = || prop::option::of(any::<String>());
+        let times = prop::option::of(0_i64..4_000_000_000);
+        let body = prop::collection::vec(any::<u8>(), 0..50);
+        (text(), text(), any::<bool>(), times, text(), body).prop_map(
+            |(exchange, routing_key, mandatory, time, id, body)| Publication {
+                destination: Destination {
+                    exchange: exchange.unwrap_or_default(),
+                    routing_key: routing_key.unwrap_or_default(),
+                },
+                message: Message {
+                    properties: Properties {
+                        correlation_id: id.clone(),
+                        persistent: mandatory,
+                        ..Properties::default()
+                    },
+                    headers: Map::from_iter([("id".to_owned(), json!(id))]),
+                    body,
+                },
+                mandatory,
+                not_before: time.map(|time| Timestamp::from_second(time).unwrap()),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written(
+            publications in prop::collection::vec(publication(), 0..5),
+            rejected in any::<bool>(),
+            retry in any::<bool>(),
+        ) {
+            let exception = crate::Exception::new("builtins", "ValueError", "x");
+            let plan = Plan {
+                results: Vec::new(),
+                publications,
+                settle: if rejected { Settle::Reject } else { Settle::Ack },
+                ended: if retry { Ended::Retry { exception } } else { Ended::Success },
+            };
+            let commit = Commit::read(&Commit::record(&plan)).unwrap();
+            prop_assert_eq!(commit.publications, plan.publications);
+            prop_assert_eq!(commit.settle, plan.settle);
+            prop_assert_eq!(commit.sends_itself, retry);
+        }
+
+        #[test]
+        fn no_bytes_are_more_than_refused(record in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Commit::read(&record);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_goes_on_is_no_record() {
+        let message = Message {
+            body: b"body".to_vec(),
+            ..Message::default()
+        };
+        let plan = Plan {
+            results: Vec::new(),
+            publications: vec![Publication {
+                destination: Destination::queue("q"),
+                message,
+                mandatory: true,
+                not_before: None,
+            }],
+            settle: Settle::Ack,
+            ended: Ended::Success,
+        };
+        let record = Commit::record(&plan);
+        assert!(Commit::read(&record).is_some());
+        assert!(Commit::read(record.get(..record.len() - 1).unwrap()).is_none());
+        assert!(Commit::read(&[&record[..], b"x"].concat()).is_none());
+        assert!(Commit::read(b"").is_none());
+        let done = Commit::read(&Commit::done(Settle::Reject)).unwrap();
+        assert_eq!((done.publications.len(), done.settle), (0, Settle::Reject));
+    }
+}

@@ -1,0 +1,53 @@
+"""A proxy before a server, which a test can have cut all connections at a moment that it recognises by the bytes."""
+
+import socket
+import threading
+
+TO_SERVER, TO_CLIENT = "to server", "to client"
+
+
+class Proxy:
+    """Passes bytes on, until `trap(direction, bytes)` is true of some: these and all that follow are lost."""
+
+    def __init__(self, host, port):
+        self.server, self.trap, self.sprung = (host, port), None, threading.Event()
+        self.on_trap, self.sockets = None, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def set_trap(self, trap, on_trap):
+        """`on_trap()` is called before anything is closed, so that a client that it kills sees nothing of this."""
+        self.on_trap, self.trap = on_trap, trap
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(self.server)
+            except OSError:
+                return
+            self.sockets += [client, server]
+            for source, target, direction in ((client, server, TO_SERVER), (server, client, TO_CLIENT)):
+                threading.Thread(target=self.pump, args=(source, target, direction), daemon=True).start()
+
+    def pump(self, source, target, direction):
+        try:
+            while data := source.recv(65536):
+                if self.sprung.is_set():
+                    break
+                if self.trap is not None and self.trap(direction, data):
+                    self.sprung.set()
+                    self.on_trap()
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for one in (source, target):
+                one.close()
+
+    def close(self):
+        self.listener.close()
+        for one in self.sockets:
+            one.close()

@@ -1,0 +1,169 @@
+"""A worker that is lost at any step of a task's end: what the next one repeats. Each row of the table in
+docs/semantics.md is a case here."""
+
+import json
+import urllib.parse
+import uuid
+from collections import Counter
+
+import pytest
+
+from conftest import declare, petiole, producer
+from proxy import TO_CLIENT, TO_SERVER, Proxy
+from waiting import wait_until
+
+# AMQP 0-9-1: class and method of a frame.
+PUBLISH, ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
+
+
+def behind(url):
+    """A proxy before a server, and the server's URL with it."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = Proxy(parts.hostname, parts.port)
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return proxy, parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()
+
+
+class Redis:
+    """Which of the worker's commands, or answers to them, is lost. The first commit of a task with messages says how
+    it ended, the second that all is confirmed."""
+
+    def __init__(self, number, answer):
+        self.number, self.answer, self.commits = number, answer, 0
+
+    def __call__(self, direction, data):
+        if direction == TO_SERVER and b"EVALSHA" in data and b"petiole-run-" in data:
+            self.commits += 1
+            return not self.answer and self.commits == self.number
+        return direction == TO_CLIENT and self.answer and self.commits == self.number
+
+
+def amqp(wanted, method):
+    return lambda direction, data: direction == wanted and method in data
+
+
+# The step at which the worker is lost: what is lost with it.
+STEPS = {
+    "commit": ("results", lambda: Redis(1, answer=False)),
+    "commit's answer": ("results", lambda: Redis(1, answer=True)),
+    "publish": ("broker", lambda: amqp(TO_SERVER, PUBLISH)),
+    "confirm": ("broker", lambda: amqp(TO_CLIENT, ACK)),
+    "mark": ("results", lambda: Redis(2, answer=False)),
+    "mark's answer": ("results", lambda: Redis(2, answer=True)),
+    "ack": ("broker", lambda: amqp(TO_SERVER, ACK)),
+}
+
+# How often the task runs, and how often its callback is sent.
+TABLE = [
+    ("redis", "commit", 2, 1),
+    ("redis", "commit's answer", 1, 1),
+    ("redis", "publish", 1, 1),
+    ("redis", "confirm", 1, 2),
+    ("redis", "mark", 1, 2),
+    ("redis", "mark's answer", 1, 1),
+    ("redis", "ack", 1, 1),
+    ("sqlite", "publish", 1, 1),
+    ("sqlite", "confirm", 1, 2),
+    ("sqlite", "ack", 1, 1),
+    ("rpc", "publish", 2, 1),
+    ("rpc", "confirm", 2, 2),
+    ("rpc", "ack", 2, 2),
+    ("disabled", "publish", 2, 1),
+    ("disabled", "confirm", 2, 2),
+    ("disabled", "ack", 2, 2),
+]
+
+
+@pytest.fixture
+def results(tmp_path, redis_url):
+    return {"redis": redis_url, "sqlite": f"sqlite://{tmp_path}/results.db", "rpc": "rpc://", "disabled": "disabled://"}
+
+
+def runs(worker, task_id):
+    return worker.log().count(f"[{task_id}] received")
+
+
+def messages(app, queue):
+    """The messages of a queue that nobody consumes."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        taken = []
+        while (message := channel.basic_get(queue, no_ack=True)) is not None:
+            taken.append(message.headers["id"])
+        return taken
+
+
+@pytest.mark.parametrize(("backend", "step", "ran", "sent"), TABLE, ids=lambda value: str(value).replace(" ", "-"))
+def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queue, start_worker):
+    where, trap = STEPS[step]
+    broker_proxy, broker_url = behind(amqp_url)
+    results_proxy, results_url = behind(results["redis"]) if backend == "redis" else (None, results[backend])
+    proxy = broker_proxy if where == "broker" else results_proxy
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        options = ["--concurrency", "1", "--route", f"out.*={queue}-out", "--quarantine-queue", f"{queue}-kept"]
+        worker = start_worker(queue, *options, broker=broker_url, results=results_url)
+        app.signature("probe.tasks.add", args=(1, 1)).apply_async(link=app.signature("out.warm"))
+        wait_until(lambda: messages(app, f"{queue}-out"), lambda: f"a callback\n{worker.log()}")
+        wait_until(lambda: "succeeded" in worker.log(), "a first task has ended")
+
+        proxy.set_trap(trap(), worker.kill)
+        callback = str(uuid.uuid4())
+        link = app.signature("out.next", task_id=callback)
+        task = app.signature("probe.tasks.add", args=(1, 2)).apply_async(link=link)
+        assert proxy.sprung.wait(30), worker.log()
+        worker.wait()
+        if proxy is not broker_proxy:
+            broker_proxy.close()
+
+        second = start_worker(queue, *options, broker=amqp_url, results=results[backend])
+        last = app.signature("probe.tasks.add", args=(2, 2)).apply_async(link=app.signature("out.last"))
+        wait_until(lambda: f"[{last.id}] succeeded" in second.log(), lambda: f"the last task ended\n{second.log()}")
+        counts = Counter(messages(app, f"{queue}-out"))
+        assert (runs(worker, task.id) + runs(second, task.id), counts[callback]) == (ran, sent), second.log()
+        assert len(counts) == 2, "a callback that is sent again has the same id"
+
+
+@pytest.mark.parametrize("backend", ["redis", "sqlite"])
+def test_a_message_that_comes_twice_runs_once(backend, amqp_url, results, queue, start_worker):
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, results=results[backend])
+        task_id = str(uuid.uuid4())
+        for number in range(3):
+            app.signature("probe.tasks.add", args=(number, 1)).apply_async(task_id=task_id)
+        other = app.signature("probe.tasks.add", args=(1, 1)).apply_async()
+        wait_until(lambda: worker.log().count(f"[{task_id}] is not run again") == 2, worker.log)
+        wait_until(lambda: f"[{other.id}] succeeded" in worker.log(), worker.log)
+        assert runs(worker, task_id) == 1
+
+
+def test_workers_that_run_the_same_task_bring_it_to_one_end(amqp_url, redis_url, redis_client, queue, start_worker):
+    """Two messages of one id that run side by side: the second end is not committed, and its callback not sent."""
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        options = ["--concurrency", "1", "--route", f"out.*={queue}-out"]
+        workers = [start_worker(queue, *options, "--prefetch-multiplier", "1") for _ in range(2)]
+        task_id, link = str(uuid.uuid4()), app.signature("out.next", task_id=str(uuid.uuid4()))
+        for _ in range(2):
+            app.signature("probe.tasks.sleep_ms", args=(1500,)).apply_async(task_id=task_id, link=link)
+        logs = lambda: workers[0].log() + workers[1].log()  # noqa: E731
+        wait_until(lambda: logs().count(f"[{task_id}] received") == 2, logs)
+        wait_until(lambda: f"[{task_id}] succeeded" in logs() and f"[{task_id}] is not run again" in logs(), logs)
+        wait_until(lambda: json.loads(redis_client.get(f"celery-task-meta-{task_id}"))["status"] == "SUCCESS", logs)
+        # The second may find the first one's messages not confirmed yet, and send them again with the same ids.
+        assert set(messages(app, f"{queue}-out")) == {link.id}
+
+
+def test_a_message_out_of_quarantine_runs_again(amqp_url, redis_url, queue, start_worker):
+    """It has had an end, FAILURE; the operator wants another one."""
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        kept = f"{queue}-kept"
+        worker = start_worker(queue, "--quarantine-queue", kept)
+        result = app.signature("probe.tasks.add", args=("no number", 1)).apply_async()
+        refused = lambda: worker.log().count(f"[{result.id}] refused")  # noqa: E731
+        for number in (1, 2):
+            wait_until(lambda: refused() == number, worker.log)  # noqa: B023
+            petiole("quarantine", "retry", "--all", "--broker", amqp_url, "--quarantine-queue", kept)
+        wait_until(lambda: refused() == 3, worker.log)

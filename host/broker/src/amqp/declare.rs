@@ -9,6 +9,7 @@ use lapin::{Channel, ErrorKind, ExchangeKind};
 use tracing::debug;
 
 use super::supervise::Live;
+use super::{NOT_FOUND, delay};
 use crate::{Answer, BrokerError};
 
 /// AMQP's reply code for success.
@@ -18,8 +19,23 @@ const REPLY_SUCCESS: u16 = 200;
 /// name. One that exists stays as it is. Whether it is bound so: an exchange or binding that can't be made
 /// breaks nothing, since there is the default exchange.
 pub(super) async fn queue(live: &Live, queue: &str) -> Result<bool, BrokerError> {
-    ensure(live, queue, &[FieldTable::default()]).await?;
+    if ensure(live, queue, &[FieldTable::default()]).await? {
+        rejoin_delay(live, queue).await?;
+    }
     has_own_exchange(live, queue).await
+}
+
+/// Binds a new queue to the exit of the delayed delivery, where there is one: messages for a queue of its name
+/// that was deleted may be on their way there.
+async fn rejoin_delay(live: &Live, queue: &str) -> Result<(), BrokerError> {
+    match delay::bind(live, queue).await {
+        Err(error) if live.gone.is_cancelled() => Err(error),
+        Err(error) => {
+            debug!(queue, %error, "the queue is not bound for delays");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Whether a queue that exists is bound to a direct exchange of its name, which is made where it is missing.
@@ -34,14 +50,15 @@ pub(super) async fn has_own_exchange(live: &Live, queue: &str) -> Result<bool, B
     }
 }
 
-/// Declares a durable queue unless it exists, with the first of the arguments that the broker takes.
+/// Declares a durable queue unless it exists, with the first of the arguments that the broker takes. Whether it
+/// was declared here.
 pub(super) async fn ensure(
     live: &Live,
     queue: &str,
     arguments: &[FieldTable],
-) -> Result<(), BrokerError> {
+) -> Result<bool, BrokerError> {
     if length(live, queue).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let name = queue_name(queue)?;
     let mut refusal = None;
@@ -57,7 +74,7 @@ pub(super) async fn ensure(
         {
             Ok(_) => {
                 close(&channel).await;
-                return Ok(());
+                return Ok(true);
             }
             Err(error) if soft(&error).is_some() => refusal = Some(refused(queue, &error)),
             Err(error) => return Err(refused(queue, &error)),
@@ -66,7 +83,7 @@ pub(super) async fn ensure(
     // Someone may have declared it meanwhile, with other arguments.
     match (length(live, queue).await?, refusal) {
         (None, Some(refusal)) => Err(refusal),
-        _ => Ok(()),
+        _ => Ok(false),
     }
 }
 
@@ -169,6 +186,11 @@ pub(super) fn refused(queue: &str, error: &lapin::Error) -> BrokerError {
             reason: error.to_string(),
         },
     }
+}
+
+/// Whether the broker says that there is no such queue or exchange.
+pub(super) fn is_missing(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Refused { answer, .. } if answer.code == NOT_FOUND)
 }
 
 /// The broker's words, where it closed a channel with them.

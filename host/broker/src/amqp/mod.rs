@@ -41,8 +41,8 @@ const OPERATION_LIMIT: Duration = Duration::from_secs(30);
 const NOT_FOUND: u16 = 404;
 /// Threads for sockets, heartbeats, confirms and acks.
 const THREADS: usize = 2;
-/// Names of delayed queues known to exist; more are forgotten, and asked for again.
-const KNOWN_LIMIT: usize = 4096;
+/// Queues that are known to have an exchange of their own; messages for any further one go by the default exchange.
+const OWN_LIMIT: usize = 4096;
 
 /// A RabbitMQ broker.
 pub(crate) struct Amqp {
@@ -53,26 +53,11 @@ pub(crate) struct Amqp {
     publisher: Publisher,
     closing: CancellationToken,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
-    known: Mutex<Known>,
     /// Queues declared here that are bound to a direct exchange of their name, by which they are published to.
     own: Mutex<HashSet<String>>,
-    /// Held while the delay's exchanges and queues are declared.
-    delays: tokio::sync::Mutex<()>,
-}
-
-/// What was declared or seen in this generation of the consuming connection.
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    names: HashSet<Name>,
-}
-
-#[derive(PartialEq, Eq, Hash)]
-enum Name {
-    /// The levels of the delayed delivery.
-    Levels,
-    /// A queue bound to the delayed delivery.
-    Delayed(String),
+    /// The generation of the consuming connection in which the levels of the delayed delivery were declared. Held
+    /// while they are.
+    levels: tokio::sync::Mutex<Option<u64>>,
 }
 
 impl Amqp {
@@ -96,9 +81,8 @@ impl Amqp {
                 publisher,
                 closing,
                 supervisors: tokio::sync::Mutex::new(supervisors),
-                known: Mutex::default(),
                 own: Mutex::default(),
-                delays: tokio::sync::Mutex::default(),
+                levels: tokio::sync::Mutex::default(),
             }),
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -237,9 +221,8 @@ impl Amqp {
         )?);
         self.prepare_delay(&queue).await?;
         match self.publisher.publish(Arc::clone(&outgoing), true).await {
-            // Somebody has deleted what was declared.
-            Err(PublishError::Refused { answer, .. }) if answer.code == NOT_FOUND => {
-                self.forget();
+            Err(error) if leads_nowhere(&error) => {
+                self.forget_levels().await;
                 self.prepare_delay(&queue).await?;
                 self.publisher.publish(outgoing, true).await
             }
@@ -247,25 +230,25 @@ impl Amqp {
         }
     }
 
-    /// Declares what a delayed message for a queue needs, once for each connection; the queue itself must exist.
+    /// Declares what a delayed message for a queue needs; the queue itself must exist.
     async fn prepare_delay(&self, queue: &str) -> Result<(), PublishError> {
         let exists = self
             .operate(|live| async move {
                 let live = &*live;
-                let _declaring = self.delays.lock().await;
-                let bound = Name::Delayed(queue.to_owned());
-                if self.knows(live, &bound) {
-                    return Ok(true);
-                }
-                if declare::length(live, queue).await?.is_none() {
+                // Each time: a queue that somebody has deleted and declared again has lost its binding.
+                let bound = delay::bind(live, queue).await;
+                let missing = bound.as_ref().is_err_and(declare::is_missing);
+                if !missing {
+                    bound?;
+                } else if declare::length(live, queue).await?.is_none() {
                     return Ok(false);
+                } else {
+                    self.forget_levels().await;
                 }
-                if !self.knows(live, &Name::Levels) {
-                    delay::declare(live).await?;
-                    self.learn(live, Name::Levels);
+                self.declare_levels(live).await?;
+                if missing {
+                    delay::bind(live, queue).await?;
                 }
-                delay::bind(live, queue).await?;
-                self.learn(live, bound);
                 Ok(true)
             })
             .await?;
@@ -279,12 +262,26 @@ impl Amqp {
         }
     }
 
+    /// Once for each connection, as long as they are found.
+    async fn declare_levels(&self, live: &Live) -> Result<(), BrokerError> {
+        let mut levels = self.levels.lock().await;
+        if *levels != Some(live.generation) {
+            delay::declare(live).await?;
+            *levels = Some(live.generation);
+        }
+        Ok(())
+    }
+
+    async fn forget_levels(&self) {
+        *self.levels.lock().await = None;
+    }
+
     async fn declare_queue(&self, queue: &str) -> Result<(), BrokerError> {
         let bound = self
             .operate(|live| async move { declare::queue(&live, queue).await })
             .await?;
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if bound && own.len() < KNOWN_LIMIT {
+        if bound && own.len() < OWN_LIMIT {
             own.insert(queue.to_owned());
         }
         Ok(())
@@ -295,32 +292,21 @@ impl Amqp {
         own.contains(queue)
     }
 
-    fn forget(&self) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
-    }
-
-    fn knows(&self, live: &Live, name: &Name) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.generation == live.generation && known.names.contains(name)
-    }
-
-    fn learn(&self, live: &Live, name: Name) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.generation != live.generation || known.names.len() >= KNOWN_LIMIT {
-            *known = Known {
-                generation: live.generation,
-                names: HashSet::new(),
-            };
-        }
-        known.names.insert(name);
-    }
-
     async fn close_connections(&self) {
         self.closing.cancel();
         for supervisor in self.supervisors.lock().await.drain(..) {
             // A supervisor that panicked has closed nothing, and there is nothing left to do about it.
             let _ = supervisor.await;
         }
+    }
+}
+
+/// Whether the exchange, or a binding of it, is not there: somebody has deleted what was declared.
+fn leads_nowhere(error: &PublishError) -> bool {
+    match error {
+        PublishError::Unroutable { .. } => true,
+        PublishError::Refused { answer, .. } => answer.code == NOT_FOUND,
+        _ => false,
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use lapin::options::{
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use petiole_broker::{BrokerError, PublishError};
+use petiole_broker::{Broker, BrokerError, PublishError};
+use petiole_celery::Publication;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
@@ -35,7 +38,11 @@ async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 async fn channel() -> (lapin::Connection, Channel) {
-    let connection = rabbitmq::raw().await;
+    channel_to(rabbitmq::url().await).await
+}
+
+async fn channel_to(url: &str) -> (lapin::Connection, Channel) {
+    let connection = rabbitmq::raw(url).await;
     let channel = connection.create_channel().await.unwrap();
     (connection, channel)
 }
@@ -134,14 +141,104 @@ async fn a_deleted_queue_is_declared_again() {
         .queue_delete(place.queue.as_str().into(), QueueDeleteOptions::default())
         .await
         .unwrap();
-    // Until the consumer has declared it again the message is unroutable.
+    publish_once_declared(&broker, text(&place.queue, "x")).await;
+    assert_eq!(body(&next(&mut deliveries).await), "x");
+}
+
+/// Until the consumer has declared the queue again the message is unroutable.
+async fn publish_once_declared(broker: &Arc<dyn Broker>, publication: Publication) {
     let started = Instant::now();
-    while let Err(error) = broker.publish(text(&place.queue, "x")).await {
+    while let Err(error) = broker.publish(publication.clone()).await {
         assert!(matches!(error, PublishError::Unroutable { .. }), "{error}");
         assert!(started.elapsed() < DEADLINE);
         sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(body(&next(&mut deliveries).await), "x");
+}
+
+fn later(queue: &str, body: &str, seconds: i64) -> Publication {
+    Publication {
+        not_before: Some(Timestamp::now() + SignedDuration::from_secs(seconds)),
+        ..text(queue, body)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delayed_messages_find_a_queue_that_its_consumer_has_declared_again() {
+    let place = Place::amqp().await;
+    let broker = place.broker().await;
+    let mut deliveries = place.consume(&broker, 5).await;
+    // In time for the deletion and what follows it.
+    broker
+        .publish(later(&place.queue, "under way", 10))
+        .await
+        .unwrap();
+    let (_connection, channel) = channel().await;
+    channel
+        .queue_delete(place.queue.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    publish_once_declared(&broker, later(&place.queue, "after", 1)).await;
+    for want in ["after", "under way"] {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(body(&delivery), want);
+        delivery.ack().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delayed_messages_find_a_queue_that_somebody_has_declared_again() {
+    let place = Place::amqp().await;
+    let broker = place.broker().await;
+    broker.publish(later(&place.queue, "x", 1)).await.unwrap();
+    length_becomes(&broker, &place.queue, 1).await;
+    let (_connection, channel) = channel().await;
+    let name = || place.queue.as_str().into();
+    channel
+        .queue_delete(name(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    channel
+        .queue_declare(
+            name(),
+            QueueDeclareOptions::durable(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    broker.publish(later(&place.queue, "y", 1)).await.unwrap();
+    length_becomes(&broker, &place.queue, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_deleted_of_the_delays_is_declared_again() {
+    let node = rabbitmq::own().await;
+    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    let queue = unique();
+    broker.declare(&queue).await.unwrap();
+    // By the level of 2 s alone.
+    broker.publish(later(&queue, "x", 2)).await.unwrap();
+    let (_connection, channel) = channel_to(&node.url).await;
+    let delete_exchange = async |name: &str| {
+        channel
+            .exchange_delete(name.into(), ExchangeDeleteOptions::default())
+            .await
+            .unwrap();
+    };
+    channel
+        .queue_delete("celery_delayed_1".into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    broker.publish(later(&queue, "x", 2)).await.unwrap();
+    delete_exchange("celery_delayed_27").await;
+    broker.publish(later(&queue, "x", 2)).await.unwrap();
+    delete_exchange("celery_delayed_delivery").await;
+    broker.publish(later(&queue, "x", 2)).await.unwrap();
+    // The first may have gone with the queue that it was in.
+    let started = Instant::now();
+    while broker.length(&queue).await.unwrap() < Some(3) {
+        assert!(started.elapsed() < DEADLINE, "a delayed message is lost");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,16 +66,16 @@ impl Node {
     }
 }
 
-/// A plain lapin connection to it, for what the broker under test does not do.
-pub(crate) async fn raw() -> Connection {
-    Connection::connect(url().await, ConnectionProperties::default())
+/// A plain lapin connection to a node, for what the broker under test does not do.
+pub(crate) async fn raw(url: &str) -> Connection {
+    Connection::connect(url, ConnectionProperties::default())
         .await
         .unwrap()
 }
 
 /// Declares a quorum queue, as Celery's `task_default_queue_type = "quorum"` does.
 pub(crate) async fn declare_quorum(queue: &str) {
-    let connection = raw().await;
+    let connection = raw(url().await).await;
     let channel = connection.create_channel().await.unwrap();
     let mut arguments = FieldTable::default();
     arguments.insert(

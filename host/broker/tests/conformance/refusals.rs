@@ -73,7 +73,11 @@ async fn a_refused_reply_to_costs_no_neighbour_a_duplicate() {
 async fn an_exchange_that_was_deleted_is_not_taken_for_there() {
     let place = Place::amqp().await;
     let broker = place.broker().await;
-    let channel = rabbitmq::raw().await.create_channel().await.unwrap();
+    let channel = rabbitmq::raw(&place.url)
+        .await
+        .create_channel()
+        .await
+        .unwrap();
     let (exchange, other) = (unique(), unique());
     broker.declare(&other).await.unwrap();
     let declare = async || {
@@ -118,7 +122,11 @@ async fn without_its_own_exchange_a_queue_is_reached_by_the_default_one() {
     let place = Place::amqp().await;
     let broker = place.broker().await;
     broker.publish(text(&place.queue, "x")).await.unwrap();
-    let channel = rabbitmq::raw().await.create_channel().await.unwrap();
+    let channel = rabbitmq::raw(&place.url)
+        .await
+        .create_channel()
+        .await
+        .unwrap();
     channel
         .exchange_delete(
             place.queue.as_str().into(),

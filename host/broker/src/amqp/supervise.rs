@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a connection's state is looked at, should lapin not report its end.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a closing handshake may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 const REPLY_SUCCESS: u16 = 200;
 
 /// One generation of a connection.
@@ -114,8 +114,9 @@ pub(super) async fn establish(
     closing: CancellationToken,
 ) -> Result<(Link, tokio::task::JoinHandle<()>), BrokerError> {
     let (connection, index) = first(&targets, &name).await?;
-    let (state, link) = watch::channel(None);
-    let task = tokio::spawn(keep(connection, index, targets, name, state, closing));
+    let live = Arc::new(Live::new(connection));
+    let (state, link) = watch::channel(Some(Arc::clone(&live)));
+    let task = tokio::spawn(keep(live, index, targets, name, state, closing));
     Ok((Link(link), task))
 }
 
@@ -144,7 +145,7 @@ async fn first(targets: &[Target], name: &str) -> Result<(Connection, usize), Br
 }
 
 async fn keep(
-    mut connection: Connection,
+    mut live: Arc<Live>,
     mut index: usize,
     targets: Arc<[Target]>,
     name: String,
@@ -152,8 +153,6 @@ async fn keep(
     closing: CancellationToken,
 ) {
     loop {
-        let live = Arc::new(Live::new(connection));
-        state.send_replace(Some(Arc::clone(&live)));
         let reason = tokio::select! {
             reason = lost(&live.connection) => Some(reason),
             () = closing.cancelled() => None,
@@ -169,7 +168,9 @@ async fn keep(
             again = reconnect(&targets, &name, index + 1) => again,
             () = closing.cancelled() => return,
         };
-        (connection, index) = again;
+        live = Arc::new(Live::new(again.0));
+        index = again.1;
+        state.send_replace(Some(Arc::clone(&live)));
         info!(connection = name, "the broker connection is back");
     }
 }

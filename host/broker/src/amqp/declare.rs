@@ -38,8 +38,7 @@ async fn rejoin_delay(live: &Live, queue: &str) -> Result<(), BrokerError> {
     }
 }
 
-/// Whether a queue that exists is bound to a direct exchange of its name, which is made where it is missing.
-pub(super) async fn has_own_exchange(live: &Live, queue: &str) -> Result<bool, BrokerError> {
+async fn has_own_exchange(live: &Live, queue: &str) -> Result<bool, BrokerError> {
     match bind_own_exchange(live, queue).await {
         Ok(()) => Ok(true),
         Err(error) if live.gone.is_cancelled() => Err(error),
@@ -87,7 +86,8 @@ pub(super) async fn ensure(
     }
 }
 
-async fn bind_own_exchange(live: &Live, queue: &str) -> Result<(), BrokerError> {
+/// Binds a queue to the direct exchange of its name, which is made where it is missing.
+pub(super) async fn bind_own_exchange(live: &Live, queue: &str) -> Result<(), BrokerError> {
     let name = queue_name(queue)?;
     let channel = live.channel().await?;
     let durable = ExchangeDeclareOptions {

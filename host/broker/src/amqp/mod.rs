@@ -37,6 +37,8 @@ use supervise::{Link, Live};
 
 /// How long a declaration or question may take, a reconnect included.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
+/// AMQP's reply code for what one has no permission for.
+const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for what there is none of.
 const NOT_FOUND: u16 = 404;
 /// Threads for sockets, heartbeats, confirms and acks.
@@ -170,11 +172,9 @@ impl Amqp {
             routing_key,
         } = to;
         if exchange.is_empty() && mandatory && self.has_own_exchange(&routing_key) {
-            let own = self.outgoing(message.clone(), &routing_key, &routing_key, mandatory)?;
-            match self.publisher.publish(Arc::new(own), true).await {
-                // The broker does not have it: the exchange was deleted, or its binding.
-                Err(PublishError::Unroutable { .. } | PublishError::Refused { .. }) => {}
-                other => return other,
+            let published = self.publish_by_own_exchange(&routing_key, message.clone());
+            if let Some(()) = published.await? {
+                return Ok(());
             }
         }
         let outgoing = Arc::new(self.outgoing(message, &exchange, &routing_key, mandatory)?);
@@ -184,6 +184,38 @@ impl Amqp {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// By the exchange of the queue's name, which is made again where somebody has deleted it; none where the
+    /// default exchange is left to try.
+    async fn publish_by_own_exchange(
+        &self,
+        queue: &str,
+        message: Message,
+    ) -> Result<Option<()>, PublishError> {
+        let outgoing = Arc::new(self.outgoing(message, queue, queue, true)?);
+        match self.publisher.publish(Arc::clone(&outgoing), true).await {
+            Err(error) if leads_nowhere(&error) => {}
+            Err(PublishError::Refused { answer, .. }) => {
+                if answer.code == ACCESS_REFUSED {
+                    self.disown(queue);
+                }
+                return Ok(None);
+            }
+            other => return other.map(Some),
+        }
+        let bound =
+            self.operate(|live| async move { declare::bind_own_exchange(&live, queue).await });
+        match bound.await {
+            Ok(()) => self.publisher.publish(outgoing, true).await.map(Some),
+            // The queue itself: its consumer may declare it again.
+            Err(error) if declare::is_missing(&error) => Ok(None),
+            Err(BrokerError::Refused { .. }) => {
+                self.disown(queue);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -290,6 +322,11 @@ impl Amqp {
     fn has_own_exchange(&self, queue: &str) -> bool {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         own.contains(queue)
+    }
+
+    fn disown(&self, queue: &str) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.remove(queue);
     }
 
     async fn close_connections(&self) {

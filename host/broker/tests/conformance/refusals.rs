@@ -13,7 +13,7 @@ use petiole_celery::Publication;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use crate::{DEADLINE, Place, length_becomes, rabbitmq, text, unique};
+use crate::{DEADLINE, Place, length_becomes, next, rabbitmq, text, unique};
 
 const NEIGHBOURS: u64 = 300;
 
@@ -118,24 +118,67 @@ async fn an_exchange_that_was_deleted_is_not_taken_for_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_own_exchange_a_queue_is_reached_by_the_default_one() {
+async fn a_queues_own_exchange_is_made_again() {
     let place = Place::amqp().await;
     let broker = place.broker().await;
-    broker.publish(text(&place.queue, "x")).await.unwrap();
+    let mut deliveries = place.consume(&broker, 10).await;
     let channel = rabbitmq::raw(&place.url)
         .await
         .create_channel()
         .await
         .unwrap();
+    for _ in 0..2 {
+        channel
+            .exchange_delete(
+                place.queue.as_str().into(),
+                ExchangeDeleteOptions::default(),
+            )
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            broker.publish(text(&place.queue, "x")).await.unwrap();
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(delivery.exchange, place.queue);
+            delivery.ack().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_own_exchange_a_queue_is_reached_by_the_default_one() {
+    let place = Place::amqp().await;
+    let broker = place.broker().await;
+    let mut deliveries = place.consume(&broker, 10).await;
+    let channel = rabbitmq::raw(&place.url)
+        .await
+        .create_channel()
+        .await
+        .unwrap();
+    let name = || place.queue.as_str().into();
     channel
-        .exchange_delete(
-            place.queue.as_str().into(),
-            ExchangeDeleteOptions::default(),
+        .exchange_delete(name(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
+    // Another's, which leads nowhere.
+    channel
+        .exchange_declare(
+            name(),
+            ExchangeKind::Fanout,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
         )
         .await
         .unwrap();
-    broker.publish(text(&place.queue, "y")).await.unwrap();
-    length_becomes(&broker, &place.queue, 2).await;
+    for _ in 0..2 {
+        broker.publish(text(&place.queue, "x")).await.unwrap();
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.exchange, "");
+        delivery.ack().await.unwrap();
+    }
+    channel
+        .exchange_delete(name(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,6 +220,17 @@ async fn least_permissions_are_enough_and_hold() {
         assert_refused(&answer, 403);
     }
     assert_eq!(guest.length("wrong").await, Ok(Some(0)));
+    // The default exchange is forbidden.
+    let channel = rabbitmq::raw(&node.url)
+        .await
+        .create_channel()
+        .await
+        .unwrap();
+    channel
+        .exchange_delete("right".into(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
+    broker.publish(text("right", "x")).await.unwrap();
     broker
         .publish(Publication {
             not_before: Some(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1)),
@@ -184,7 +238,7 @@ async fn least_permissions_are_enough_and_hold() {
         })
         .await
         .unwrap();
-    length_becomes(&broker, "right", NEIGHBOURS + 1).await;
+    length_becomes(&broker, "right", NEIGHBOURS + 2).await;
 
     node.ctl(&[
         "eval",

@@ -7,12 +7,12 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::supervise::{Link, Live, Pauses};
-use super::{ack, convert, declare};
+use super::{OPERATION_LIMIT, ack, convert, declare, limited};
 use crate::delivery::{Settlement, Settlements, Ticket};
 use crate::{BrokerError, Delivery};
 
@@ -130,12 +130,11 @@ async fn unsubscribe(
     settlements: &Settlements,
     gone: &CancellationToken,
 ) {
-    if channel
-        .basic_cancel(consumer.tag(), BasicCancelOptions::default())
-        .await
-        .is_err()
-    {
+    let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    if !matches!(timeout(OPERATION_LIMIT, cancelled).await, Ok(Ok(()))) {
+        // Its channel is closed then, which gives everything back.
         gone.cancel();
+        return;
     }
     while let Some(Ok(delivery)) = consumer.next().await {
         drop(ticketed(delivery, queue, settlements, gone));
@@ -169,7 +168,7 @@ async fn resubscribe(link: &Link, queue: &str, prefetch: u16) -> Option<Subscrip
     loop {
         sleep(pauses.next()).await;
         let live: Arc<Live> = link.live().await?;
-        match redeclare_and_subscribe(&live, queue, prefetch).await {
+        match limited(redeclare_and_subscribe(&live, queue, prefetch)).await {
             Ok(subscription) => return Some(subscription),
             Err(error) => warn!(queue, %error, "can't consume"),
         }

@@ -6,9 +6,10 @@ use lapin::options::{
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ErrorKind, ExchangeKind};
+use tokio::time::timeout;
 use tracing::debug;
 
-use super::supervise::Live;
+use super::supervise::{CLOSE_LIMIT, Live};
 use super::{NOT_FOUND, delay};
 use crate::{Answer, BrokerError};
 
@@ -204,9 +205,11 @@ pub(super) fn answer(error: &lapin::Error) -> Option<Answer> {
     }
 }
 
-/// Closes a channel that was used once; one that fails in it is closed already.
+/// Closes a channel. One that fails in it is closed already; one that does not answer goes with its connection.
 pub(super) async fn close(channel: &Channel) {
-    if let Err(error) = channel.close(REPLY_SUCCESS, "done".into()).await {
-        debug!(%error, "closing a channel");
+    match timeout(CLOSE_LIMIT, channel.close(REPLY_SUCCESS, "done".into())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "closing a channel"),
+        Err(_) => debug!(limit = ?CLOSE_LIMIT, "a channel is not closed"),
     }
 }

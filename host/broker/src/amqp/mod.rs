@@ -104,17 +104,11 @@ impl Amqp {
     where
         F: Future<Output = Result<T, BrokerError>>,
     {
-        let carried_out = async {
+        limited(async {
             let live = self.consuming.live().await.ok_or(BrokerError::Closed)?;
             operation(live).await
-        };
-        timeout(OPERATION_LIMIT, carried_out)
-            .await
-            .unwrap_or_else(|_| {
-                Err(BrokerError::Lost {
-                    reason: format!("nothing came within {} s", OPERATION_LIMIT.as_secs()),
-                })
-            })
+        })
+        .await
     }
 
     async fn consume_each(
@@ -336,6 +330,19 @@ impl Amqp {
             let _ = supervisor.await;
         }
     }
+}
+
+/// Carries an operation out within [`OPERATION_LIMIT`]: a channel can be silent on a connection that lives.
+async fn limited<T>(
+    operation: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    timeout(OPERATION_LIMIT, operation)
+        .await
+        .unwrap_or_else(|_| {
+            Err(BrokerError::Lost {
+                reason: format!("nothing came within {} s", OPERATION_LIMIT.as_secs()),
+            })
+        })
 }
 
 /// Whether the exchange, or a binding of it, is not there: somebody has deleted what was declared.

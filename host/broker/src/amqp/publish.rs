@@ -24,8 +24,8 @@ use tracing::{debug, warn};
 
 use super::confirms::{Confirm, Confirms, Fate};
 use super::convert::Outgoing;
-use super::declare;
 use super::supervise::{Link, Live, Pauses};
+use super::{declare, limited};
 use crate::{Answer, BrokerError, PublishError};
 
 /// Publications that wait to be written to a channel.
@@ -217,7 +217,7 @@ fn not_confirmed(reason: impl Into<String>) -> PublishError {
 async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
     let mut pauses = Pauses::default();
     while let Some(live) = link.live().await {
-        match confirm_channel(&live).await {
+        match limited(confirm_channel(&live)).await {
             Ok(channel) => {
                 pauses = Pauses::default();
                 match serve(&channel, &live, &mut waiting, in_flight).await {
@@ -225,8 +225,7 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
                     Ended::Refused => continue,
                     Ended::Silent => {
                         warn!(limit = ?CONFIRM_LIMIT, "the broker confirms nothing on a channel: another one is opened");
-                        // It may not even be closed: then it goes with its connection.
-                        let _ = timeout(LOOK, declare::close(&channel)).await;
+                        declare::close(&channel).await;
                     }
                     Ended::Lost => {}
                 }

@@ -16,7 +16,7 @@ use petiole_celery::Publication;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use crate::proxy::Proxy;
+use crate::proxy::{BASIC_ACK, BASIC_CANCEL, BASIC_CONSUME, BASIC_PUBLISH, CONFIRM_SELECT, Proxy};
 use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, raw, text, unique};
 
 /// A proxy before the node, and the node's URL by it.
@@ -242,6 +242,109 @@ async fn what_was_deleted_of_the_delays_is_declared_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_not_answered_is_made_anew() {
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    let broker = place.broker().await;
+    let mut deliveries = place.consume(&broker, 5).await;
+    proxy.swallow(BASIC_CONSUME, 1);
+    let (_connection, channel) = channel().await;
+    channel
+        .queue_delete(place.queue.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    publish_once_declared(&broker, text(&place.queue, "x")).await;
+    assert_eq!(body(&next(&mut deliveries).await), "x");
+    assert_eq!(proxy.came(BASIC_CONSUME), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_whose_end_is_not_answered_gives_back_what_it_has() {
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    let broker = place.broker().await;
+    for _ in 0..5 {
+        broker.publish(text(&place.queue, "x")).await.unwrap();
+    }
+    let mut deliveries = place.consume(&broker, 5).await;
+    let held = next(&mut deliveries).await;
+    proxy.swallow(BASIC_CANCEL, 1);
+    drop(deliveries);
+    length_becomes(&broker, &place.queue, 5).await;
+    assert!(!held.usable());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publishing_channel_that_is_not_answered_is_made_anew() {
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    // All that go alone, as a first message does.
+    proxy.swallow(CONFIRM_SELECT, 4);
+    let broker = place.broker().await;
+    let started = Instant::now();
+    while let Err(error) = broker.publish(text(&place.queue, "x")).await {
+        assert!(matches!(error, PublishError::OutOfReach { .. }), "{error}");
+        assert!(started.elapsed() < DEADLINE, "no channel for publishing");
+    }
+    length_becomes(&broker, &place.queue, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_for_an_exchange_that_takes_them_go_side_by_side() {
+    const COUNT: usize = 100;
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    let broker = place.broker().await;
+    let mut message = text("key", "x");
+    message.destination.exchange = unique();
+    let (_connection, channel) = channel().await;
+    let exchange = || message.destination.exchange.as_str().into();
+    channel
+        .exchange_declare(
+            exchange(),
+            ExchangeKind::Direct,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            place.queue.as_str().into(),
+            exchange(),
+            "key".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    broker.publish(message.clone()).await.unwrap();
+    // None waits for another's confirm.
+    proxy.swallow(BASIC_ACK, usize::MAX);
+    let before = proxy.came(BASIC_PUBLISH);
+    for _ in 0..COUNT {
+        let (broker, message) = (Arc::clone(&broker), message.clone());
+        tokio::spawn(async move { broker.publish(message).await });
+    }
+    wait_until("messages wait for each other", || {
+        proxy.came(BASIC_PUBLISH) == before + COUNT
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_exists_is_taken_as_it_is() {
     let broker = Place::amqp().await.connect().await;
     let (_connection, channel) = channel().await;
@@ -384,7 +487,7 @@ async fn the_next_url_is_tried() {
     let broker = petiole_broker::connect(&format!("amqp://127.0.0.1:1//;{good}"))
         .await
         .unwrap();
-    assert!(broker.connected());
+    assert!(broker.connected(), "not at once");
     broker.close().await;
 }
 

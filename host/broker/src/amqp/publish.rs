@@ -3,10 +3,11 @@
 //!
 //! A refusal closes the channel that it comes on, and leaves what is in flight beside it unconfirmed. So each
 //! exchange has a channel of its own, and a [suspect](is_suspect) goes alone, one at a time, over one of a few
-//! others: whatever the broker says there is said of it. What was in flight with others on a channel that was
+//! others: whatever the broker says there is said of it. So does the first message that names its exchange itself,
+//! until that exchange has taken one with this routing key. What was in flight with others on a channel that was
 //! closed by a refusal is sent again alone, so that only the one that is meant is refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,6 +89,7 @@ impl Publisher {
             runtime,
             exchanges: Mutex::default(),
             lanes,
+            proven: Mutex::default(),
             largest: AtomicUsize::new(0),
         }
     }
@@ -99,11 +101,11 @@ impl Publisher {
         outgoing: Arc<Outgoing>,
         own: bool,
     ) -> Result<(), PublishError> {
-        let alone = !own || is_suspect(&outgoing, self.largest.load(Ordering::Relaxed));
-        let shared = if alone {
-            None
-        } else {
+        let largest = self.largest.load(Ordering::Relaxed);
+        let shared = if (own || self.is_proven(&outgoing)) && !is_suspect(&outgoing, largest) {
             self.exchange(outgoing.exchange.as_str())
+        } else {
+            None
         };
         let landing = match shared {
             Some(orders) => match order(&orders, &outgoing).await? {
@@ -112,6 +114,9 @@ impl Publisher {
             },
             None => order(self.lane(), &outgoing).await?,
         };
+        if !own {
+            self.note(&outgoing, matches!(landing, Landing::Known(_)));
+        }
         let exchange = outgoing.exchange.to_string();
         let routing_key = outgoing.routing_key.to_string();
         match landing {
@@ -138,6 +143,20 @@ impl Publisher {
         }
     }
 
+    fn is_proven(&self, outgoing: &Outgoing) -> bool {
+        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.contains(&route(outgoing))
+    }
+
+    fn note(&self, outgoing: &Outgoing, proven: bool) {
+        let mut routes = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if !proven {
+            routes.remove(&route(outgoing));
+        } else if routes.len() < PROVEN_LIMIT {
+            routes.insert(route(outgoing));
+        }
+    }
+
     /// The channel of an exchange, unless there are too many.
     fn exchange(&self, exchange: &str) -> Option<mpsc::Sender<Order>> {
         let mut exchanges = self
@@ -159,6 +178,15 @@ impl Publisher {
         #[expect(clippy::indexing_slicing, reason = "as many as LANES")]
         &self.lanes[fastrand::usize(..LANES)]
     }
+}
+
+fn route(outgoing: &Outgoing) -> (String, String) {
+    let Outgoing {
+        exchange,
+        routing_key,
+        ..
+    } = outgoing;
+    (exchange.to_string(), routing_key.to_string())
 }
 
 /// Whether the broker may refuse a message for what it is, apart from its exchange: for a body larger than any
@@ -264,15 +292,10 @@ async fn serve(
     waiting: &mut mpsc::Receiver<Order>,
     in_flight: usize,
 ) -> Ended {
-    let mut flights = Flights {
-        flying: Vec::with_capacity(in_flight),
-        confirms: Confirms::new(),
-    };
-    let mut orders = Vec::with_capacity(in_flight);
+    let mut flights = Flights::new();
     let mut look = interval(LOOK);
     let mut blocked = Instant::now();
     loop {
-        let room = in_flight.saturating_sub(flights.flying.len());
         tokio::select! {
             biased;
             () = live.gone.cancelled() => return flights.end(Vec::new()),
@@ -352,6 +375,7 @@ impl Flights {
                 .await?
                 .await
         });
+        self.size += size;
         self.flying.push(Flight {
             key,
             written: Instant::now(),

@@ -21,6 +21,7 @@ use lapin::{Channel, Confirmation};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::confirms::{Confirm, Confirms, Fate};
@@ -33,6 +34,8 @@ use crate::{Answer, BrokerError, PublishError};
 const WAITING_LIMIT: usize = 1024;
 /// Publications of a channel whose confirm is awaited.
 const IN_FLIGHT_LIMIT: usize = 256;
+/// Bytes of their bodies below which one more is written: what a slow link has to carry before a confirm can come.
+const BYTES_LIMIT: usize = 4 << 20;
 /// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
 /// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
 /// twice.
@@ -44,6 +47,8 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 /// Exchanges with a channel of their own; messages for any further one go alone.
 const EXCHANGES_LIMIT: usize = 32;
+/// Routes that are known to take messages; those of any further one go alone.
+const PROVEN_LIMIT: usize = 4096;
 /// Channels for messages that go alone.
 const LANES: usize = 4;
 
@@ -73,6 +78,8 @@ pub(super) struct Publisher {
     runtime: Handle,
     exchanges: Mutex<HashMap<String, mpsc::Sender<Order>>>,
     lanes: Vec<mpsc::Sender<Order>>,
+    /// Exchanges that messages name, with routing keys, whose last message was not refused.
+    proven: Mutex<HashSet<(String, String)>>,
     /// Bytes of the largest body that the broker has taken.
     largest: AtomicUsize,
 }
@@ -298,23 +305,25 @@ async fn serve(
     loop {
         tokio::select! {
             biased;
-            () = live.gone.cancelled() => return flights.end(Vec::new()),
-            fallen = flights.landed() => if !fallen.is_empty() {
-                return flights.end(fallen);
+            landed = flights.landed_before(&live.gone) => match landed {
+                Some(fallen) if fallen.is_empty() => {}
+                fallen => return flights.end(fallen.unwrap_or_default()),
             },
-            count = waiting.recv_many(&mut orders, room), if room > 0 => {
-                if count == 0 {
+            order = waiting.recv(), if flights.has_room(in_flight) => {
+                let mut next = order;
+                if next.is_none() {
                     return Ended::Unused;
                 }
-                for order in orders.drain(..) {
+                while let Some(order) = next {
                     flights.start(channel, order);
+                    next = if flights.has_room(in_flight) { waiting.try_recv().ok() } else { None };
                 }
             }
             now = look.tick() => {
                 if live.blocked() {
                     blocked = now;
                 }
-                if flights.oldest().is_some_and(|written| now.duration_since(written.max(blocked)) > CONFIRM_LIMIT) {
+                if flights.silent_since().is_some_and(|since| now.duration_since(since.max(blocked)) > CONFIRM_LIMIT) {
                     return Ended::Silent;
                 }
             }
@@ -324,6 +333,9 @@ async fn serve(
 
 struct Flight {
     key: Key,
+    /// Bytes of its body.
+    size: usize,
+    /// When lapin got it.
     written: Instant,
     answer: oneshot::Sender<Landing>,
     confirm: BoxFuture<'static, lapin::Result<Confirmation>>,
@@ -338,20 +350,35 @@ struct Fallen {
 struct Flights {
     flying: Vec<Flight>,
     confirms: Confirms<Key, oneshot::Sender<Landing>>,
+    /// Bytes of all that is in flight.
+    size: usize,
+    /// When the last confirm came.
+    heard: Instant,
 }
 
 impl Flights {
+    fn new() -> Self {
+        Self {
+            flying: Vec::new(),
+            confirms: Confirms::new(),
+            size: 0,
+            heard: Instant::now(),
+        }
+    }
+
+    fn has_room(&self, in_flight: usize) -> bool {
+        self.flying.len() < in_flight && self.size < BYTES_LIMIT
+    }
+
     fn start(&mut self, channel: &Channel, order: Order) {
         if order.written.send(()).is_err() {
             return;
         }
         let outgoing = order.outgoing;
-        let key = (
-            outgoing.message_id.clone(),
-            outgoing.exchange.to_string(),
-            outgoing.routing_key.to_string(),
-        );
+        let (exchange, routing_key) = route(&outgoing);
+        let key = (outgoing.message_id.clone(), exchange, routing_key);
         let channel = channel.clone();
+        let size = outgoing.body.len();
         let confirm = Box::pin(async move {
             let options = BasicPublishOptions {
                 mandatory: outgoing.mandatory,
@@ -378,15 +405,26 @@ impl Flights {
         self.size += size;
         self.flying.push(Flight {
             key,
+            size,
             written: Instant::now(),
             answer: order.answer,
             confirm,
         });
     }
 
-    /// When the one in flight was written that has been for the longest.
-    fn oldest(&self) -> Option<Instant> {
-        self.flying.iter().map(|flight| flight.written).min()
+    /// Since when a confirm is awaited and none has come; none where none is awaited.
+    fn silent_since(&self) -> Option<Instant> {
+        let oldest = self.flying.iter().map(|flight| flight.written).min()?;
+        Some(oldest.max(self.heard))
+    }
+
+    /// What has [landed](Self::landed), or none when the connection is gone. Confirms that came before its end count.
+    async fn landed_before(&mut self, gone: &CancellationToken) -> Option<Vec<Fallen>> {
+        tokio::select! {
+            biased;
+            fallen = self.landed() => Some(fallen),
+            () = gone.cancelled() => None,
+        }
     }
 
     /// Waits until confirms have come, and answers what is certain by them. None falls while the channel lives.
@@ -422,7 +460,11 @@ impl Flights {
             match Pin::as_mut(&mut flight.confirm).poll(context) {
                 Poll::Pending => index += 1,
                 Poll::Ready(Ok(confirmation)) => {
-                    let Flight { key, answer, .. } = self.flying.remove(index);
+                    let Flight {
+                        key, size, answer, ..
+                    } = self.flying.remove(index);
+                    self.size -= size;
+                    self.heard = Instant::now();
                     self.confirms.found(key, answer, confirm(confirmation));
                 }
                 Poll::Ready(Err(error)) => {
@@ -491,9 +533,59 @@ fn confirm(confirmation: Confirmation) -> Confirm<Key> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::future::pending;
+
     use lapin::BasicProperties;
 
     use super::*;
+
+    fn flying(written: Instant, confirmed: bool) -> (Flights, oneshot::Receiver<Landing>) {
+        let mut flights = Flights::new();
+        let (answer, landing) = oneshot::channel();
+        flights.flying.push(Flight {
+            key: Key::default(),
+            size: 0,
+            written,
+            answer,
+            confirm: Box::pin(async move {
+                if !confirmed {
+                    pending::<()>().await;
+                }
+                Ok(Confirmation::Ack(None))
+            }),
+        });
+        (flights, landing)
+    }
+
+    #[tokio::test]
+    async fn a_confirm_that_came_before_the_connections_end_counts() {
+        let (mut flights, landing) = flying(Instant::now(), true);
+        let gone = CancellationToken::new();
+        gone.cancel();
+        while flights.landed_before(&gone).await.is_some() {}
+        assert!(matches!(flights.end(Vec::new()), Ended::Lost));
+        assert!(matches!(landing.await, Ok(Landing::Known(Fate::Taken))));
+    }
+
+    #[test]
+    fn a_channel_is_silent_since_its_last_confirm() {
+        let start = Instant::now();
+        let second = |count| start + Duration::from_secs(count);
+        for (written, heard, want) in [(1, 0, 1), (1, 5, 5), (5, 1, 5)] {
+            let (mut flights, _) = flying(second(written), false);
+            flights.heard = second(heard);
+            assert_eq!(flights.silent_since(), Some(second(want)));
+        }
+        assert_eq!(Flights::new().silent_since(), None);
+    }
+
+    #[test]
+    fn bodies_in_flight_are_bounded() {
+        let mut flights = Flights::new();
+        assert!(flights.has_room(1));
+        flights.size = BYTES_LIMIT;
+        assert!(!flights.has_room(1));
+    }
 
     #[test]
     fn a_message_that_may_be_refused_for_what_it_is_goes_alone() {

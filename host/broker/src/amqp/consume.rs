@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::supervise::{Link, Live, Pauses};
+use super::supervise::{Link, Live, Pauses, Said};
 use super::{OPERATION_LIMIT, ack, convert, declare, limited};
 use crate::delivery::{Settlement, Settlements, Ticket};
 use crate::{BrokerError, Delivery};
@@ -165,12 +165,14 @@ fn ticketed(
 /// Subscribes again, on this connection or the next; none once the broker is closed.
 async fn resubscribe(link: &Link, queue: &str, prefetch: u16) -> Option<Subscription> {
     let mut pauses = Pauses::default();
+    let mut said = Said::default();
     loop {
         sleep(pauses.next()).await;
         let live: Arc<Live> = link.live().await?;
         match limited(redeclare_and_subscribe(&live, queue, prefetch)).await {
             Ok(subscription) => return Some(subscription),
-            Err(error) => warn!(queue, %error, "can't consume"),
+            Err(error) if said.is_news(&error) => warn!(queue, %error, "can't consume"),
+            Err(_) => {}
         }
     }
 }

@@ -9,14 +9,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Fuse, FusedFuture};
+use lapin::options::{BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -26,7 +27,7 @@ use tracing::{debug, warn};
 
 use super::confirms::{Confirm, Confirms, Fate};
 use super::convert::Outgoing;
-use super::supervise::{Link, Live, Pauses};
+use super::supervise::{Link, Live, Pauses, Said};
 use super::{declare, limited};
 use crate::{Answer, BrokerError, PublishError};
 
@@ -40,11 +41,16 @@ const BYTES_LIMIT: usize = 4 << 20;
 /// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
 /// twice.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a confirm is awaited on a channel of a broker that takes messages. A node that was killed can leave
-/// a quorum queue that answers nothing on a channel ever after, opened while it recovered (seen with 3.10).
+/// How long a channel may confirm nothing, of a broker that takes messages, before it is asked whether it answers.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may be silent then, once a new channel has answered: else it is replaced. RabbitMQ's channel waits
+/// up to 65 s for a quorum queue that it meets for the first time (`rabbit_fifo_client:enqueue`), and does nothing
+/// else in that time: for example with 3.10 that is opened while a killed node recovers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long a confirm is awaited on a channel that answers, while none comes for any other message.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 /// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 /// Exchanges with a channel of their own; messages for any further one go alone.
 const EXCHANGES_LIMIT: usize = 32;
 /// Routes that are known to take messages; those of any further one go alone.
@@ -251,21 +257,30 @@ fn not_confirmed(reason: impl Into<String>) -> PublishError {
 
 async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
     let mut pauses = Pauses::default();
+    let mut said = Said::default();
     while let Some(live) = link.live().await {
         match limited(confirm_channel(&live)).await {
             Ok(channel) => {
-                pauses = Pauses::default();
+                said = Said::default();
                 match serve(&channel, &live, &mut waiting, in_flight).await {
                     Ended::Unused => return,
-                    Ended::Refused => continue,
-                    Ended::Silent => {
-                        warn!(limit = ?CONFIRM_LIMIT, "the broker confirms nothing on a channel: another one is opened");
+                    Ended::Refused => {
+                        pauses = Pauses::default();
+                        continue;
+                    }
+                    Ended::Lost => pauses = Pauses::default(),
+                    // The pauses grow: what the broker has of each such channel may come twice.
+                    Ended::Silent(reason) => {
+                        warn!(
+                            reason,
+                            "the broker confirms nothing on a channel: another one is opened"
+                        );
                         declare::close(&channel).await;
                     }
-                    Ended::Lost => {}
                 }
             }
-            Err(error) => warn!(%error, "can't publish"),
+            Err(error) if said.is_news(&error) => warn!(%error, "can't publish"),
+            Err(_) => {}
         }
         sleep(pauses.next()).await;
     }
@@ -287,8 +302,8 @@ enum Ended {
     Lost,
     /// The broker closed the channel for one of its messages.
     Refused,
-    /// The broker takes messages, and has not confirmed one for [`CONFIRM_LIMIT`]: it may have it or not.
-    Silent,
+    /// The broker takes messages, and confirms none here. It may have those in flight or not.
+    Silent(&'static str),
     /// Nobody publishes any more.
     Unused,
 }
@@ -301,7 +316,7 @@ async fn serve(
 ) -> Ended {
     let mut flights = Flights::new();
     let mut look = interval(LOOK);
-    let mut blocked = Instant::now();
+    let mut question = Fuse::<BoxFuture<'_, bool>>::terminated();
     loop {
         tokio::select! {
             biased;
@@ -319,15 +334,44 @@ async fn serve(
                     next = if flights.has_room(in_flight) { waiting.try_recv().ok() } else { None };
                 }
             }
+            answered = &mut question => {
+                if !answered {
+                    flights.end(Vec::new());
+                    return Ended::Silent("it answers nothing, and others answer");
+                }
+                flights.answered = Instant::now();
+            }
             now = look.tick() => {
                 if live.blocked() {
-                    blocked = now;
+                    flights.heard = Some(now);
                 }
-                if flights.silent_since().is_some_and(|since| now.duration_since(since.max(blocked)) > CONFIRM_LIMIT) {
-                    return Ended::Silent;
+                let (unconfirmed, unanswered) = flights.silence(now);
+                if unconfirmed > CONFIRM_LIMIT {
+                    flights.end(Vec::new());
+                    return Ended::Silent("it answers, and has confirmed nothing for too long");
+                }
+                if unanswered > SILENCE_LIMIT && question.is_terminated() {
+                    question = answers(channel, live).boxed().fuse();
                 }
             }
         }
+    }
+}
+
+/// Whether the channel answers; true as well where a new one does not, since then it is not the channel's fault.
+async fn answers(channel: &Channel, live: &Live) -> bool {
+    // Any question does that changes nothing: nobody consumes here.
+    let mut own = pin!(channel.basic_qos(1, BasicQosOptions::default()));
+    let other = async {
+        let channel = live.channel().await?;
+        declare::close(&channel).await;
+        Ok::<_, BrokerError>(())
+    };
+    tokio::select! {
+        biased;
+        // What it fails with the flights learn as well.
+        _ = &mut own => true,
+        opened = other => opened.is_err() || timeout(ANSWER_LIMIT, own).await.is_ok(),
     }
 }
 
@@ -352,8 +396,10 @@ struct Flights {
     confirms: Confirms<Key, oneshot::Sender<Landing>>,
     /// Bytes of all that is in flight.
     size: usize,
-    /// When the last confirm came.
-    heard: Instant,
+    /// When the last confirm came, or an alarm of the broker was last seen; none as long as the channel is new.
+    heard: Option<Instant>,
+    /// When the channel last answered a question.
+    answered: Instant,
 }
 
 impl Flights {
@@ -362,11 +408,14 @@ impl Flights {
             flying: Vec::new(),
             confirms: Confirms::new(),
             size: 0,
-            heard: Instant::now(),
+            heard: None,
+            answered: Instant::now(),
         }
     }
 
+    /// One at first: a channel that is silent from the beginning leaves no more in doubt.
     fn has_room(&self, in_flight: usize) -> bool {
+        let in_flight = if self.heard.is_none() { 1 } else { in_flight };
         self.flying.len() < in_flight && self.size < BYTES_LIMIT
     }
 
@@ -412,10 +461,16 @@ impl Flights {
         });
     }
 
-    /// Since when a confirm is awaited and none has come; none where none is awaited.
-    fn silent_since(&self) -> Option<Instant> {
-        let oldest = self.flying.iter().map(|flight| flight.written).min()?;
-        Some(oldest.max(self.heard))
+    /// For how long confirms have been awaited and none has come, and for how much of that no answer either.
+    fn silence(&self, now: Instant) -> (Duration, Duration) {
+        let Some(oldest) = self.flying.iter().map(|flight| flight.written).min() else {
+            return (Duration::ZERO, Duration::ZERO);
+        };
+        let since = self.heard.map_or(oldest, |heard| oldest.max(heard));
+        (
+            now.duration_since(since),
+            now.duration_since(since.max(self.answered)),
+        )
     }
 
     /// What has [landed](Self::landed), or none when the connection is gone. Confirms that came before its end count.
@@ -464,7 +519,7 @@ impl Flights {
                         key, size, answer, ..
                     } = self.flying.remove(index);
                     self.size -= size;
-                    self.heard = Instant::now();
+                    self.heard = Some(Instant::now());
                     self.confirms.found(key, answer, confirm(confirmation));
                 }
                 Poll::Ready(Err(error)) => {
@@ -568,23 +623,34 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_silent_since_its_last_confirm() {
+    fn a_channel_is_silent_since_its_last_confirm_and_its_last_answer() {
         let start = Instant::now();
         let second = |count| start + Duration::from_secs(count);
-        for (written, heard, want) in [(1, 0, 1), (1, 5, 5), (5, 1, 5)] {
+        for (written, heard, answered, want) in [
+            (1, None, 0, (99, 99)),
+            (1, Some(5), 0, (95, 95)),
+            (5, Some(1), 0, (95, 95)),
+            (5, Some(1), 90, (95, 10)),
+        ] {
             let (mut flights, _) = flying(second(written), false);
-            flights.heard = second(heard);
-            assert_eq!(flights.silent_since(), Some(second(want)));
+            flights.heard = heard.map(second);
+            flights.answered = second(answered);
+            let (unconfirmed, unanswered) = flights.silence(second(100));
+            assert_eq!((unconfirmed.as_secs(), unanswered.as_secs()), want);
         }
-        assert_eq!(Flights::new().silent_since(), None);
+        let nothing_awaited = Flights::new().silence(second(100));
+        assert_eq!(nothing_awaited, (Duration::ZERO, Duration::ZERO));
     }
 
     #[test]
-    fn bodies_in_flight_are_bounded() {
-        let mut flights = Flights::new();
-        assert!(flights.has_room(1));
-        flights.size = BYTES_LIMIT;
+    fn what_is_in_flight_is_bounded() {
+        let (mut flights, _) = flying(Instant::now(), false);
+        assert!(!flights.has_room(3), "more than one on a new channel");
+        flights.heard = Some(Instant::now());
+        assert!(flights.has_room(3));
         assert!(!flights.has_room(1));
+        flights.size = BYTES_LIMIT;
+        assert!(!flights.has_room(3));
     }
 
     #[test]

@@ -199,10 +199,11 @@ async fn lost(connection: &Connection) -> String {
 async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection, usize) {
     let mut pauses = Pauses::default();
     let count = targets.len();
+    let mut said = vec![Said::default(); count];
     loop {
         for offset in 0..count {
             let index = (start + offset) % count;
-            let Some(target) = targets.get(index) else {
+            let (Some(target), Some(said)) = (targets.get(index), said.get_mut(index)) else {
                 continue;
             };
             // Before the attempt, so that a broker which accepts and drops connections is not hammered.
@@ -210,7 +211,9 @@ async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection,
             match attempt(target, name).await {
                 Ok(connection) => return (connection, index),
                 Err(failure) => {
-                    warn!(connection = name, failure = %failure.shown, "the broker does not answer")
+                    if said.is_news(&failure.shown) {
+                        warn!(connection = name, failure = %failure.shown, "the broker does not answer");
+                    }
                 }
             }
         }
@@ -300,9 +303,29 @@ impl Pauses {
     }
 }
 
+/// What was last said of an outage, so that it is said once for each change and not at each try.
+#[derive(Clone, Default)]
+pub(super) struct Said(String);
+
+impl Said {
+    pub(super) fn is_news(&mut self, failure: &impl ToString) -> bool {
+        let failure = failure.to_string();
+        let news = self.0 != failure;
+        self.0 = failure;
+        news
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_news_when_it_changes() {
+        let mut said = Said::default();
+        let news = ["refused", "refused", "no answer", "refused"].map(|one| said.is_news(&one));
+        assert_eq!(news, [true, false, true, true]);
+    }
 
     #[test]
     fn pauses_grow_and_are_bounded() {

@@ -299,6 +299,36 @@ async fn a_publishing_channel_that_is_not_answered_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_stuck_is_replaced_before_its_confirms_are_given_up() {
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    let broker = place.broker().await;
+    broker.publish(text(&place.queue, "x")).await.unwrap();
+    // Those for messages that go alone.
+    wait_until("the first channels", || proxy.came(CONFIRM_SELECT) == 4).await;
+    proxy.mute(BASIC_PUBLISH, 1);
+    let publishing = tokio::spawn({
+        let (broker, queue) = (Arc::clone(&broker), place.queue.clone());
+        async move { broker.publish(text(&queue, "x")).await }
+    });
+    // The channel that is stuck, and the one in its place.
+    wait_until("the channel is not replaced", || {
+        proxy.came(CONFIRM_SELECT) == 6
+    })
+    .await;
+    let error = publishing.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, PublishError::NotConfirmed { .. }),
+        "{error}"
+    );
+    broker.publish(text(&place.queue, "x")).await.unwrap();
+    length_becomes(&broker, &place.queue, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_for_an_exchange_that_takes_them_go_side_by_side() {
     const COUNT: usize = 100;
     let (proxy, url) = proxied().await;

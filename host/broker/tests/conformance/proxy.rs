@@ -1,6 +1,6 @@
 //! A TCP proxy whose connections a test can cut, and which can swallow methods on their way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,6 +30,8 @@ struct Watched {
     came: usize,
     /// How many of the next ones do not arrive.
     swallow: usize,
+    /// How many of the next ones end what arrives of their channels.
+    mute: usize,
 }
 
 type Methods = Arc<Mutex<HashMap<Method, Watched>>>;
@@ -97,6 +99,13 @@ impl Proxy {
         methods.entry(method).or_default().swallow = count;
     }
 
+    /// Keeps the next so many of a method from the other side, and with them all that comes on their channels, as if
+    /// the broker's end of those were stuck.
+    pub(crate) fn mute(&self, method: Method, count: usize) {
+        let mut methods = self.methods.lock().unwrap();
+        methods.entry(method).or_default().mute = count;
+    }
+
     /// How many of a method have come from either side.
     pub(crate) fn came(&self, method: Method) -> usize {
         let methods = self.methods.lock().unwrap();
@@ -123,30 +132,36 @@ async fn frames(
     mut to: impl AsyncWrite + Unpin,
     methods: &Methods,
 ) -> io::Result<()> {
-    let mut frame = Vec::new();
+    let mut frame = vec![0; HEAD];
+    let mut muted = HashSet::new();
     loop {
-        frame.resize(HEAD, 0);
+        frame.truncate(HEAD);
         from.read_exact(&mut frame).await?;
         let size = u32::from_be_bytes(frame[3..HEAD].try_into().unwrap());
         // And the octet at its end.
         frame.resize(HEAD + usize::try_from(size).unwrap() + 1, 0);
         from.read_exact(&mut frame[HEAD..]).await?;
-        if !swallowed(&frame, methods) {
+        if !swallowed(&frame, methods, &mut muted) {
             to.write_all(&frame).await?;
         }
     }
 }
 
-fn swallowed(frame: &[u8], methods: &Methods) -> bool {
-    if frame[0] != TYPE_METHOD {
-        return false;
-    }
+fn swallowed(frame: &[u8], methods: &Methods, muted: &mut HashSet<u16>) -> bool {
     let short = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().unwrap());
+    let channel = short(1);
+    if frame[0] != TYPE_METHOD {
+        return muted.contains(&channel);
+    }
     let method = (short(HEAD), short(HEAD + 2));
     let mut methods = methods.lock().unwrap();
     let watched = methods.entry(method).or_default();
     watched.came += 1;
+    if watched.mute > 0 {
+        watched.mute -= 1;
+        muted.insert(channel);
+    }
     let swallowed = watched.swallow > 0;
     watched.swallow = watched.swallow.saturating_sub(1);
-    swallowed
+    swallowed || muted.contains(&channel)
 }

@@ -1,39 +1,57 @@
 //! Unfolding workflows: which task messages a signature stands for. What Celery's canvas does when a
 //! chain or a group is applied, with ids that are the same each time.
+//!
+//! Signatures are walked where they stand in the request, and each message is handed on before the next one is
+//! made: memory and time are in proportion to what is read and sent.
 
+mod part;
 mod steps;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::bounded::size;
 use crate::options::Options;
-use crate::{Refusal, Signature, SignatureError};
-use steps::{is_empty_group, is_group, link, members, name_steps, splice};
+use crate::signature::SignatureRef;
+use crate::{Refusal, Signature, SignatureError, compose};
+pub(crate) use part::{Given, Opt, Part};
+use steps::{gathered, is_empty_group, link, members, name_steps, splice};
 
-/// How many messages one signature may stand for.
+/// How many messages one signature may stand for, or a list of callbacks.
 const MAX_CALLS: usize = 10_000;
 /// How much of a workflow may be copied to its tasks: a group's options go to each of its members, a
 /// chain's `link_error` to each of its steps.
 const MAX_COPIED_BYTES: usize = 64 << 20;
+/// How many steps of a chain the result of a group names: JSON that is nested deeper has no reader. Python's own
+/// library fails before.
+const MAX_PARENTS: usize = 400;
 
-/// One task message to be.
-pub(crate) struct Call {
-    pub(crate) signature: Signature,
-    /// Whether what its sender passes on (a result) comes before its own arguments.
-    pub(crate) takes_args: bool,
-    pub(crate) id: String,
-    /// The rest of its chain, reversed.
-    pub(crate) chain: Vec<Signature>,
-}
+/// What is done with each message to be: a task in its place, and the rest of its chain, reversed.
+pub(crate) type Send<'s, E> = dyn FnMut(&Part<'_>, &[Part<'_>]) -> Result<(), E> + 's;
 
 /// What a signature stands for.
+#[derive(Default)]
 pub(crate) struct Unfolded {
-    pub(crate) calls: Vec<Call>,
     /// What its sender lists among its children, as Celery nests it: of a chain the first task.
     /// None where there is nothing to send.
     pub(crate) child: Option<Value>,
-    /// Its result among those of a group: of a chain the last task, with the others as parents.
-    result: Value,
+    /// Its result among those of a group, where that is another: of a chain the last task, with the others as
+    /// parents.
+    result: Option<Value>,
+}
+
+/// How much may still follow a task.
+pub(crate) struct Budget {
+    calls: usize,
+    copied: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            calls: MAX_CALLS,
+            copied: MAX_COPIED_BYTES,
+        }
+    }
 }
 
 /// Checks that callbacks can be sent.
@@ -41,177 +59,167 @@ pub(crate) fn check_all(signatures: &[Signature]) -> Result<(), Refusal> {
     if signatures.len() > MAX_CALLS {
         return Err(malformed(format!("more than {MAX_CALLS} callbacks")));
     }
-    signatures.iter().try_for_each(check)
+    let mut budget = Budget::default();
+    let mut parts = signatures.iter().map(|each| Part::of(each.view()));
+    parts.try_for_each(|part| budget.check(&part.named(String::new)))
 }
 
-/// Checks that a callback can be sent.
-pub(crate) fn check(signature: &Signature) -> Result<(), Refusal> {
-    if signature.is_workflow() {
-        unfold(signature, "", &[]).map(drop)
-    } else {
-        Ok(signature.check()?)
-    }
-}
-
-/// Checks that an element of a chain can be sent, and that nothing waits for it which is not told
-/// when the chain fails before.
-pub(crate) fn check_step(signature: &Signature) -> Result<(), Refusal> {
-    if signature
-        .options
-        .get("chord")
-        .is_some_and(|chord| !chord.is_null())
-    {
-        return Err(unsupported("a chain in the header of a chord"));
-    }
-    check(signature)
-}
-
-/// Unfolds a signature whose id is `id`, with `rest` of a chain after it, reversed.
-pub(crate) fn unfold(
-    signature: &Signature,
-    id: &str,
-    rest: &[Signature],
-) -> Result<Unfolded, Refusal> {
-    Copies {
-        left: MAX_COPIED_BYTES,
-    }
-    .unfold(signature, id, rest)
-}
-
-/// How much may still be copied.
-struct Copies {
-    left: usize,
-}
-
-impl Copies {
-    fn unfold(
-        &mut self,
-        signature: &Signature,
-        id: &str,
-        rest: &[Signature],
-    ) -> Result<Unfolded, Refusal> {
-        match signature.subtask_type.as_deref() {
-            Some("chain") => self.unfold_chain(signature, id, rest),
-            Some("group") => self.unfold_group(signature, id, rest),
-            Some("chord") => Err(unsupported("a chord")),
-            Some(other) if signature.is_workflow() => Err(malformed(format!(
-                "`subtask_type` of {:?} is {other:?}",
-                signature.task
-            ))),
-            _ => unfold_task(signature, id, rest),
+/// Checks that the rest of a chain can be sent, and that nothing waits for a step of it which is not told when
+/// the chain fails before.
+pub(crate) fn check_steps(chain: &[Signature]) -> Result<(), Refusal> {
+    let mut budget = Budget::default();
+    chain.iter().try_for_each(|step| {
+        let chord = step.options.get("chord");
+        if chord.is_some_and(|chord| !chord.is_null()) {
+            return Err(unsupported("a chain in the header of a chord"));
         }
+        budget.check_step(&Part::of(step.view()).named(String::new))
+    })
+}
+
+impl Budget {
+    /// Checks that a signature can be sent.
+    pub(crate) fn check(&mut self, part: &Part<'_>) -> Result<(), Refusal> {
+        self.unfold(part, Vec::new(), &mut |_, _| Ok(())).map(drop)
+    }
+
+    /// The same of one that is sent by another task, whose own number of messages it is.
+    fn check_step(&mut self, step: &Part<'_>) -> Result<(), Refusal> {
+        let calls = std::mem::replace(&mut self.calls, MAX_CALLS);
+        self.check(step)?;
+        self.calls = calls;
+        Ok(())
+    }
+
+    /// Unfolds a signature, with `rest` of a chain after it, reversed.
+    pub(crate) fn unfold<'a, E: From<Refusal>>(
+        &mut self,
+        part: &'a Part<'a>,
+        rest: Vec<Part<'a>>,
+        send: &mut Send<'_, E>,
+    ) -> Result<Unfolded, E> {
+        let Part { signature, .. } = part;
+        match signature.subtask_type {
+            Some("chain") => self.unfold_chain(part, rest, send),
+            Some("group") => {
+                check_followed(part, &rest)?;
+                if part
+                    .options
+                    .get("chord")
+                    .is_some_and(|chord| !chord.is_null())
+                {
+                    return Err(unsupported("a chord").into());
+                }
+                self.unfold_members(members(part)?, part, send)
+            }
+            Some("chord") => Err(unsupported("a chord").into()),
+            Some(other) if signature.is_workflow() => {
+                let reason = format!("`subtask_type` of {:?} is {other:?}", signature.task);
+                Err(malformed(reason).into())
+            }
+            _ => self.unfold_task(part, &rest, send),
+        }
+    }
+
+    /// Unfolds several signatures as one group.
+    pub(crate) fn unfold_group<E: From<Refusal>>(
+        &mut self,
+        tasks: Vec<Part<'_>>,
+        id: String,
+        send: &mut Send<'_, E>,
+    ) -> Result<Unfolded, E> {
+        let members = gathered(tasks, &id)?;
+        let group = Part::of(SignatureRef::group()).named(|| id);
+        self.unfold_members(members, &group, send)
     }
 
     /// The first task, with the others embedded.
-    fn unfold_chain(
+    fn unfold_chain<'a, E: From<Refusal>>(
         &mut self,
-        chain: &Signature,
-        id: &str,
-        rest: &[Signature],
-    ) -> Result<Unfolded, Refusal> {
-        let options = Options::read(&chain.task, &chain.options)?;
+        chain: &'a Part<'a>,
+        mut embedded: Vec<Part<'a>>,
+        send: &mut Send<'_, E>,
+    ) -> Result<Unfolded, E> {
+        let options = Options::read(chain.signature.task, &chain.options).map_err(Refusal::from)?;
         let mut steps = Vec::new();
-        splice(chain, &mut steps)?;
+        splice(&chain.signature, &mut steps)?;
         if steps.len() > 1 {
             // Celery drops empty groups from a chain with anything else in it.
-            steps.retain(|step| !is_empty_group(step));
+            steps.retain(|step| !is_empty_group(&step.signature));
         }
-        self.copy(&options.link_error, steps.len())?;
+        self.copy(size(&options.link_error), steps.len())?;
         link(&options, &mut steps)?;
-        let ids = name_steps(&mut steps, chain, id)?;
-        let mut embedded = rest.to_vec();
+        let steps = name_steps(steps, chain);
         if embedded.is_empty() {
-            embedded = options
-                .chain
-                .iter()
-                .map(Signature::from_json)
-                .collect::<Result<_, SignatureError>>()?;
+            for step in options.chain {
+                embedded.push(Part::from_json(step).map_err(Refusal::from)?);
+            }
         }
-        let result = ids
-            .iter()
-            .fold(Value::Null, |parent, id| async_result(id, parent));
+        let named = steps.iter().skip(steps.len().saturating_sub(MAX_PARENTS));
+        let result = named.fold(Value::Null, |parent, step| async_result(step.id(), parent));
 
         let mut steps = steps.into_iter();
-        let (Some(mut first), Some(first_id)) = (steps.next(), ids.first()) else {
-            return Ok(Unfolded {
-                calls: Vec::new(),
-                child: None,
-                result,
-            });
+        let Some(first) = steps.next() else {
+            return Ok(Unfolded::default());
         };
         for step in steps.rev() {
-            self.unfold(&step, "", &[])?;
+            self.check_step(&step)?;
             check_followed(&step, &embedded)?;
             embedded.push(step);
         }
-        for (name, value) in &chain.options {
-            if !CONSUMED_BY_CHAIN.contains(&name.as_str()) {
-                first.options.insert(name.clone(), value.clone());
-            }
-        }
-        // The chain's own arguments come between those of its sender and those of its first task.
-        first.prepend(&chain.args);
-        let mut unfolded = self.unfold(&first, first_id, &embedded)?;
-        for call in &mut unfolded.calls {
-            call.takes_args &= !chain.immutable;
-        }
-        Ok(Unfolded { result, ..unfolded })
+        let first = first.begins(chain);
+        Ok(Unfolded {
+            result: Some(result),
+            ..self.unfold(&first, embedded, send)?
+        })
     }
 
-    /// All of a group's tasks, with groups in it laid out flat.
-    fn unfold_group(
+    /// All of a group's tasks.
+    fn unfold_members<'a, E: From<Refusal>>(
         &mut self,
-        group: &Signature,
-        id: &str,
-        rest: &[Signature],
-    ) -> Result<Unfolded, Refusal> {
-        check_followed(group, rest)?;
-        if group
-            .options
-            .get("chord")
-            .is_some_and(|chord| !chord.is_null())
-        {
-            return Err(unsupported("a chord"));
-        }
-        let members = members(group, id)?;
-        self.copy(&group.options, members.len())?;
-        let mut unfolded = Unfolded {
-            calls: Vec::new(),
-            child: None,
-            result: Value::Null,
-        };
+        members: Vec<Part<'a>>,
+        group: &'a Part<'a>,
+        send: &mut Send<'_, E>,
+    ) -> Result<Unfolded, E> {
+        self.copy(group.options.size(), members.len())?;
         let mut results = Vec::new();
-        for mut member in members {
-            let member_id = member.task_id().unwrap_or_default().to_owned();
-            for (name, value) in &group.options {
-                if !matches!(name.as_str(), "task_id" | "group_id" | "group_index") {
-                    member.options.insert(name.clone(), value.clone());
-                }
+        for member in members {
+            let member = member.belongs_to(group);
+            let unfolded = self.unfold(&member, Vec::new(), send)?;
+            if let Some(child) = unfolded.child {
+                results.push(unfolded.result.unwrap_or(child));
             }
-            member
-                .options
-                .entry("group_id")
-                .or_insert_with(|| id.into());
-            let part = self.unfold(&member, &member_id, &[])?;
-            if part.child.is_none() {
-                continue;
-            }
-            unfolded.calls.extend(part.calls);
-            if unfolded.calls.len() > MAX_CALLS {
-                return Err(malformed(format!("a group of more than {MAX_CALLS} tasks")));
-            }
-            results.push(part.result);
         }
-        unfolded.result = json!([[id, null], results]);
-        unfolded.child = Some(unfolded.result.clone()).filter(|_| !unfolded.calls.is_empty());
-        Ok(unfolded)
+        let sends = !results.is_empty();
+        let child = || Value::Array(vec![json!([group.id(), null]), Value::Array(results)]);
+        Ok(Unfolded {
+            child: sends.then(child),
+            result: None,
+        })
     }
 
-    fn copy(&mut self, value: &impl Serialize, times: usize) -> Result<(), Refusal> {
-        let bytes = serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
-        match self.left.checked_sub(bytes.saturating_mul(times)) {
+    fn unfold_task<E: From<Refusal>>(
+        &mut self,
+        task: &Part<'_>,
+        rest: &[Part<'_>],
+        send: &mut Send<'_, E>,
+    ) -> Result<Unfolded, E> {
+        compose::check(task).map_err(Refusal::from)?;
+        let Some(calls) = self.calls.checked_sub(1) else {
+            return Err(malformed(format!("a group of more than {MAX_CALLS} tasks")).into());
+        };
+        self.calls = calls;
+        send(task, rest)?;
+        Ok(Unfolded {
+            child: Some(async_result(task.id(), Value::Null)),
+            result: None,
+        })
+    }
+
+    fn copy(&mut self, bytes: usize, times: usize) -> Result<(), Refusal> {
+        match self.copied.checked_sub(bytes.saturating_mul(times)) {
             Some(left) => {
-                self.left = left;
+                self.copied = left;
                 Ok(())
             }
             None => Err(malformed(format!(
@@ -221,25 +229,9 @@ impl Copies {
     }
 }
 
-fn unfold_task(signature: &Signature, id: &str, rest: &[Signature]) -> Result<Unfolded, Refusal> {
-    signature.check()?;
-    let result = async_result(id, Value::Null);
-    let call = Call {
-        signature: signature.clone(),
-        takes_args: !signature.immutable,
-        id: id.to_owned(),
-        chain: rest.to_vec(),
-    };
-    Ok(Unfolded {
-        calls: vec![call],
-        child: Some(result.clone()),
-        result,
-    })
-}
-
 /// Only the last step of a chain can be a group: before another one it is the header of a chord.
-fn check_followed(step: &Signature, following: &[Signature]) -> Result<(), Refusal> {
-    if is_group(step) && !following.is_empty() {
+fn check_followed(step: &Part<'_>, following: &[Part<'_>]) -> Result<(), Refusal> {
+    if step.signature.is_group() && !following.is_empty() {
         return Err(unsupported(
             "a group followed by a task in a chain, which is a chord,",
         ));
@@ -260,9 +252,13 @@ const CONSUMED_BY_CHAIN: [&str; 9] = [
     "chain",
 ];
 
+/// Options of a group that are not passed on to its members.
+const CONSUMED_BY_GROUP: [&str; 3] = ["task_id", "group_id", "group_index"];
+
 /// Celery's `AsyncResult.as_tuple`.
 fn async_result(id: &str, parent: Value) -> Value {
-    json!([[id, parent], null])
+    let id = Value::Array(vec![id.into(), parent]);
+    Value::Array(vec![id, Value::Null])
 }
 
 fn unsupported(what: &str) -> Refusal {

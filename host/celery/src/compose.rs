@@ -1,11 +1,12 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::canvas::Part;
+use crate::embed::{Chain, EmbedRef};
 use crate::options::Options;
-use crate::{
-    Destination, Embed, Message, Properties, Publication, Routes, Signature, SignatureError,
-};
-use crate::{headers, python, time, wire};
+use crate::wire::{BODY_LIMIT, Unsendable};
+use crate::{Message, Properties, Publication, Routes, Signature, SignatureError};
+use crate::{bounded, headers, python, time, wire};
 
 /// What a new task message says of where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -36,155 +37,197 @@ pub fn compose(
     routes: &Routes,
     now: Timestamp,
 ) -> Result<Publication, SignatureError> {
-    let publication = draft(signature, id, chain, from, routes, now)?;
-    wire::check(&publication).map_err(|reason| unsendable(signature, &reason))?;
-    Ok(publication)
+    let rest: Vec<Part<'_>> = chain.iter().map(|step| Part::of(step.view())).collect();
+    let part = Part::of(signature.view()).sent_as(id);
+    draft(&part, &[], &rest, from, routes, now).map_err(|fault| match fault {
+        Fault::Signature(error) => error,
+        Fault::Unsendable(reason) => unsendable(&signature.task, &reason),
+    })
+}
+
+/// Why there is no message.
+pub(crate) enum Fault {
+    /// Its signature can't be carried out.
+    Signature(SignatureError),
+    /// The wire can't carry it.
+    Unsendable(Unsendable),
+}
+
+impl From<SignatureError> for Fault {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+impl From<Unsendable> for Fault {
+    fn from(reason: Unsendable) -> Self {
+        Self::Unsendable(reason)
+    }
 }
 
 /// Checks what of a plain task's message is known before it is sent: all but its body. Its ids may be as
 /// long as they can.
-pub(crate) fn check(signature: &Signature) -> Result<(), SignatureError> {
+pub(crate) fn check(task: &Part<'_>) -> Result<(), SignatureError> {
     let longest = "x".repeat(wire::SHORT_STRING_LIMIT);
     let from = Origin {
         parent_id: Some(&longest),
         root_id: Some(&longest),
         origin: &longest,
     };
-    let id = signature.task_id().unwrap_or(&longest);
+    let id = Some(task.id()).filter(|id| !id.is_empty());
+    let id = id.or(task.signature.task_id()).unwrap_or(&longest);
     // Every time is in the future, so that one with a time is checked as one that is held back.
     let now = Timestamp::MIN;
-    let options = Options::read(&signature.task, &signature.options)?;
+    let sent = Sent {
+        task,
+        id,
+        args: &[],
+        options: Options::read(task.signature.task, &task.options)?,
+        from,
+        now,
+    };
     // A worker's own routes are no fault of the message.
-    let destination = options.destination(&signature.task, &Routes::new(""));
-    let publication = address(signature, id, &options, from, destination, now, Vec::new());
-    wire::check(&publication).map_err(|reason| unsendable(signature, &reason))
+    let message = sent.message(&Routes::new(""), Vec::new());
+    wire::check(&message).map_err(|reason| unsendable(task.signature.task, &reason))
 }
 
-fn unsendable(signature: &Signature, reason: &wire::Unsendable) -> SignatureError {
-    let task = wire::beginning(&signature.task, wire::SHORT_STRING_LIMIT);
+fn unsendable(task: &str, reason: &Unsendable) -> SignatureError {
+    let task = wire::beginning(task, wire::SHORT_STRING_LIMIT);
     SignatureError::new(format!("{task:?} can't be sent: {reason}"))
 }
 
-/// The message, whether the wire carries it or not.
+/// The message of a task in its place, with what its sender passes on.
 pub(crate) fn draft(
-    signature: &Signature,
-    id: &str,
-    chain: &[Signature],
+    task: &Part<'_>,
+    passed_on: &[Value],
+    rest: &[Part<'_>],
     from: Origin<'_>,
     routes: &Routes,
     now: Timestamp,
-) -> Result<Publication, SignatureError> {
-    if let Some(workflow) = signature
-        .subtask_type
-        .as_deref()
-        .filter(|_| signature.is_workflow())
-    {
-        return Err(SignatureError::new(format!(
-            "a {workflow} can't be sent as one message"
-        )));
+) -> Result<Publication, Fault> {
+    let signature = &task.signature;
+    if let Some(workflow) = signature.subtask_type.filter(|_| signature.is_workflow()) {
+        let reason = format!("a {workflow} can't be sent as one message");
+        return Err(SignatureError::new(reason).into());
     }
-    let options = Options::read(&signature.task, &signature.options)?;
-    let chain = match chain {
-        [] => options.chain.clone(),
-        rest => rest.iter().map(Signature::to_json).collect(),
-    };
-    let embed = Embed::write(
-        &options.link,
-        &options.link_error,
-        &chain,
-        options.chord.as_ref(),
-    );
-    let body =
-        serde_json::to_vec(&(&signature.args, &signature.kwargs, &embed)).map_err(|error| {
-            SignatureError::new(format!(
-                "{:?} has arguments that are not JSON: {error}",
-                signature.task
-            ))
-        })?;
-    let destination = options.destination(&signature.task, routes);
-    Ok(address(
-        signature,
-        id,
-        &options,
-        from,
-        destination,
-        now,
-        body,
-    ))
-}
-
-fn address(
-    signature: &Signature,
-    id: &str,
-    options: &Options,
-    from: Origin<'_>,
-    destination: Destination,
-    now: Timestamp,
-    body: Vec<u8>,
-) -> Publication {
-    let message = Message {
-        properties: Properties {
-            content_type: Some("application/json".into()),
-            content_encoding: Some("utf-8".into()),
-            persistent: options.persistent,
-            priority: options.priority,
-            correlation_id: Some(id.to_owned()),
-            reply_to: options.reply_to.clone(),
-            ..Properties::default()
+    let options = Options::read(signature.task, &task.options)?;
+    let args = task.args(passed_on);
+    let embed = EmbedRef {
+        callbacks: &options.link,
+        errbacks: &options.link_error,
+        chain: match rest {
+            [] => Chain::Own(&options.chain),
+            rest => Chain::Rest(rest),
         },
-        headers: compose_headers(signature, id, options, from, now),
-        body,
+        chord: options.chord,
     };
-    Publication {
-        destination,
-        message,
-        mandatory: true,
-        not_before: options.run_at(now).filter(|eta| *eta > now),
+    let body = bounded::write(&(&args, signature.kwargs, &embed), BODY_LIMIT).map_err(|error| {
+        SignatureError::new(format!(
+            "{:?} has arguments that are not JSON: {error}",
+            signature.task
+        ))
+    })?;
+    if body.size > BODY_LIMIT {
+        let (size, limit) = (body.size, BODY_LIMIT);
+        return Err(Unsendable::Body { size, limit }.into());
     }
+    let sent = Sent {
+        task,
+        id: task.id(),
+        args: &args,
+        options,
+        from,
+        now,
+    };
+    let message = sent.message(routes, body.bytes);
+    wire::check(&message)?;
+    Ok(message)
 }
 
-fn compose_headers(
-    signature: &Signature,
-    id: &str,
-    options: &Options,
-    from: Origin<'_>,
+/// A task as its message needs it.
+struct Sent<'a> {
+    task: &'a Part<'a>,
+    id: &'a str,
+    args: &'a [&'a Value],
+    options: Options<'a>,
+    from: Origin<'a>,
     now: Timestamp,
-) -> Map<String, Value> {
-    let root_id = from.root_id.or(options.root_id.as_deref()).unwrap_or(id);
-    let parent_id = from.parent_id.or(options.parent_id.as_deref());
-    let mut fields = Map::new();
-    let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    // The language of the task, not of its sender, and all that any sender of Celery tasks says.
-    set("lang", "py".into());
-    set("task", signature.task.clone().into());
-    set("id", id.into());
-    set("shadow", options.shadow.clone().into());
-    set("eta", options.run_at(now).map(time::to_iso).into());
-    set("expires", options.expire_at(now).map(time::to_iso).into());
-    set("group", options.group_id.clone().into());
-    set("group_index", options.group_index.into());
-    set("retries", options.retries.into());
-    set(
-        "timelimit",
-        json!([options.time_limit, options.soft_time_limit]),
-    );
-    set("root_id", root_id.into());
-    set("parent_id", parent_id.into());
-    set("argsrepr", python::args_repr(&signature.args).into());
-    set("kwargsrepr", python::kwargs_repr(&signature.kwargs).into());
-    set("origin", from.origin.into());
-    // Null leaves it to the receiving worker's own setting for the task.
-    set("ignore_result", options.ignore_result.into());
-    set(
-        "replaced_task_nesting",
-        options.replaced_task_nesting.into(),
-    );
-    set("stamped_headers", options.stamped_headers.clone().into());
-    set("stamps", options.stamps.clone().into());
-    for (name, value) in &options.headers {
-        if !headers::is_celerys(name) && !headers::is_brokers(name) {
-            set(name, value.clone());
+}
+
+impl Sent<'_> {
+    fn message(&self, routes: &Routes, body: Vec<u8>) -> Publication {
+        let options = &self.options;
+        let message = Message {
+            properties: Properties {
+                content_type: Some("application/json".into()),
+                content_encoding: Some("utf-8".into()),
+                persistent: options.persistent,
+                priority: options.priority,
+                correlation_id: Some(self.id.to_owned()),
+                reply_to: options.reply_to.map(str::to_owned),
+                ..Properties::default()
+            },
+            headers: self.headers(),
+            body,
+        };
+        Publication {
+            destination: options.destination(self.task.signature.task, routes),
+            message,
+            mandatory: true,
+            not_before: options.run_at(self.now).filter(|eta| *eta > self.now),
         }
     }
-    fields
+
+    fn headers(&self) -> Map<String, Value> {
+        let Self {
+            task,
+            id,
+            args,
+            options,
+            from,
+            now,
+        } = self;
+        let signature = &task.signature;
+        let root_id = from.root_id.or(options.root_id).unwrap_or(id);
+        let parent_id = from.parent_id.or(options.parent_id);
+        let mut fields = Map::with_capacity(24);
+        let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        // The language of the task, not of its sender, and all that any sender of Celery tasks says.
+        set("lang", "py".into());
+        set("task", signature.task.into());
+        set("id", (*id).into());
+        set("shadow", options.shadow.into());
+        set("eta", options.run_at(*now).map(time::to_iso).into());
+        set("expires", options.expire_at(*now).map(time::to_iso).into());
+        set("group", options.group_id.into());
+        set("group_index", options.group_index.into());
+        set("retries", options.retries.into());
+        set(
+            "timelimit",
+            json!([options.time_limit, options.soft_time_limit]),
+        );
+        set("root_id", root_id.into());
+        set("parent_id", parent_id.into());
+        set("argsrepr", python::args_repr(args).into());
+        set("kwargsrepr", python::kwargs_repr(signature.kwargs).into());
+        set("origin", from.origin.into());
+        // Null leaves it to the receiving worker's own setting for the task.
+        set("ignore_result", options.ignore_result.into());
+        set(
+            "replaced_task_nesting",
+            options.replaced_task_nesting.into(),
+        );
+        set("stamped_headers", options.stamped_headers.clone().into());
+        let stamps = options.stamps.iter();
+        set(
+            "stamps",
+            stamps.map(|(name, stamp)| (*name, json!(stamp))).collect(),
+        );
+        for (name, value) in options.headers.into_iter().flatten() {
+            if !headers::is_celerys(name) && !headers::is_brokers(name) {
+                set(name, value.clone());
+            }
+        }
+        fields
+    }
 }

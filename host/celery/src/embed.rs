@@ -1,7 +1,9 @@
 //! The body of a v2 message: `[args, kwargs, embed]`.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
+use crate::canvas::Part;
 use crate::signature::kind;
 use crate::{Embed, Refusal, Signature};
 
@@ -47,55 +49,75 @@ impl Body {
         Ok(Self {
             args,
             kwargs,
-            embed: Embed::from_json(&embed)?,
+            embed: Embed::from_json(embed)?,
         })
     }
 }
 
 impl Embed {
-    fn from_json(json: &Value) -> Result<Self, Refusal> {
-        if !json.is_object() && !json.is_null() {
-            return Err(malformed(format!("embed is {}, not an object", kind(json))));
-        }
+    fn from_json(json: Value) -> Result<Self, Refusal> {
+        let mut embed = match json {
+            Value::Object(embed) => embed,
+            Value::Null => Map::new(),
+            other => {
+                return Err(malformed(format!(
+                    "embed is {}, not an object",
+                    kind(&other)
+                )));
+            }
+        };
+        let mut take = |name: &str| embed.get_mut(name).map(Value::take).unwrap_or_default();
         Ok(Self {
-            callbacks: signatures(json, "callbacks")?,
-            errbacks: signatures(json, "errbacks")?,
-            chain: signatures(json, "chain")?,
-            chord: match json.get("chord") {
-                None | Some(Value::Null) => None,
-                Some(chord) => Some(signature(chord, "chord")?),
+            callbacks: signatures(take("callbacks"), "callbacks")?,
+            errbacks: signatures(take("errbacks"), "errbacks")?,
+            chain: signatures(take("chain"), "chain")?,
+            chord: match take("chord") {
+                Value::Null => None,
+                chord => Some(signature(chord, "chord")?),
             },
         })
     }
-
-    /// The third element of a body. Celery writes null for what there is none of.
-    pub(crate) fn write(
-        callbacks: &[Value],
-        errbacks: &[Value],
-        chain: &[Value],
-        chord: Option<&Value>,
-    ) -> Value {
-        let list = |values: &[Value]| {
-            if values.is_empty() {
-                Value::Null
-            } else {
-                values.into()
-            }
-        };
-        json!({"callbacks": list(callbacks), "errbacks": list(errbacks), "chain": list(chain), "chord": chord})
-    }
 }
 
-fn signatures(embed: &Value, name: &str) -> Result<Vec<Signature>, Refusal> {
-    match embed.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(values)) => values.iter().map(|value| signature(value, name)).collect(),
-        Some(value) => Ok(vec![signature(value, name)?]),
-    }
+/// What follows a new task. Celery writes null for what there is none of.
+#[derive(Serialize)]
+pub(crate) struct EmbedRef<'a> {
+    #[serde(serialize_with = "list")]
+    pub(crate) callbacks: &'a [&'a Value],
+    #[serde(serialize_with = "list")]
+    pub(crate) errbacks: &'a [&'a Value],
+    pub(crate) chain: Chain<'a>,
+    pub(crate) chord: Option<&'a Value>,
 }
 
-fn signature(value: &Value, name: &str) -> Result<Signature, Refusal> {
-    Signature::from_json(value).map_err(|error| malformed(format!("`{name}` in embed: {error}")))
+/// The rest of a chain, reversed.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Chain<'a> {
+    /// As the task's own options have it.
+    #[serde(serialize_with = "list")]
+    Own(&'a [&'a Value]),
+    /// Of the chain that the task is a part of.
+    Rest(&'a [Part<'a>]),
+}
+
+fn list<S: Serializer>(values: &[&Value], serializer: S) -> Result<S::Ok, S::Error> {
+    let values = Some(values).filter(|values| !values.is_empty());
+    values.serialize(serializer)
+}
+
+fn signatures(value: Value, name: &str) -> Result<Vec<Signature>, Refusal> {
+    let values = match value {
+        Value::Null => Vec::new(),
+        Value::Array(values) => values,
+        value => vec![value],
+    };
+    let signatures = values.into_iter().map(|value| signature(value, name));
+    signatures.collect()
+}
+
+fn signature(value: Value, name: &str) -> Result<Signature, Refusal> {
+    Signature::from_value(value).map_err(|error| malformed(format!("`{name}` in embed: {error}")))
 }
 
 fn malformed(reason: String) -> Refusal {

@@ -6,6 +6,7 @@
 //! [message protocol](https://docs.celeryq.dev/en/stable/internals/protocol.html) page and the
 //! behaviour of Celery 5 itself, recorded by the tests.
 
+mod bounded;
 mod canvas;
 mod commit;
 mod compose;

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn signature(value: Value) -> Signature {
-        Signature::from_json(&value).unwrap()
+        Signature::from_value(value).unwrap()
     }
 
     fn workflow(kind: &str, tasks: Value, options: Value) -> Value {

@@ -1,38 +1,41 @@
 //! A signature's execution options, checked: the keywords of Celery's `apply_async`.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::signature::kind;
-use crate::{Destination, Routes, Signature, SignatureError, time};
+use crate::canvas::{Given, Opt};
+use crate::signature::{SignatureRef, kind};
+use crate::{Destination, Routes, SignatureError, time};
 
 /// Options as `apply_async` takes them. Those that concern only the sending side's library
 /// (`serializer`, `compression`, `retry`, `connection`, ...) are left out.
-pub(crate) struct Options {
-    queue: Option<String>,
-    exchange: Option<String>,
-    routing_key: Option<String>,
+pub(crate) struct Options<'a> {
+    queue: Option<&'a str>,
+    exchange: Option<&'a str>,
+    routing_key: Option<&'a str>,
     pub(crate) priority: Option<u8>,
     pub(crate) persistent: bool,
     countdown: Option<SignedDuration>,
     eta: Option<Timestamp>,
     expires: Option<Expires>,
-    pub(crate) time_limit: Value,
-    pub(crate) soft_time_limit: Value,
+    pub(crate) time_limit: &'a Value,
+    pub(crate) soft_time_limit: &'a Value,
     pub(crate) retries: u32,
-    pub(crate) link: Vec<Value>,
-    pub(crate) link_error: Vec<Value>,
-    pub(crate) chain: Vec<Value>,
-    pub(crate) chord: Option<Value>,
-    pub(crate) group_id: Option<String>,
+    pub(crate) link: Vec<&'a Value>,
+    pub(crate) link_error: Vec<&'a Value>,
+    pub(crate) chain: Vec<&'a Value>,
+    pub(crate) chord: Option<&'a Value>,
+    pub(crate) group_id: Option<&'a str>,
     pub(crate) group_index: Option<u32>,
-    pub(crate) root_id: Option<String>,
-    pub(crate) parent_id: Option<String>,
-    pub(crate) reply_to: Option<String>,
-    pub(crate) shadow: Option<String>,
-    pub(crate) headers: Map<String, Value>,
-    pub(crate) stamped_headers: Option<Vec<String>>,
-    pub(crate) stamps: Map<String, Value>,
+    pub(crate) root_id: Option<&'a str>,
+    pub(crate) parent_id: Option<&'a str>,
+    pub(crate) reply_to: Option<&'a str>,
+    pub(crate) shadow: Option<&'a str>,
+    pub(crate) headers: Option<&'a Map<String, Value>>,
+    pub(crate) stamped_headers: Option<Vec<&'a str>>,
+    pub(crate) stamps: Vec<(&'a str, Opt<'a>)>,
     pub(crate) ignore_result: Option<bool>,
     pub(crate) replaced_task_nesting: u32,
 }
@@ -43,16 +46,21 @@ enum Expires {
     At(Timestamp),
 }
 
-impl Options {
-    pub(crate) fn read(task: &str, options: &Map<String, Value>) -> Result<Self, SignatureError> {
+impl<'a> Options<'a> {
+    pub(crate) fn read(task: &'a str, options: &'a Given<'a>) -> Result<Self, SignatureError> {
         let read = Reader { task, options };
         let stamped_headers = read.names("stamped_headers")?;
-        let stamps = stamped_headers
-            .iter()
-            .flatten()
-            .filter_map(|name| options.get(name).map(|stamp| (name.clone(), stamp.clone())))
+        let mut seen = HashSet::new();
+        let names = stamped_headers.iter().flatten();
+        let stamps = names
+            .filter(|name| seen.insert(**name))
+            .filter_map(|name| Some((*name, options.get(name)?)))
             .collect();
-        read.text("task_id")?;
+        Reader {
+            task,
+            options: &Given::own(options.own),
+        }
+        .text("task_id")?;
         Ok(Self {
             queue: read.text("queue")?,
             exchange: read.text("exchange")?,
@@ -62,7 +70,7 @@ impl Options {
             countdown: read.seconds("countdown")?,
             eta: read.time("eta")?,
             expires: match read.get("expires") {
-                Some(Value::Number(_)) => read.seconds("expires")?.map(Expires::After),
+                Some(Opt::Json(Value::Number(_))) => read.seconds("expires")?.map(Expires::After),
                 _ => read.time("expires")?.map(Expires::At),
             },
             time_limit: read.limit("time_limit")?,
@@ -89,10 +97,10 @@ impl Options {
     /// An exchange counts only together with a routing key, as in Celery, where a direct exchange
     /// without one is replaced by the default exchange and the queue.
     pub(crate) fn destination(&self, task: &str, routes: &Routes) -> Destination {
-        match (&self.exchange, &self.routing_key, &self.queue) {
+        match (self.exchange, self.routing_key, self.queue) {
             (Some(exchange), Some(routing_key), _) => Destination {
-                exchange: exchange.clone(),
-                routing_key: routing_key.clone(),
+                exchange: exchange.to_owned(),
+                routing_key: routing_key.to_owned(),
             },
             (_, _, Some(queue)) => Destination::queue(queue),
             _ => routes.destination(task),
@@ -118,18 +126,21 @@ impl Options {
 /// Reads options by name; null counts as missing, as in Celery.
 struct Reader<'a> {
     task: &'a str,
-    options: &'a Map<String, Value>,
+    options: &'a Given<'a>,
 }
 
 impl<'a> Reader<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.options.get(name).filter(|value| !value.is_null())
+    fn get(&self, name: &str) -> Option<Opt<'a>> {
+        self.options.get(name).filter(|option| !option.is_null())
     }
 
-    fn wrong(&self, name: &str, expected: &str, found: &Value) -> SignatureError {
+    fn wrong(&self, name: &str, expected: &str, found: Opt<'_>) -> SignatureError {
         let found = match found {
-            Value::Number(_) | Value::Bool(_) => found.to_string(),
-            other => kind(other).to_owned(),
+            Opt::Json(number @ (Value::Number(_) | Value::Bool(_))) => number.to_string(),
+            Opt::Json(other) => kind(other).to_owned(),
+            Opt::Text(_) => "a string".to_owned(),
+            Opt::Index(index) => index.to_string(),
+            Opt::Signatures(_) => "an array".to_owned(),
         };
         SignatureError::new(format!(
             "option `{name}` of {:?} is {found} where {expected} was expected",
@@ -137,97 +148,101 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, SignatureError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(other) => Err(self.wrong(name, "a string", other)),
-        }
+    /// The value that `read` makes of the option, where it is set.
+    fn option<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(Opt<'a>) -> Option<T>,
+    ) -> Result<Option<T>, SignatureError> {
+        let Some(option) = self.get(name) else {
+            return Ok(None);
+        };
+        let value = read(option);
+        value
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, expected, option))
+    }
+
+    /// The same of one that no workflow sets.
+    fn json<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, SignatureError> {
+        self.option(name, expected, |option| match option {
+            Opt::Json(value) => read(value),
+            _ => None,
+        })
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, SignatureError> {
+        let text = self.option(name, "a string", |option| match option {
+            Opt::Text(text) => Some(text),
+            Opt::Json(value) => value.as_str(),
+            _ => None,
+        })?;
+        Ok(text.filter(|text| !text.is_empty()))
     }
 
     fn integer<T: TryFrom<u64>>(&self, name: &str) -> Result<Option<T>, SignatureError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        match value.as_u64().map(T::try_from) {
-            Some(Ok(number)) => Ok(Some(number)),
-            _ => {
-                let bits = size_of::<T>() * 8;
-                Err(self.wrong(name, &format!("an unsigned {bits} bit integer"), value))
-            }
-        }
+        let expected = format!("an unsigned {} bit integer", size_of::<T>() * 8);
+        self.option(name, &expected, |option| match option {
+            Opt::Index(index) => T::try_from(u64::try_from(index).ok()?).ok(),
+            Opt::Json(value) => T::try_from(value.as_u64()?).ok(),
+            _ => None,
+        })
     }
 
     fn boolean(&self, name: &str) -> Result<Option<bool>, SignatureError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(other) => Err(self.wrong(name, "a boolean", other)),
-        }
+        self.json(name, "a boolean", Value::as_bool)
     }
 
-    fn object(&self, name: &str) -> Result<Map<String, Value>, SignatureError> {
-        match self.get(name) {
-            None => Ok(Map::new()),
-            Some(Value::Object(map)) => Ok(map.clone()),
-            Some(other) => Err(self.wrong(name, "an object", other)),
-        }
+    fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, SignatureError> {
+        self.json(name, "an object", Value::as_object)
     }
 
     fn seconds(&self, name: &str) -> Result<Option<SignedDuration>, SignatureError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        let seconds = value
-            .as_f64()
-            .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok());
-        seconds
-            .map(Some)
-            .ok_or_else(|| self.wrong(name, "a number of seconds", value))
+        self.json(name, "a number of seconds", |value| {
+            SignedDuration::try_from_secs_f64(value.as_f64()?).ok()
+        })
     }
 
     fn time(&self, name: &str) -> Result<Option<Timestamp>, SignatureError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        let time = value.as_str().and_then(time::from_iso);
-        time.map(Some)
-            .ok_or_else(|| self.wrong(name, "an ISO 8601 time", value))
+        self.json(name, "an ISO 8601 time", |value| {
+            time::from_iso(value.as_str()?)
+        })
     }
 
     /// A time limit in seconds: the number as it stands, or null.
-    fn limit(&self, name: &str) -> Result<Value, SignatureError> {
-        let limit = self.options.get(name).unwrap_or(&Value::Null);
-        match self.seconds(name)? {
-            Some(seconds) if seconds.is_negative() => {
-                Err(self.wrong(name, "a number of seconds", limit))
-            }
-            _ => Ok(limit.clone()),
-        }
+    fn limit(&self, name: &str) -> Result<&'a Value, SignatureError> {
+        let limit = self.json(name, "a number of seconds", |value| {
+            let seconds = SignedDuration::try_from_secs_f64(value.as_f64()?).ok()?;
+            (!seconds.is_negative()).then_some(value)
+        })?;
+        Ok(limit.unwrap_or(&Value::Null))
     }
 
-    fn names(&self, name: &str) -> Result<Option<Vec<String>>, SignatureError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        let text = |name: &Value| name.as_str().map(str::to_owned);
-        let names = value
-            .as_array()
-            .and_then(|names| names.iter().map(text).collect());
-        names
-            .map(Some)
-            .ok_or_else(|| self.wrong(name, "an array of strings", value))
+    fn names(&self, name: &str) -> Result<Option<Vec<&'a str>>, SignatureError> {
+        self.json(name, "an array of strings", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
     }
 
-    /// One signature or several, kept as they stand so that nothing of them is lost on the way.
-    fn signatures(&self, name: &str) -> Result<Vec<Value>, SignatureError> {
+    /// One signature or several, as they stand so that nothing of them is lost on the way.
+    fn signatures(&self, name: &str) -> Result<Vec<&'a Value>, SignatureError> {
         let values = match self.get(name) {
             None => return Ok(Vec::new()),
-            Some(Value::Array(values)) => values.clone(),
-            Some(value) => vec![value.clone()],
+            Some(Opt::Json(Value::Array(values))) => values.iter().collect(),
+            Some(Opt::Json(value)) => vec![value],
+            Some(Opt::Signatures(values)) => values.to_vec(),
+            Some(option @ (Opt::Text(_) | Opt::Index(_))) => {
+                return Err(self.wrong(name, "a signature", option));
+            }
         };
         for value in &values {
-            Signature::from_json(value).map_err(|error| {
+            SignatureRef::from_json(value).map_err(|error| {
                 SignatureError::new(format!("`{name}` of {:?}: {error}", self.task))
             })?;
         }
@@ -236,13 +251,13 @@ impl<'a> Reader<'a> {
 
     /// AMQP delivery mode: 2, which is the default, or 1.
     fn persistent(&self) -> Result<bool, SignatureError> {
-        match self.get("delivery_mode") {
-            None => Ok(true),
-            Some(mode) => match (mode.as_u64(), mode.as_str()) {
-                (Some(2), _) | (_, Some("persistent")) => Ok(true),
-                (Some(1), _) | (_, Some("transient")) => Ok(false),
-                _ => Err(self.wrong("delivery_mode", "1 or 2", mode)),
-            },
-        }
+        let persistent = self.json("delivery_mode", "1 or 2", |mode| {
+            match (mode.as_u64(), mode.as_str()) {
+                (Some(2), _) | (_, Some("persistent")) => Some(true),
+                (Some(1), _) | (_, Some("transient")) => Some(false),
+                _ => None,
+            }
+        })?;
+        Ok(persistent.unwrap_or(true))
     }
 }

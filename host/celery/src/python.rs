@@ -10,10 +10,10 @@ const MAX_LEVELS: usize = 3;
 const ELLIPSIS: &str = "...";
 
 /// Positional arguments, as a tuple.
-pub(crate) fn args_repr(args: &[Value]) -> String {
+pub(crate) fn args_repr(args: &[&Value]) -> String {
     let mut repr = Repr::default();
     repr.push("(");
-    repr.list(args, 1);
+    repr.list(args.iter().copied(), 1);
     repr.push(if args.len() == 1 { ",)" } else { ")" });
     repr.text
 }
@@ -67,8 +67,8 @@ impl Repr {
         }
     }
 
-    fn list(&mut self, values: &[Value], level: usize) {
-        for (index, value) in values.iter().enumerate() {
+    fn list<'a>(&mut self, values: impl IntoIterator<Item = &'a Value>, level: usize) {
+        for (index, value) in values.into_iter().enumerate() {
             if self.full {
                 return;
             }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn args(value: Value) -> String {
-        args_repr(value.as_array().unwrap())
+        args_repr(&value.as_array().unwrap().iter().collect::<Vec<_>>())
     }
 
     #[test]

@@ -94,6 +94,6 @@ impl Embed {
         }
         canvas::check_all(&self.callbacks)?;
         canvas::check_all(&self.errbacks)?;
-        self.chain.iter().try_for_each(canvas::check_step)
+        canvas::check_steps(&self.chain)
     }
 }

@@ -1,4 +1,8 @@
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
+
+use crate::canvas::Part;
 
 /// A task call that has not been sent yet: Celery's `Signature`, as it stands in messages
 /// (<https://docs.celeryq.dev/en/stable/userguide/canvas.html#signatures>).
@@ -34,54 +38,136 @@ impl SignatureError {
     }
 }
 
+static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+
+/// A signature as it stands in JSON: what it says, without a copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignatureRef<'a> {
+    pub(crate) task: &'a str,
+    pub(crate) args: &'a [Value],
+    pub(crate) kwargs: &'a Map<String, Value>,
+    pub(crate) options: &'a Map<String, Value>,
+    pub(crate) subtask_type: Option<&'a str>,
+    pub(crate) immutable: bool,
+}
+
+impl<'a> SignatureRef<'a> {
+    /// A group without tasks.
+    pub(crate) fn group() -> Self {
+        Self {
+            task: "celery.group",
+            args: &[],
+            kwargs: &EMPTY,
+            options: &EMPTY,
+            subtask_type: Some("group"),
+            immutable: false,
+        }
+    }
+
+    /// As [`Signature::from_value`].
+    pub(crate) fn from_json(value: &'a Value) -> Result<Self, SignatureError> {
+        let Value::Object(fields) = value else {
+            return Err(SignatureError::new(format!(
+                "{} where an object was expected",
+                kind(value)
+            )));
+        };
+        let task = match fields.get("task") {
+            Some(Value::String(task)) if !task.is_empty() => task,
+            _ => return Err(SignatureError::new("it has no `task`")),
+        };
+        let args = match fields.get("args") {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(args)) => args.as_slice(),
+            Some(other) => return Err(wrong(task, "args", "an array", other)),
+        };
+        let subtask_type = match fields.get("subtask_type") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(kind)) => Some(kind.as_str()).filter(|kind| !kind.is_empty()),
+            Some(other) => return Err(wrong(task, "subtask_type", "a string", other)),
+        };
+        let immutable = match fields.get("immutable") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(immutable)) => *immutable,
+            Some(other) => return Err(wrong(task, "immutable", "a boolean", other)),
+        };
+        Ok(Self {
+            task,
+            args,
+            kwargs: object(fields, task, "kwargs")?,
+            options: object(fields, task, "options")?,
+            subtask_type,
+            immutable,
+        })
+    }
+
+    /// Whether it stands for several messages. Python's `map`, `starmap` and `chunks` are plain tasks
+    /// on the wire (`celery.map`, ...).
+    pub(crate) fn is_workflow(&self) -> bool {
+        !matches!(
+            self.subtask_type,
+            None | Some("xmap" | "xstarmap" | "chunks")
+        )
+    }
+
+    pub(crate) fn is_group(&self) -> bool {
+        self.subtask_type == Some("group")
+    }
+
+    /// The signatures that an option holds: one, or a list of them.
+    pub(crate) fn following(&self, option: &str) -> &'a [Value] {
+        match self.options.get(option) {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(values)) => values,
+            Some(value) => std::slice::from_ref(value),
+        }
+    }
+
+    /// The id that its options fix, where they do.
+    pub(crate) fn task_id(&self) -> Option<&'a str> {
+        let id = self.options.get("task_id").and_then(Value::as_str);
+        id.filter(|id| !id.is_empty())
+    }
+}
+
 impl Signature {
     /// Reads a signature as it stands in messages. All fields but `task` may be missing or null.
     ///
     /// # Errors
     /// When the value is no object, or a field has another type than Celery's.
-    pub fn from_json(value: &Value) -> Result<Self, SignatureError> {
-        Self::from_value(value.clone())
-    }
-
-    /// The same, without a copy of what the value holds.
-    ///
-    /// # Errors
-    /// As [`from_json`](Self::from_json).
-    pub fn from_value(value: Value) -> Result<Self, SignatureError> {
-        let Value::Object(mut fields) = value else {
-            return Err(SignatureError::new(format!(
-                "{} where an object was expected",
-                kind(&value)
-            )));
-        };
-        let task = match fields.remove("task") {
-            Some(Value::String(task)) if !task.is_empty() => task,
-            _ => return Err(SignatureError::new("it has no `task`")),
-        };
-        let args = match fields.remove("args") {
-            None | Some(Value::Null) => Vec::new(),
+    pub fn from_value(mut value: Value) -> Result<Self, SignatureError> {
+        let read = SignatureRef::from_json(&value)?;
+        let task = read.task.to_owned();
+        let subtask_type = read.subtask_type.map(str::to_owned);
+        let immutable = read.immutable;
+        let mut take = |name: &str| value.get_mut(name).map(Value::take);
+        let args = match take("args") {
             Some(Value::Array(args)) => args,
-            Some(other) => return Err(wrong(&task, "args", "an array", &other)),
+            _ => Vec::new(),
         };
-        let subtask_type = match fields.remove("subtask_type") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(kind)) if kind.is_empty() => None,
-            Some(Value::String(kind)) => Some(kind),
-            Some(other) => return Err(wrong(&task, "subtask_type", "a string", &other)),
-        };
-        let immutable = match fields.remove("immutable") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(immutable)) => immutable,
-            Some(other) => return Err(wrong(&task, "immutable", "a boolean", &other)),
+        let mut object = |name: &str| match take(name) {
+            Some(Value::Object(object)) => object,
+            _ => Map::new(),
         };
         Ok(Self {
-            kwargs: object(&mut fields, &task, "kwargs")?,
-            options: object(&mut fields, &task, "options")?,
             task,
             args,
+            kwargs: object("kwargs"),
+            options: object("options"),
             subtask_type,
             immutable,
         })
+    }
+
+    pub(crate) fn view(&self) -> SignatureRef<'_> {
+        SignatureRef {
+            task: &self.task,
+            args: &self.args,
+            kwargs: &self.kwargs,
+            options: &self.options,
+            subtask_type: self.subtask_type.as_deref(),
+            immutable: self.immutable,
+        }
     }
 
     /// The form that stands in messages.
@@ -108,43 +194,24 @@ impl Signature {
     /// # Errors
     /// As [`compose`](crate::compose).
     pub fn check(&self) -> Result<(), SignatureError> {
-        crate::compose::check(self)
-    }
-
-    /// Puts arguments before its own, unless it is immutable.
-    pub(crate) fn prepend(&mut self, args: &[Value]) {
-        if !self.immutable {
-            self.args.splice(0..0, args.iter().cloned());
-        }
-    }
-
-    /// Whether it stands for several messages. Python's `map`, `starmap` and `chunks` are plain tasks
-    /// on the wire (`celery.map`, ...).
-    pub(crate) fn is_workflow(&self) -> bool {
-        !matches!(
-            self.subtask_type.as_deref(),
-            None | Some("xmap" | "xstarmap" | "chunks")
-        )
+        crate::compose::check(&Part::of(self.view()))
     }
 
     /// The id that its options fix, where they do.
     pub fn task_id(&self) -> Option<&str> {
-        self.options
-            .get("task_id")
-            .and_then(Value::as_str)
-            .filter(|id| !id.is_empty())
+        self.view().task_id()
     }
 }
 
-fn object(
-    fields: &mut Map<String, Value>,
+fn object<'a>(
+    fields: &'a Map<String, Value>,
     task: &str,
     name: &str,
-) -> Result<Map<String, Value>, SignatureError> {
-    match fields.remove(name) {
-        None | Some(Value::Null) => Ok(Map::new()),
+) -> Result<&'a Map<String, Value>, SignatureError> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(&EMPTY),
         Some(Value::Object(map)) => Ok(map),
-        Some(other) => Err(wrong(task, name, "an object", &other)),
+        Some(other) => Err(wrong(task, name, "an object", other)),
     }
 }
 
@@ -176,7 +243,7 @@ mod tests {
 
     #[test]
     fn missing_fields_are_empty() {
-        let signature = Signature::from_json(&json!({"task": "add", "args": null})).unwrap();
+        let signature = Signature::from_value(json!({"task": "add", "args": null})).unwrap();
         assert_eq!(
             signature,
             Signature {
@@ -192,7 +259,10 @@ mod tests {
             "task": "t.add", "args": [1, [2]], "kwargs": {"a": null}, "options": {"queue": "q"},
             "subtask_type": "chain", "immutable": true,
         });
-        assert_eq!(Signature::from_json(&value).unwrap().to_json(), value);
+        assert_eq!(
+            Signature::from_value(value.clone()).unwrap().to_json(),
+            value
+        );
     }
 
     #[test]
@@ -223,7 +293,7 @@ mod tests {
                 "`subtask_type` of \"t\" is a boolean where a string was expected",
             ),
         ] {
-            assert_eq!(Signature::from_json(&value).unwrap_err().reason, reason);
+            assert_eq!(Signature::from_value(value).unwrap_err().reason, reason);
         }
     }
 }

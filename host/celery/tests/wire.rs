@@ -68,7 +68,7 @@ fn decode(name: &str) -> Request {
 }
 
 fn signature(task: &str, args: Value, options: Value) -> Signature {
-    Signature::from_json(&json!({"task": task, "args": args, "options": options})).unwrap()
+    Signature::from_value(json!({"task": task, "args": args, "options": options})).unwrap()
 }
 
 fn command_line() -> Origin<'static> {

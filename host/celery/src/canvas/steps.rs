@@ -1,153 +1,140 @@
 //! The tasks that a chain or a group is made of, each with its id.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::{MAX_CALLS, malformed};
+use super::{MAX_CALLS, Part, malformed};
 use crate::options::Options;
-use crate::{ChildKind, Refusal, Signature, SignatureError, child_id};
+use crate::signature::SignatureRef;
+use crate::{ChildKind, Refusal, child_id};
 
 /// The steps of a chain, with chains in it laid out flat and groups of one replaced by their task.
-pub(super) fn splice(chain: &Signature, steps: &mut Vec<Signature>) -> Result<(), Refusal> {
+pub(super) fn splice<'a>(
+    chain: &SignatureRef<'a>,
+    steps: &mut Vec<Part<'a>>,
+) -> Result<(), Refusal> {
     for step in tasks(chain)? {
-        if step.subtask_type.as_deref() == Some("chain") {
-            splice(&step, steps)?;
-            continue;
+        let mut step = SignatureRef::from_json(step)?;
+        if step.is_group()
+            && let [only] = tasks(&step)?
+        {
+            step = SignatureRef::from_json(only)?;
         }
-        match (is_group(&step), tasks_of_group(&step)?.as_slice()) {
-            (true, [only]) => match only.subtask_type.as_deref() {
-                Some("chain") => splice(only, steps)?,
-                _ => steps.push(only.clone()),
-            },
-            _ => steps.push(step),
+        match step.subtask_type {
+            Some("chain") => splice(&step, steps)?,
+            _ => steps.push(Part::of(step)),
         }
     }
     Ok(())
 }
 
 /// A chain's `link` belongs to its last task, its `link_error` to each.
-pub(super) fn link(options: &Options, steps: &mut [Signature]) -> Result<(), Refusal> {
-    if let Some(last) = steps.last_mut() {
-        extend(last, "link", &options.link)?;
+pub(super) fn link<'a>(options: &Options<'a>, steps: &mut [Part<'a>]) -> Result<(), Refusal> {
+    if let Some((last, _)) = steps.split_last_mut() {
+        extend(std::slice::from_mut(last), "link", &options.link)?;
     }
-    for step in steps {
-        extend(step, "link_error", &options.link_error)?;
-    }
-    Ok(())
+    extend(steps, "link_error", &options.link_error)
 }
 
 /// Adds signatures to a list option, each once.
-fn extend(signature: &mut Signature, name: &str, values: &[Value]) -> Result<(), Refusal> {
+fn extend<'a>(steps: &mut [Part<'a>], name: &str, values: &[&'a Value]) -> Result<(), Refusal> {
     if values.is_empty() {
         return Ok(());
     }
-    let options = Options::read(&signature.task, &signature.options)?;
     if values.len() > MAX_CALLS {
         return Err(malformed(format!(
             "`{name}` has more than {MAX_CALLS} signatures"
         )));
     }
-    let mut all = if name == "link" {
-        options.link
-    } else {
-        options.link_error
-    };
-    // Each value is hashed once: comparing all with all takes hours where a message has thousands.
-    let mut seen: HashSet<&Value> = all.iter().collect();
-    let added: Vec<&Value> = values.iter().filter(|value| seen.insert(value)).collect();
-    all.extend(added.into_iter().cloned());
-    signature.options.insert(name.to_owned(), all.into());
+    let all = union(&[], values);
+    for step in steps {
+        Options::read(step.signature.task, &step.options)?;
+        let all = match step.signature.following(name) {
+            [] => Rc::clone(&all),
+            own => union(own, values),
+        };
+        step.options.set_links(name, all);
+    }
     Ok(())
+}
+
+/// Each value is hashed once: comparing all with all takes hours where a message has thousands.
+fn union<'a>(own: &'a [Value], added: &[&'a Value]) -> Rc<[&'a Value]> {
+    let mut seen: HashSet<&Value> = own.iter().collect();
+    let added = added.iter().copied().filter(|value| seen.insert(value));
+    let added: Vec<_> = added.collect();
+    own.iter().chain(added).collect()
 }
 
 /// Gives each step an id, and its last one what makes it stand for the chain.
-pub(super) fn name_steps(
-    steps: &mut [Signature],
-    chain: &Signature,
-    id: &str,
-) -> Result<Vec<String>, Refusal> {
+pub(super) fn name_steps<'a>(steps: Vec<Part<'a>>, chain: &'a Part<'a>) -> Vec<Part<'a>> {
     let last = steps.len().saturating_sub(1);
-    let mut ids = Vec::with_capacity(steps.len());
-    for (index, step) in steps.iter_mut().enumerate() {
-        let default = if index == last {
-            id.to_owned()
-        } else {
-            child_id(id, 0, ChildKind::Chain, index)
-        };
-        let step_id = step.task_id().map_or(default, str::to_owned);
-        step.options
-            .insert("task_id".into(), step_id.clone().into());
-        if index == last {
-            for name in ["group_id", "group_index", "chord"] {
-                if let Some(value) = chain.options.get(name) {
-                    step.options.entry(name).or_insert_with(|| value.clone());
-                }
-            }
+    let id = chain.id();
+    let name = |(index, step): (usize, Part<'a>)| {
+        if index < last {
+            return step.named(|| child_id(id, 0, ChildKind::Chain, index));
         }
-        if is_group(step) {
-            let members = members(step, &step_id)?;
-            step.kwargs.insert(
-                "tasks".into(),
-                members.iter().map(Signature::to_json).collect(),
-            );
-        }
-        ids.push(step_id);
-    }
-    Ok(ids)
+        let mut step = step.named(|| id.to_owned());
+        step.options.stand_for(&chain.options);
+        step
+    };
+    steps.into_iter().enumerate().map(name).collect()
 }
 
 /// A group's tasks, each with its id and its place.
-pub(super) fn members(group: &Signature, id: &str) -> Result<Vec<Signature>, Refusal> {
+pub(super) fn members<'a>(group: &Part<'a>) -> Result<Vec<Part<'a>>, Refusal> {
     let mut members = Vec::new();
-    flatten(group, &mut members)?;
-    for (index, member) in members.iter_mut().enumerate() {
-        let member_id = member
-            .task_id()
-            .map_or_else(|| child_id(id, 0, ChildKind::Group, index), str::to_owned);
-        member.options.insert("task_id".into(), member_id.into());
-        member.options.insert("group_index".into(), index.into());
-    }
-    Ok(members)
+    flatten(group.signature, &mut members)?;
+    Ok(placed(members, group.id()))
 }
 
-fn flatten(group: &Signature, members: &mut Vec<Signature>) -> Result<(), Refusal> {
-    for member in tasks(group)? {
-        if is_group(&member) {
-            flatten(&member, members)?;
+/// The same of tasks that are signatures already: those that are groups are laid out flat.
+pub(super) fn gathered<'a>(tasks: Vec<Part<'a>>, id: &str) -> Result<Vec<Part<'a>>, Refusal> {
+    let mut members = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        if task.signature.is_group() {
+            flatten(task.signature, &mut members)?;
         } else {
-            members.push(member);
+            members.push(task);
+        }
+    }
+    Ok(placed(members, id))
+}
+
+fn placed<'a>(members: Vec<Part<'a>>, id: &str) -> Vec<Part<'a>> {
+    let place = |(index, member): (usize, Part<'a>)| {
+        let mut member = member.named(|| child_id(id, 0, ChildKind::Group, index));
+        member.options.set_index(index);
+        member
+    };
+    members.into_iter().enumerate().map(place).collect()
+}
+
+fn flatten<'a>(group: SignatureRef<'a>, members: &mut Vec<Part<'a>>) -> Result<(), Refusal> {
+    for member in tasks(&group)? {
+        let member = SignatureRef::from_json(member)?;
+        if member.is_group() {
+            flatten(member, members)?;
+        } else {
+            members.push(Part::of(member));
         }
     }
     Ok(())
 }
 
-pub(super) fn is_group(signature: &Signature) -> bool {
-    signature.subtask_type.as_deref() == Some("group")
-}
-
-pub(super) fn is_empty_group(signature: &Signature) -> bool {
-    is_group(signature) && tasks(signature).is_ok_and(|tasks| tasks.is_empty())
-}
-
-fn tasks_of_group(signature: &Signature) -> Result<Vec<Signature>, Refusal> {
-    if is_group(signature) {
-        tasks(signature)
-    } else {
-        Ok(Vec::new())
-    }
+pub(super) fn is_empty_group(signature: &SignatureRef<'_>) -> bool {
+    signature.is_group() && tasks(signature).is_ok_and(<[Value]>::is_empty)
 }
 
 /// The signatures that a chain or a group is made of.
-fn tasks(workflow: &Signature) -> Result<Vec<Signature>, Refusal> {
-    let Some(Value::Array(tasks)) = workflow.kwargs.get("tasks") else {
-        return Err(malformed(format!(
+fn tasks<'a>(workflow: &SignatureRef<'a>) -> Result<&'a [Value], Refusal> {
+    match workflow.kwargs.get("tasks") {
+        Some(Value::Array(tasks)) => Ok(tasks),
+        _ => Err(malformed(format!(
             "{:?} has no array `tasks` in its kwargs",
             workflow.task
-        )));
-    };
-    Ok(tasks
-        .iter()
-        .map(Signature::from_json)
-        .collect::<Result<_, SignatureError>>()?)
+        ))),
+    }
 }

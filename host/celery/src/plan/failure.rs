@@ -1,7 +1,6 @@
-use serde_json::Value;
-
 use super::results::Results;
 use super::{Context, Ended, Plan, republish, sending};
+use crate::signature::SignatureRef;
 use crate::{Exception, Publication, Refusal, Signature, State};
 
 /// A task that failed: its result, that of the rest of its chain, and its errbacks.
@@ -47,17 +46,15 @@ fn failed(
 }
 
 /// The rest of a chain, and of each chord in it the body, whose result stands for the chord's.
-fn steps(chain: &[Signature]) -> Vec<Signature> {
-    let mut steps: Vec<Signature> = chain.to_vec();
+fn steps(chain: &[Signature]) -> Vec<SignatureRef<'_>> {
+    let mut steps: Vec<_> = chain.iter().map(Signature::view).collect();
     let mut index = 0;
     while let Some(step) = steps.get(index) {
-        let body = match step.subtask_type.as_deref() {
-            Some("chord") => step.kwargs.get("body").filter(|body| !body.is_null()),
+        let body = match step.subtask_type {
+            Some("chord") => step.kwargs.get("body"),
             _ => None,
         };
-        if let Some(Ok(body)) = body.map(|body: &Value| Signature::from_json(body)) {
-            steps.push(body);
-        }
+        steps.extend(body.and_then(|body| SignatureRef::from_json(body).ok()));
         index += 1;
     }
     steps

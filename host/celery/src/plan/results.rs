@@ -1,10 +1,13 @@
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Context, Ended, Plan, Policy, ResultMode, Settle};
+use crate::signature::SignatureRef;
 use crate::wire::Unsendable;
 use crate::{
-    Destination, Exception, Extended, Message, Properties, Publication, Signature, State, TaskMeta,
+    Destination, Exception, Extended, Message, Properties, Publication, State, TaskMeta,
     Undecodable, wire,
 };
 
@@ -116,7 +119,7 @@ impl<'a> Results<'a> {
     /// The failure of a task that comes later in the chain of the one that failed.
     pub(super) fn add_step(
         &mut self,
-        step: &Signature,
+        step: &SignatureRef<'_>,
         exception: &Exception,
         traceback: Option<&str>,
     ) {
@@ -128,34 +131,31 @@ impl<'a> Results<'a> {
                 .map(str::to_owned)
         };
         let extended = self.policy.result_extended.then(|| Extended {
-            name: step.task.clone(),
-            args: step.args.clone(),
-            kwargs: step.kwargs.clone(),
+            name: step.task.to_owned(),
+            args: step.args.to_vec(),
+            kwargs: own_kwargs(step),
             worker: None,
             retries: 0,
             queue: None,
             stamps: Map::new(),
             usage: Map::new(),
         });
-        let meta = TaskMeta {
+        let now = self.now;
+        let meta = |exception: &Exception, traceback: Option<&str>, extended| TaskMeta {
             task_id: id.to_owned(),
             status: State::Failure,
             result: exception.to_json(),
             traceback: traceback.map(str::to_owned),
             children: Vec::new(),
-            date_done: Some(self.now),
+            date_done: Some(now),
             group_id: option("group_id"),
             parent_id: option("parent_id"),
             extended,
         };
         let reply_to = option("reply_to");
-        if let Err(reason) = self.send(meta.clone(), reply_to.as_deref(), None) {
-            let small = TaskMeta {
-                result: reason.result_exception("a reply").to_json(),
-                traceback: None,
-                extended: None,
-                ..meta
-            };
+        let whole = meta(exception, traceback, extended);
+        if let Err(reason) = self.send(whole, reply_to.as_deref(), None) {
+            let small = meta(&reason.result_exception("a reply"), None, None);
             // The step's own `reply_to` was checked before the task ran.
             let _ = self.send(small, reply_to.as_deref(), None);
         }
@@ -263,10 +263,21 @@ fn reply(meta: &TaskMeta, queue: &str, correlation_id: Option<&str>) -> Publicat
     }
 }
 
+/// The arguments of a step. A chord's body is a step of its own, and has its own result.
+fn own_kwargs(step: &SignatureRef<'_>) -> Map<String, Value> {
+    let kwargs = step.kwargs.iter();
+    kwargs
+        .filter(|(name, _)| step.subtask_type != Some("chord") || *name != "body")
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 /// Only stamps that `stamped_headers` names count.
 fn stamps(names: &[String], stamps: &Map<String, Value>) -> Map<String, Value> {
+    let mut seen = HashSet::new();
     names
         .iter()
+        .filter(|name| seen.insert(*name))
         .filter_map(|name| stamps.get(name).map(|stamp| (name.clone(), stamp.clone())))
         .collect()
 }

@@ -1,14 +1,11 @@
 //! The task messages that a task causes.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::Context;
-use crate::canvas::{self, Unfolded};
-use crate::wire::{self, Unsendable};
-use crate::{
-    ChildKind, Exception, Origin, Publication, Refusal, Signature, SignatureError, child_id,
-    compose,
-};
+use crate::canvas::{Budget, Part, Send, Unfolded};
+use crate::wire::Unsendable;
+use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
 
 /// How much one task may send. A group of many tasks that all take a large result would not fit the
 /// worker's memory otherwise.
@@ -34,12 +31,6 @@ pub(super) enum NotSent {
     Unsendable(Exception),
 }
 
-impl<E: Into<Refusal>> From<E> for NotSent {
-    fn from(error: E) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
 /// What the guest sent, the callbacks, then the next task of the chain: the order in which Celery
 /// lists children.
 pub(super) fn after_success(
@@ -51,23 +42,21 @@ pub(super) fn after_success(
     let args = std::slice::from_ref(result);
     let mut sending = Sending::default();
     for (index, signature) in sent.iter().enumerate() {
-        let id = id_of(at, signature, ChildKind::Sent, index);
-        canvas::unfold(signature, &id, &[])
-            .map_err(Fault::Refused)
-            .and_then(|unfolded| sending.add(at, &[], unfolded))
-            .map_err(|fault| NotSent::Unsendable(fault.own()))?;
+        let part = named(at, signature, ChildKind::Sent, index);
+        let added = sending.add(at, &[], |send| {
+            Budget::default().unfold(&part, Vec::new(), send)
+        });
+        added.map_err(|fault| NotSent::Unsendable(fault.own()))?;
     }
     let with_result = |reason: &Unsendable| reason.result_exception("a message to what follows");
-    for callback in group_up(at, &request.embed.callbacks) {
-        let id = callback.task_id().unwrap_or_default().to_owned();
-        sending
-            .add(at, args, canvas::unfold(&callback, &id, &[])?)
-            .map_err(|fault| fault.of(with_result))?;
-    }
+    sending
+        .add_callbacks(at, args)
+        .map_err(|fault| fault.of(with_result))?;
     if let Some((next, rest)) = request.embed.chain.split_last() {
-        let id = id_of(at, next, ChildKind::Chain, 0);
+        let next = named(at, next, ChildKind::Chain, 0);
+        let rest = rest.iter().map(|step| Part::of(step.view())).collect();
         sending
-            .add(at, args, canvas::unfold(next, &id, rest)?)
+            .add(at, args, |send| Budget::default().unfold(&next, rest, send))
             .map_err(|fault| fault.of(with_result))?;
     }
     Ok(sending)
@@ -78,20 +67,21 @@ pub(super) fn after_success(
 pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
     let mut refusal = None;
     let mut errbacks = Vec::new();
-    for errback in named(at, &at.request.embed.errbacks, ChildKind::Errback) {
-        match canvas::check(&errback) {
+    let mut budget = Budget::default();
+    for errback in named_each(at, &at.request.embed.errbacks, ChildKind::Errback) {
+        match budget.check(&errback) {
             Ok(()) => errbacks.push(errback),
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
     }
     let mut sending = Sending::default();
     if !errbacks.is_empty() {
-        let group = group_of(at, &errbacks, ERRBACKS);
         let args = [Value::String(at.request.id.clone())];
-        let id = group.task_id().unwrap_or_default().to_owned();
-        let added = canvas::unfold(&group, &id, &[])
-            .and_then(|unfolded| sending.add(at, &args, unfolded).map_err(Fault::refusal));
-        refusal = refusal.or(added.err());
+        let id = group_id(at, ERRBACKS);
+        let added = sending.add(at, &args, |send| {
+            Budget::default().unfold_group(errbacks, id, send)
+        });
+        refusal = refusal.or(added.err().map(Fault::refusal));
     }
     (sending, refusal)
 }
@@ -102,9 +92,18 @@ enum Fault {
     Unsendable(Unsendable),
 }
 
-impl From<SignatureError> for Fault {
-    fn from(error: SignatureError) -> Self {
-        Self::Refused(error.into())
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<compose::Fault> for Fault {
+    fn from(fault: compose::Fault) -> Self {
+        match fault {
+            compose::Fault::Signature(error) => Self::Refused(error.into()),
+            compose::Fault::Unsendable(reason) => Self::Unsendable(reason),
+        }
     }
 }
 
@@ -135,85 +134,82 @@ impl Fault {
 }
 
 impl Sending {
-    fn add(&mut self, at: &Context<'_>, args: &[Value], unfolded: Unfolded) -> Result<(), Fault> {
+    /// Adds the messages that `unfold` comes to, each before the next one is made.
+    fn add(
+        &mut self,
+        at: &Context<'_>,
+        args: &[Value],
+        unfold: impl FnOnce(&mut Send<'_, Fault>) -> Result<Unfolded, Fault>,
+    ) -> Result<(), Fault> {
+        let unfolded = unfold(&mut |task, rest| self.add_message(at, args, task, rest))?;
+        self.children.extend(unfolded.child);
+        Ok(())
+    }
+
+    fn add_message(
+        &mut self,
+        at: &Context<'_>,
+        args: &[Value],
+        task: &Part<'_>,
+        rest: &[Part<'_>],
+    ) -> Result<(), Fault> {
         let request = at.request;
         let from = Origin {
             parent_id: Some(&request.id),
             root_id: Some(&request.root_id),
             origin: &at.policy.origin,
         };
-        for mut call in unfolded.calls {
-            if call.takes_args {
-                call.signature.prepend(args);
-            }
-            let publication = compose::draft(
-                &call.signature,
-                &call.id,
-                &call.chain,
-                from,
-                &at.policy.routes,
-                at.now,
-            )?;
-            wire::check(&publication).map_err(Fault::Unsendable)?;
-            self.bytes = self.bytes.saturating_add(publication.message.body.len());
-            if self.bytes > MAX_SENT_BYTES {
-                let reason = format!(
-                    "the messages that {:?} sends are larger than {MAX_SENT_BYTES} bytes",
-                    request.task
-                );
-                return Err(Fault::Refused(Refusal::Malformed { reason }));
-            }
-            self.publications.push(publication);
+        let publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
+        self.bytes = self.bytes.saturating_add(publication.message.body.len());
+        if self.bytes > MAX_SENT_BYTES {
+            let reason = format!(
+                "the messages that {:?} sends are larger than {MAX_SENT_BYTES} bytes",
+                request.task
+            );
+            return Err(Refusal::Malformed { reason }.into());
         }
-        self.children.extend(unfolded.child);
+        self.publications.push(publication);
         Ok(())
     }
+
+    /// Several callbacks go out as one group, apart from those that are groups themselves.
+    fn add_callbacks(&mut self, at: &Context<'_>, args: &[Value]) -> Result<(), Fault> {
+        let mut budget = Budget::default();
+        let callbacks = named_each(at, &at.request.embed.callbacks, ChildKind::Callback);
+        let apart = at.request.embed.callbacks.len() < 2;
+        let (groups, others): (Vec<_>, Vec<_>) =
+            callbacks.partition(|callback| apart || callback.signature.is_group());
+        for group in groups {
+            self.add(at, args, |send| budget.unfold(&group, Vec::new(), send))?;
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+        let id = group_id(at, CALLBACKS);
+        self.add(at, args, |send| budget.unfold_group(others, id, send))
+    }
 }
 
-/// The id that a signature fixes, or the same one each time.
-fn id_of(at: &Context<'_>, signature: &Signature, kind: ChildKind, index: usize) -> String {
+/// A signature with the id that it fixes, or the same one each time.
+fn named<'a>(
+    at: &Context<'_>,
+    signature: &'a Signature,
+    kind: ChildKind,
+    index: usize,
+) -> Part<'a> {
     let request = at.request;
-    signature.task_id().map_or_else(
-        || child_id(&request.id, request.retries, kind, index),
-        str::to_owned,
-    )
+    Part::of(signature.view()).named(|| child_id(&request.id, request.retries, kind, index))
 }
 
-/// Signatures that all fix their ids.
-fn named(at: &Context<'_>, signatures: &[Signature], kind: ChildKind) -> Vec<Signature> {
-    let name = |(index, signature): (usize, &Signature)| {
-        let mut signature = signature.clone();
-        signature
-            .options
-            .insert("task_id".into(), id_of(at, &signature, kind, index).into());
-        signature
-    };
-    signatures.iter().enumerate().map(name).collect()
+fn named_each<'a>(
+    at: &'a Context<'_>,
+    signatures: &'a [Signature],
+    kind: ChildKind,
+) -> impl Iterator<Item = Part<'a>> {
+    let signatures = signatures.iter().enumerate();
+    signatures.map(move |(index, signature)| named(at, signature, kind, index))
 }
 
-/// Several callbacks go out as one group, apart from those that are groups themselves.
-fn group_up(at: &Context<'_>, callbacks: &[Signature]) -> Vec<Signature> {
-    let callbacks = named(at, callbacks, ChildKind::Callback);
-    if callbacks.len() < 2 {
-        return callbacks;
-    }
-    let (mut groups, others): (Vec<_>, Vec<_>) = callbacks
-        .into_iter()
-        .partition(|callback| callback.subtask_type.as_deref() == Some("group"));
-    if !others.is_empty() {
-        groups.push(group_of(at, &others, CALLBACKS));
-    }
-    groups
-}
-
-fn group_of(at: &Context<'_>, tasks: &[Signature], which: usize) -> Signature {
-    let tasks: Vec<Value> = tasks.iter().map(Signature::to_json).collect();
-    let id = child_id(&at.request.id, at.request.retries, ChildKind::Group, which);
-    Signature {
-        task: "celery.group".into(),
-        kwargs: Map::from_iter([("tasks".to_owned(), tasks.into())]),
-        options: Map::from_iter([("task_id".to_owned(), json!(id))]),
-        subtask_type: Some("group".into()),
-        ..Signature::default()
-    }
+fn group_id(at: &Context<'_>, which: usize) -> String {
+    child_id(&at.request.id, at.request.retries, ChildKind::Group, which)
 }

@@ -49,7 +49,7 @@ fn policy() -> Policy {
 }
 
 fn signature(value: Value) -> Signature {
-    Signature::from_json(&value).unwrap()
+    Signature::from_value(value).unwrap()
 }
 
 fn signatures(value: Value) -> Vec<Signature> {

@@ -1,0 +1,210 @@
+//! Memory that a message costs, from its decoding to its plan: in proportion to its size, whatever its shape.
+//! A binary of its own, as it counts what the allocator is asked for.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use petiole_celery::plan::{Policy, Ran, ResultMode, Source, plan, refuse};
+use petiole_celery::{
+    Exception, Lineage, Message, Outcome, Properties, Refusal, Request, RetrySettings, Routes,
+};
+use serde_json::{Map, json};
+
+/// What may be allocated for each byte of a body: held at once, and in all. The densest JSON there is takes 72
+/// bytes of memory for 2, more while its array grows.
+const PEAK: u64 = 80;
+const TOTAL: u64 = 120;
+/// The same for each task that it names: the message to be, which is written once more for each check.
+const PEAK_OF_TASK: u64 = 6 << 10;
+const TOTAL_OF_TASK: u64 = 32 << 10;
+/// What may be allocated besides, for results and the like.
+const CONSTANT: u64 = 64 << 10;
+
+/// JSON with as many values as a text of this size can have.
+fn dense(size: usize) -> String {
+    format!("[{}0]", "0,".repeat(size / 2))
+}
+
+fn tasks(size: usize) -> String {
+    let count = (size / 13).max(1);
+    vec![r#"{"task":"t"}"#; count].join(",")
+}
+
+fn workflow(kind: &str, tasks: &str) -> String {
+    format!(r#"{{"task":"celery.{kind}","subtask_type":"{kind}","kwargs":{{"tasks":[{tasks}]}}}}"#)
+}
+
+/// So many workflows in one another, of these kinds in turn, around a leaf.
+fn nested(kinds: &[&str], levels: usize, leaf: &str) -> String {
+    let kinds = kinds.iter().cycle().take(levels);
+    kinds.fold(leaf.to_owned(), |inner, kind| {
+        // a second one, as a group of one in a chain is only its task
+        let inner = format!(r#"{{"task":"t"}},{inner}"#);
+        workflow(kind, &inner)
+    })
+}
+
+/// What follows a task: `callbacks`, `errbacks` and `chain`, of a body of some `size` bytes.
+type Shape = fn(usize) -> [String; 3];
+
+const NONE: String = String::new();
+
+/// A task with arguments.
+fn leaf(size: usize) -> String {
+    format!(r#"{{"task":"t","args":{}}}"#, dense(size))
+}
+
+fn chord(header: &str, body: &str) -> String {
+    format!(
+        r#"{{"task":"celery.chord","subtask_type":"chord","kwargs":{{"header":[{header}],"body":{body}}},"options":{{"task_id":"c"}}}}"#
+    )
+}
+
+const SHAPES: [(&str, Shape); 15] = [
+    ("arguments", |size| [leaf(size), NONE, NONE]),
+    ("callbacks", |size| [tasks(size), NONE, NONE]),
+    ("errbacks", |size| [NONE, tasks(size), NONE]),
+    ("the rest of a chain", |size| [NONE, NONE, tasks(size)]),
+    ("a group", |size| {
+        [workflow("group", &tasks(size)), NONE, NONE]
+    }),
+    ("a chain", |size| {
+        [workflow("chain", &tasks(size)), NONE, NONE]
+    }),
+    ("a chain in a group", |size| {
+        let chain = nested(&["group"], 1, &workflow("chain", &tasks(size)));
+        [chain, NONE, NONE]
+    }),
+    ("groups in groups", |size| {
+        [nested(&["group"], 38, &leaf(size)), NONE, NONE]
+    }),
+    ("groups in groups as errbacks", |size| {
+        [NONE, nested(&["group"], 38, &leaf(size)), NONE]
+    }),
+    ("chains in chains", |size| {
+        [nested(&["chain"], 38, &leaf(size)), NONE, NONE]
+    }),
+    ("groups in chains in groups", |size| {
+        [nested(&["group", "chain"], 36, &leaf(size)), NONE, NONE]
+    }),
+    ("groups in chains as the rest of a chain", |size| {
+        [NONE, NONE, nested(&["group", "chain"], 36, &leaf(size))]
+    }),
+    ("a chord in chains in groups", |size| {
+        let chord = chord(&tasks(size), r#"{"task":"t"}"#);
+        [nested(&["chain", "group"], 20, &chord), NONE, NONE]
+    }),
+    ("chords in chords as the rest of a chain", |size| {
+        let chords = (0..40).fold(leaf(size), |inner, _| chord("", &inner));
+        [NONE, NONE, chords]
+    }),
+    ("callbacks of a task in groups", |size| {
+        let linked = format!(r#"{{"task":"t","options":{{"link":[{}]}}}}"#, tasks(size));
+        [nested(&["group"], 36, &linked), NONE, NONE]
+    }),
+];
+
+fn message(parts: &[String; 3]) -> Message {
+    let [callbacks, errbacks, chain] = parts;
+    let body = format!(
+        r#"[[],{{}},{{"callbacks":[{callbacks}],"errbacks":[{errbacks}],"chain":[{chain}],"chord":null}}]"#
+    );
+    let headers = json!({"task": "t", "id": "5d2ab1a0-0000-4000-8000-000000000001"});
+    Message {
+        properties: Properties {
+            content_type: Some("application/json".into()),
+            ..Properties::default()
+        },
+        headers: headers.as_object().unwrap().clone(),
+        body: body.into_bytes(),
+    }
+}
+
+fn ran(outcome: Outcome) -> Ran {
+    Ran {
+        outcome,
+        sent: Vec::new(),
+        lineage: Lineage {
+            descendants: 10,
+            depth: 1,
+        },
+        retry: RetrySettings {
+            max_retries: 3,
+            most_retries: 9,
+            default_retry_delay: Duration::from_secs(180),
+        },
+        usage: Map::new(),
+    }
+}
+
+/// What each stage costs.
+fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
+    let source = Source {
+        exchange: String::new(),
+        routing_key: "q".into(),
+        queue: "q".into(),
+    };
+    let policy = Policy {
+        hostname: "w@h".into(),
+        origin: "1@h".into(),
+        routes: Routes::new("celery"),
+        results: ResultMode::Stored,
+        result_extended: true,
+        quarantine: "kept".into(),
+    };
+    let now = "2026-11-22T12:00:00Z".parse().unwrap();
+    let mut request = None;
+    let mut costs = vec![(
+        "decode",
+        measure(|| request = Request::decode(message, |_| usize::MAX).ok()),
+    )];
+    let request = request.unwrap();
+    let mut refusal = None;
+    costs.push(("check", measure(|| refusal = request.unsupported())));
+    let exception = Exception::new("shop", "Boom", "it broke");
+    let failure = Outcome::Failure {
+        exception,
+        traceback: None,
+    };
+    for (stage, outcome) in [
+        ("success", Outcome::Success(json!(1))),
+        ("failure", failure),
+    ] {
+        costs.push((
+            stage,
+            measure(|| drop(plan(&request, ran(outcome), &source, &policy, now))),
+        ));
+    }
+    let refusal = refusal.unwrap_or(Refusal::Expired);
+    costs.push((
+        "refusal",
+        measure(|| drop(refuse(&request, &refusal, &source, &policy, now))),
+    ));
+    costs
+}
+
+#[test]
+fn a_message_costs_memory_in_proportion_to_its_size() {
+    let mut over = Vec::new();
+    for (name, shape) in SHAPES {
+        for size in [30_000, 120_000] {
+            let message = message(&shape(size));
+            let size = u64::try_from(message.body.len()).unwrap();
+            let tasks = message.body.windows(7).filter(|part| part == br#"{"task""#);
+            let tasks = u64::try_from(tasks.count()).unwrap();
+            for (stage, cost) in costs(message) {
+                let (peak, total) = (cost.bytes_max, cost.bytes_total);
+                if peak > PEAK * size + PEAK_OF_TASK * tasks + CONSTANT
+                    || total > TOTAL * size + TOTAL_OF_TASK * tasks + CONSTANT
+                {
+                    over.push(format!(
+                        "{name}, {size} bytes, {tasks} tasks, {stage}: {peak} bytes at once, {total} in all"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(over.is_empty(), "{over:#?}");
+}

@@ -21,6 +21,9 @@ const MAX_CALLS: usize = 10_000;
 /// How much of a workflow may be copied to its tasks: a group's options go to each of its members, a
 /// chain's `link_error` to each of its steps.
 const MAX_COPIED_BYTES: usize = 64 << 20;
+/// How much memory the messages of one task may take. A group of many tasks that all take a large result, or that
+/// have many small headers, would not fit the worker's otherwise.
+pub(crate) const MAX_SENT_BYTES: usize = 256 << 20;
 /// How many steps of a chain the result of a group names: JSON that is nested deeper has no reader. Python's own
 /// library fails before.
 const MAX_PARENTS: usize = 400;
@@ -43,6 +46,8 @@ pub(crate) struct Unfolded {
 pub(crate) struct Budget {
     calls: usize,
     copied: usize,
+    /// Of the messages, without their bodies.
+    memory: usize,
 }
 
 impl Default for Budget {
@@ -50,6 +55,7 @@ impl Default for Budget {
         Self {
             calls: MAX_CALLS,
             copied: MAX_COPIED_BYTES,
+            memory: MAX_SENT_BYTES,
         }
     }
 }
@@ -83,11 +89,14 @@ impl Budget {
         self.unfold(part, Vec::new(), &mut |_, _| Ok(())).map(drop)
     }
 
-    /// The same of one that is sent by another task, whose own number of messages it is.
+    /// The same of one that is sent by another task, whose own messages they are.
     fn check_step(&mut self, step: &Part<'_>) -> Result<(), Refusal> {
-        let calls = std::mem::replace(&mut self.calls, MAX_CALLS);
-        self.check(step)?;
-        self.calls = calls;
+        let mut own = Self {
+            copied: self.copied,
+            ..Self::default()
+        };
+        own.check(step)?;
+        self.copied = own.copied;
         Ok(())
     }
 
@@ -204,7 +213,8 @@ impl Budget {
         rest: &[Part<'_>],
         send: &mut Send<'_, E>,
     ) -> Result<Unfolded, E> {
-        compose::check(task).map_err(Refusal::from)?;
+        let memory = compose::check(task).map_err(Refusal::from)?;
+        self.memory = self.memory.checked_sub(memory).ok_or_else(too_large)?;
         let Some(calls) = self.calls.checked_sub(1) else {
             return Err(malformed(format!("a group of more than {MAX_CALLS} tasks")).into());
         };
@@ -259,6 +269,12 @@ const CONSUMED_BY_GROUP: [&str; 3] = ["task_id", "group_id", "group_index"];
 fn async_result(id: &str, parent: Value) -> Value {
     let id = Value::Array(vec![id.into(), parent]);
     Value::Array(vec![id, Value::Null])
+}
+
+pub(crate) fn too_large() -> Refusal {
+    malformed(format!(
+        "the messages that follow it take more than {MAX_SENT_BYTES} bytes of memory"
+    ))
 }
 
 fn unsupported(what: &str) -> Refusal {

@@ -65,9 +65,9 @@ impl From<Unsendable> for Fault {
     }
 }
 
-/// Checks what of a plain task's message is known before it is sent: all but its body. Its ids may be as
-/// long as they can.
-pub(crate) fn check(task: &Part<'_>) -> Result<(), SignatureError> {
+/// Checks what of a plain task's message is known before it is sent, and says how much memory that takes: all but
+/// its body. Its ids may be as long as they can.
+pub(crate) fn check(task: &Part<'_>) -> Result<usize, SignatureError> {
     let longest = "x".repeat(wire::SHORT_STRING_LIMIT);
     let from = Origin {
         parent_id: Some(&longest),
@@ -87,8 +87,9 @@ pub(crate) fn check(task: &Part<'_>) -> Result<(), SignatureError> {
         now,
     };
     // A worker's own routes are no fault of the message.
-    let message = sent.message(&Routes::new(""), Vec::new());
-    wire::check(&message).map_err(|reason| unsendable(task.signature.task, &reason))
+    let sent = sent.message(&Routes::new(""), Vec::new());
+    wire::check(&sent).map_err(|reason| unsendable(task.signature.task, &reason))?;
+    Ok(sent.message.memory())
 }
 
 fn unsendable(task: &str, reason: &Unsendable) -> SignatureError {

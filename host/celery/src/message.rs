@@ -80,6 +80,33 @@ impl Message {
     }
 }
 
+/// Bytes of memory for an entry of a JSON object beside its name and value: the name's own, its hash and place.
+const ENTRY: usize = 48;
+
+impl Message {
+    /// About how many bytes of memory it takes, to which small values in its headers add more than their text.
+    pub(crate) fn memory(&self) -> usize {
+        self.body.len() + of_object(&self.headers)
+    }
+}
+
+fn of_object(object: &Map<String, Value>) -> usize {
+    let entries = object.iter();
+    entries
+        .map(|(name, value)| ENTRY + name.len() + of_value(value))
+        .sum()
+}
+
+fn of_value(value: &Value) -> usize {
+    let held = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(of_value).sum(),
+        Value::Object(object) => of_object(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + held
+}
+
 /// A message on its way out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publication {

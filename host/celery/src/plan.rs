@@ -29,6 +29,8 @@ const MAX_REQUEUES: u32 = 20;
 const REQUEUES_AT_ONCE: u32 = 10;
 /// When it comes back after that.
 const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
+/// How much is quoted of an exception whose place another one takes, in bytes.
+const QUOTED: usize = 1024;
 
 /// What is to be done about a delivery, in this order: store, publish and await the confirms, settle.
 #[derive(Debug, Clone, PartialEq)]

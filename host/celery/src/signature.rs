@@ -194,7 +194,7 @@ impl Signature {
     /// # Errors
     /// As [`compose`](crate::compose).
     pub fn check(&self) -> Result<(), SignatureError> {
-        crate::compose::check(&Part::of(self.view()))
+        crate::compose::check(&Part::of(self.view())).map(drop)
     }
 
     /// The id that its options fix, where they do.

@@ -1,7 +1,16 @@
+use std::borrow::Cow;
+
+use serde_json::Value;
+
 use super::results::Results;
-use super::{Context, Ended, Plan, republish, sending};
+use super::{Context, Ended, Plan, QUOTED, republish, sending};
+use crate::bounded::size;
 use crate::signature::SignatureRef;
+use crate::wire::beginning;
 use crate::{Exception, Publication, Refusal, Signature, State};
+
+/// How much of a failure may be repeated for the rest of its chain, in bytes.
+const MAX_TOLD_BYTES: usize = 64 << 20;
 
 /// A task that failed: its result, that of the rest of its chain, and its errbacks.
 pub(super) fn fail(at: &Context<'_>, exception: Exception, traceback: Option<String>) -> Plan {
@@ -34,8 +43,10 @@ fn failed(
     let mut results = Results::new(at.policy, at.now);
     results.add_failure(at, State::Failure, &exception, traceback.as_deref());
     if !at.request.ignore_result {
-        for step in steps(&at.request.embed.chain) {
-            results.add_step(&step, &exception, traceback.as_deref());
+        let steps = steps(&at.request.embed.chain);
+        let told = told(&exception, traceback.as_deref(), steps.len());
+        for step in steps {
+            results.add_step(&step, &told.exception, told.traceback);
         }
     }
     let ended = Ended::Failure {
@@ -43,6 +54,34 @@ fn failed(
         traceback,
     };
     results.into_plan(publications, ended)
+}
+
+/// What the rest of a chain is told of a failure.
+struct Told<'a> {
+    exception: Cow<'a, Exception>,
+    traceback: Option<&'a str>,
+}
+
+/// All of it, unless that is too much for so many steps: then the class and how its message begins.
+fn told<'a>(exception: &'a Exception, traceback: Option<&'a str>, steps: usize) -> Told<'a> {
+    let size = size(&exception.to_json()) + traceback.map_or(0, str::len);
+    if size.saturating_mul(steps) <= MAX_TOLD_BYTES {
+        let exception = Cow::Borrowed(exception);
+        return Told {
+            exception,
+            traceback,
+        };
+    }
+    let message = exception.exc_message.first().and_then(Value::as_str);
+    let message = beginning(message.unwrap_or_default(), QUOTED);
+    Told {
+        exception: Cow::Owned(Exception::new(
+            beginning(&exception.exc_module, QUOTED),
+            beginning(&exception.exc_type, QUOTED),
+            format!("{message}..."),
+        )),
+        traceback: None,
+    }
 }
 
 /// The rest of a chain, and of each chord in it the body, whose result stands for the chord's.

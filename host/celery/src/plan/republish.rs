@@ -7,15 +7,14 @@ use serde_json::Value;
 
 use super::failure::fail;
 use super::results::Results;
-use super::{Context, Ended, Plan, Policy, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source, rejected};
+use super::{
+    Context, Ended, Plan, Policy, QUOTED, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source, rejected,
+};
 use crate::wire::{Unsendable, beginning};
 use crate::{
     Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, time,
     wire,
 };
-
-/// How much is quoted of an exception whose place another one takes, in bytes.
-const QUOTED: usize = 1024;
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own.

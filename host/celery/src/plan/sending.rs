@@ -3,13 +3,9 @@
 use serde_json::Value;
 
 use super::Context;
-use crate::canvas::{Budget, Part, Send, Unfolded};
+use crate::canvas::{Budget, MAX_SENT_BYTES, Part, Send, Unfolded, too_large};
 use crate::wire::Unsendable;
 use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
-
-/// How much one task may send. A group of many tasks that all take a large result would not fit the
-/// worker's memory otherwise.
-const MAX_SENT_BYTES: usize = 256 << 20;
 
 /// Which of a task's groups an id is for.
 const CALLBACKS: usize = 0;
@@ -160,13 +156,9 @@ impl Sending {
             origin: &at.policy.origin,
         };
         let publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
-        self.bytes = self.bytes.saturating_add(publication.message.body.len());
+        self.bytes = self.bytes.saturating_add(publication.message.memory());
         if self.bytes > MAX_SENT_BYTES {
-            let reason = format!(
-                "the messages that {:?} sends are larger than {MAX_SENT_BYTES} bytes",
-                request.task
-            );
-            return Err(Refusal::Malformed { reason }.into());
+            return Err(too_large().into());
         }
         self.publications.push(publication);
         Ok(())

@@ -136,3 +136,30 @@ fn ignored_results_are_not_stored_but_followed() {
     }
     assert_eq!(plan_of(&request, retry(RetryAt::Default, None)).results, []);
 }
+
+#[test]
+fn a_large_failure_is_not_repeated_for_a_long_chain() {
+    let steps: Vec<Value> = (0..1_000)
+        .map(|step| json!({"task": "t", "options": {"task_id": step.to_string()}}))
+        .collect();
+    let request = request(json!({}), steps.into());
+    for (size, whole) in [(60_000, true), (70_000, false)] {
+        let exception = Exception::new("shop.errors", "Boom", "x".repeat(size));
+        let plan = plan_of(
+            &request,
+            Outcome::Failure {
+                exception: exception.clone(),
+                traceback: Some("wasm trace".into()),
+            },
+        );
+        let [own, steps @ ..] = plan.results.as_slice() else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(own.result, exception.to_json());
+        assert_eq!(steps.len(), 1_000);
+        let short = Exception::new("shop.errors", "Boom", format!("{}...", "x".repeat(1024)));
+        let expected = if whole { exception } else { short }.to_json();
+        assert!(steps.iter().all(|step| step.result == expected));
+        assert!(steps.iter().all(|step| step.traceback.is_some() == whole));
+    }
+}

@@ -244,6 +244,7 @@ fn what_follows_is_checked_before_the_run() {
 #[test]
 fn workflows_have_limits() {
     let big = "x".repeat(1 << 20);
+    let dense: Map<String, Value> = (0..500).map(|name| (name.to_string(), json!(0))).collect();
     let group = |size: usize, options: Value| {
         let tasks = vec![json!({"task": "t"}); size];
         json!({"task": "celery.group", "subtask_type": "group", "kwargs": {"tasks": tasks}, "options": options})
@@ -257,6 +258,10 @@ fn workflows_have_limits() {
             "take more than 67108864 bytes",
         ),
         (chain, "take more than 67108864 bytes"),
+        (
+            group(10_000, json!({"headers": dense})),
+            "take more than 268435456 bytes",
+        ),
     ] {
         let refusal = request(json!({"link": link}), json!([]))
             .unsupported()
@@ -281,7 +286,7 @@ fn workflows_have_limits() {
         &request(json!({"link": group(30, json!({}))}), json!([])),
         Outcome::Success("x".repeat(10_000_000).into()),
     );
-    let reason = "the messages that \"wasm.run\" sends are larger than 268435456 bytes";
+    let reason = "the messages that follow it take more than 268435456 bytes of memory";
     assert!(
         plan.results[0].result["exc_message"][0]
             .as_str()

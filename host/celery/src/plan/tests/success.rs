@@ -240,6 +240,30 @@ fn what_the_guest_sent_is_published_now() {
     }
 }
 
+#[test]
+fn a_chain_in_a_group_names_so_many_steps() {
+    let steps: Vec<Value> = (0..30_000)
+        .map(|step| json!({"task": "t", "options": {"task_id": step.to_string()}}))
+        .collect();
+    let chain =
+        json!({"task": "celery.chain", "subtask_type": "chain", "kwargs": {"tasks": steps}});
+    let request = request(json!({"link": [chain, {"task": "u"}]}), json!([]));
+    assert_eq!(request.unsupported(), None);
+    let plan = plan_of(&request, Outcome::Success(json!(1)));
+    assert_eq!(tasks(&plan)[0].embed.chain.len(), 29_999);
+    let mut ids = Vec::new();
+    let mut result = &plan.results[0].children[0][1][0];
+    while let Some(id) = result[0][0].as_str() {
+        ids.push(id);
+        result = &result[0][1];
+    }
+    let named: Vec<String> = (29_600..30_000)
+        .rev()
+        .map(|step| step.to_string())
+        .collect();
+    assert_eq!(ids, named, "of the last one, with those before as parents");
+}
+
 fn names_of(signatures: &[Signature]) -> Vec<&str> {
     signatures
         .iter()

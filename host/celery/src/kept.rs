@@ -60,20 +60,21 @@ impl Message {
 }
 
 /// Always fits: an envelope has properties and headers of a bounded size.
-fn keep(message: Message, quarantine: &str, reason: &str, to: &Destination) -> Publication {
+fn keep(mut message: Message, quarantine: &str, reason: &str, to: &Destination) -> Publication {
     let reason = beginning(reason, REASON_LIMIT);
-    let publication = |message| Publication {
+    let body = std::mem::take(&mut message.body);
+    let mut publication = Publication {
         destination: Destination::queue(quarantine),
-        message,
+        message: mark(&message, reason, to),
         mandatory: true,
         not_before: None,
     };
-    let marked = publication(mark(&message, reason, to));
-    if restorable(&message) && wire::check(&marked).is_ok() {
-        marked
-    } else {
-        publication(enclose(message, reason, to))
+    publication.message.body = body;
+    if !restorable(&message) || wire::check(&publication).is_err() {
+        message.body = publication.message.body;
+        publication.message = enclose(message, reason, to);
     }
+    publication
 }
 
 /// Whether marks can be told from the message's own headers.

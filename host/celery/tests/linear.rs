@@ -208,3 +208,27 @@ fn a_message_costs_memory_in_proportion_to_its_size() {
     }
     assert!(over.is_empty(), "{over:#?}");
 }
+
+#[test]
+fn what_is_copied_to_the_tasks_of_a_workflow_is_held_once() {
+    let errbacks: Vec<String> = (0..10_000)
+        .map(|index| format!(r#"{{"task":"e{index}"}}"#))
+        .collect();
+    let chain = |steps: &str| {
+        format!(
+            r#"{{"task":"celery.chain","subtask_type":"chain","kwargs":{{"tasks":[{steps}]}},"options":{{"link_error":[{}]}}}}"#,
+            errbacks.join(",")
+        )
+    };
+    let own = vec![r#"{"task":"t","options":{"link_error":{"task":"own"}}}"#; 300];
+    for steps in [tasks(300 * 13), own.join(",")] {
+        let message = message(&[chain(&steps), NONE, NONE]);
+        let size = u64::try_from(message.body.len()).unwrap();
+        for (stage, cost) in costs(message) {
+            // Beside the message, a list of references for each step, and one body while it grows.
+            let limit = PEAK * size + 300 * 10_000 * 8 + (48 << 20);
+            let peak = cost.bytes_max;
+            assert!(peak <= limit, "{stage}: {peak} bytes at once");
+        }
+    }
+}

@@ -48,23 +48,24 @@ fn extend<'a>(steps: &mut [Part<'a>], name: &str, values: &[&'a Value]) -> Resul
             "`{name}` has more than {MAX_CALLS} signatures"
         )));
     }
-    let all = union(&[], values);
+    // Each value is hashed: comparing all with all takes hours where a message has thousands.
+    let mut seen = HashSet::new();
+    let all = values.iter().copied().filter(|value| seen.insert(*value));
+    let all: Rc<[&Value]> = all.collect();
     for step in steps {
         Options::read(step.signature.task, &step.options)?;
         let all = match step.signature.following(name) {
             [] => Rc::clone(&all),
-            own => union(own, values),
+            own => joined(own, &all),
         };
         step.options.set_links(name, all);
     }
     Ok(())
 }
 
-/// Each value is hashed once: comparing all with all takes hours where a message has thousands.
-fn union<'a>(own: &'a [Value], added: &[&'a Value]) -> Rc<[&'a Value]> {
-    let mut seen: HashSet<&Value> = own.iter().collect();
-    let added = added.iter().copied().filter(|value| seen.insert(value));
-    let added: Vec<_> = added.collect();
+fn joined<'a>(own: &'a [Value], all: &[&'a Value]) -> Rc<[&'a Value]> {
+    let has: HashSet<&Value> = own.iter().collect();
+    let added = all.iter().copied().filter(|value| !has.contains(value));
     own.iter().chain(added).collect()
 }
 

@@ -18,6 +18,9 @@ use steps::{gathered, is_empty_group, link, members, name_steps, splice};
 
 /// How many messages one signature may stand for, or a list of callbacks.
 const MAX_CALLS: usize = 10_000;
+/// How many tasks the callbacks, the errbacks or the rest of a chain may be made of, at all levels: each is checked
+/// before any of them is sent.
+const MAX_TASKS: usize = 100_000;
 /// How much of a workflow may be copied to its tasks: a group's options go to each of its members, a
 /// chain's `link_error` to each of its steps.
 const MAX_COPIED_BYTES: usize = 64 << 20;
@@ -44,6 +47,7 @@ pub(crate) struct Unfolded {
 
 /// How much may still follow a task.
 pub(crate) struct Budget {
+    tasks: usize,
     calls: usize,
     copied: usize,
     /// Of the messages, without their bodies.
@@ -53,6 +57,7 @@ pub(crate) struct Budget {
 impl Default for Budget {
     fn default() -> Self {
         Self {
+            tasks: MAX_TASKS,
             calls: MAX_CALLS,
             copied: MAX_COPIED_BYTES,
             memory: MAX_SENT_BYTES,
@@ -91,12 +96,12 @@ impl Budget {
 
     /// The same of one that is sent by another task, whose own messages they are.
     fn check_step(&mut self, step: &Part<'_>) -> Result<(), Refusal> {
-        let mut own = Self {
-            copied: self.copied,
-            ..Self::default()
-        };
-        own.check(step)?;
-        self.copied = own.copied;
+        let (calls, memory) = (self.calls, self.memory);
+        self.calls = MAX_CALLS;
+        self.memory = MAX_SENT_BYTES;
+        self.check(step)?;
+        self.calls = calls;
+        self.memory = memory;
         Ok(())
     }
 
@@ -213,6 +218,10 @@ impl Budget {
         rest: &[Part<'_>],
         send: &mut Send<'_, E>,
     ) -> Result<Unfolded, E> {
+        let Some(tasks) = self.tasks.checked_sub(1) else {
+            return Err(malformed(format!("a workflow of more than {MAX_TASKS} tasks")).into());
+        };
+        self.tasks = tasks;
         let memory = compose::check(task).map_err(Refusal::from)?;
         self.memory = self.memory.checked_sub(memory).ok_or_else(too_large)?;
         let Some(calls) = self.calls.checked_sub(1) else {
@@ -284,6 +293,7 @@ fn unsupported(what: &str) -> Refusal {
 }
 
 fn malformed(reason: String) -> Refusal {
+    let SignatureError { reason } = SignatureError::new(reason);
     Refusal::Malformed { reason }
 }
 

@@ -30,11 +30,17 @@ pub struct SignatureError {
     pub reason: String,
 }
 
+/// The longest reason, in bytes. It quotes names, which may be as long as a message, and goes into results and logs.
+const MAX_REASON: usize = 1024;
+
 impl SignatureError {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
+        let mut reason = reason.into();
+        if reason.len() > MAX_REASON {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON));
+            reason.push_str("...");
         }
+        Self { reason }
     }
 }
 
@@ -263,6 +269,14 @@ mod tests {
             Signature::from_value(value.clone()).unwrap().to_json(),
             value
         );
+    }
+
+    #[test]
+    fn a_reason_quotes_so_much_of_a_name() {
+        let value = json!({"task": "\u{1f980}".repeat(1_000_000), "args": 1});
+        let reason = Signature::from_value(value).unwrap_err().reason;
+        assert!(reason.len() <= MAX_REASON + 3, "{}", reason.len());
+        assert!(reason.starts_with("`args` of \"\u{1f980}") && reason.ends_with("..."));
     }
 
     #[test]

@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
+use jiff::Timestamp;
 use petiole_celery::plan::{Policy, Ran, ResultMode, Source, plan, refuse};
 use petiole_celery::{
     Exception, Lineage, Message, Outcome, Properties, Refusal, Request, RetrySettings, Routes,
+    Signature,
 };
 use serde_json::{Map, json};
 
@@ -139,22 +141,32 @@ fn ran(outcome: Outcome) -> Ran {
     }
 }
 
-/// What each stage costs.
-fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
-    let source = Source {
+fn source() -> Source {
+    Source {
         exchange: String::new(),
         routing_key: "q".into(),
         queue: "q".into(),
-    };
-    let policy = Policy {
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
         hostname: "w@h".into(),
         origin: "1@h".into(),
         routes: Routes::new("celery"),
         results: ResultMode::Stored,
         result_extended: true,
         quarantine: "kept".into(),
-    };
-    let now = "2026-11-22T12:00:00Z".parse().unwrap();
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+/// What each stage costs.
+fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
+    let (source, policy, now) = (source(), policy(), now());
     let mut request = None;
     let mut costs = vec![(
         "decode",
@@ -229,6 +241,31 @@ fn what_is_copied_to_the_tasks_of_a_workflow_is_held_once() {
             let limit = PEAK * size + 300 * 10_000 * 8 + (48 << 20);
             let peak = cost.bytes_max;
             assert!(peak <= limit, "{stage}: {peak} bytes at once");
+        }
+    }
+}
+
+#[test]
+fn what_a_guest_sends_costs_memory_in_proportion_to_its_size() {
+    for levels in [2, 15] {
+        for size in [30_000, 120_000] {
+            let sent = nested(&["group"], levels, &leaf(size));
+            let signature = Signature::from_value(serde_json::from_str(&sent).unwrap()).unwrap();
+            let request = Request::decode(message(&[NONE, NONE, NONE]), |_| usize::MAX).unwrap();
+            let mut ran = ran(Outcome::Success(json!(1)));
+            ran.sent = vec![signature];
+            let size = u64::try_from(sent.len()).unwrap();
+            let cost = measure(|| drop(plan(&request, ran, &source(), &policy(), now())));
+            let limit = |bytes: u64, task: u64| bytes * size + task * 32 + CONSTANT;
+            let (peak, total) = (cost.bytes_max, cost.bytes_total);
+            assert!(
+                peak <= limit(10, PEAK_OF_TASK),
+                "{levels} levels: {peak} bytes at once"
+            );
+            assert!(
+                total <= limit(20, TOTAL_OF_TASK),
+                "{levels} levels: {total} bytes in all"
+            );
         }
     }
 }

@@ -281,6 +281,11 @@ fn workflows_have_limits() {
             .contains("more than 10000 callbacks")
     );
 
+    let steps = |size: usize| request(json!({}), vec![json!({"task": "t"}); size].into());
+    assert_eq!(steps(100_000).unsupported(), None);
+    let refusal = steps(100_001).unsupported().unwrap().to_string();
+    assert!(refusal.contains("more than 100000 tasks"), "{refusal}");
+
     // A result of 10 MB to thirty tasks.
     let plan = plan_of(
         &request(json!({"link": group(30, json!({}))}), json!([])),

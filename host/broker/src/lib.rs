@@ -15,7 +15,7 @@ use petiole_celery::Publication;
 pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
-pub use url::redact;
+pub use url::{check, redact};
 
 /// A message broker. Connections are supervised inside: a lost one is made anew, to the next of the
 /// URLs, and consumers go on; what was delivered before and is not settled can't be settled any more.
@@ -51,7 +51,8 @@ pub trait Broker: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`.
+/// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`, as
+/// [`check`] reads them.
 ///
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.

@@ -1,6 +1,9 @@
+use std::collections::HashSet;
+use std::num::ParseIntError;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPQueryString, AMQPUri, SASLMechanism};
 use url::{Host, Url};
 
 use crate::BrokerError;
@@ -45,6 +48,15 @@ fn redact_one(text: &str) -> Option<String> {
     Some(url.to_string())
 }
 
+/// Whether [`connect`](crate::connect) can read a broker URL, or several separated by `;`: it is read by the same
+/// parser.
+///
+/// # Errors
+/// [`BrokerError::Url`], with the reason and without passwords.
+pub fn check(urls: &str) -> Result<(), BrokerError> {
+    parse(urls).map(drop)
+}
+
 pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
     let parts: Vec<&str> = urls
         .split(';')
@@ -57,6 +69,10 @@ pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
             "it is empty: give amqp://USER:PASSWORD@HOST:5672/VHOST or sqlite://PATH",
         )),
         [one] if one.starts_with("sqlite:") => sqlite(one).map(BrokerUrl::Sqlite),
+        many if many.len() > 1 && many.iter().any(|part| !part.contains("://")) => Err(refuse(
+            urls,
+            "what `;` separates has to be a url each; in a password, write %3B for it",
+        )),
         many => many
             .iter()
             .map(|part| amqp(part))
@@ -83,34 +99,31 @@ fn sqlite(text: &str) -> Result<PathBuf, BrokerError> {
     }
 }
 
-/// Reads an AMQP URL as kombu does: `pyamqp` is `amqp`, and an empty virtual host is `/`.
+/// Reads an AMQP URL as kombu does: <https://docs.celeryq.dev/projects/kombu/en/stable/userguide/connections.html>.
+/// Host, user and password that are missing are `localhost`, `guest` and `guest`, an empty virtual host is `/`.
 fn amqp(text: &str) -> Result<Target, BrokerError> {
-    let text = match text.split_once("://") {
-        Some(("pyamqp", rest)) => format!("amqp://{rest}"),
-        _ => text.to_owned(),
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(refuse(
+            text,
+            "it is no url: write amqp://USER:PASSWORD@HOST:5672/VHOST",
+        ));
     };
-    let url = Url::parse(&text).map_err(|error| refuse(&text, error.to_string()))?;
-    match url.scheme() {
-        "amqp" | "amqps" => {}
-        "sqlite" => {
-            return Err(refuse(
-                &text,
-                "an sqlite broker stands alone, not in a list",
-            ));
-        }
-        other => {
-            return Err(refuse(
-                &text,
-                format!("the scheme {other:?} is not one of amqp, amqps, sqlite"),
-            ));
-        }
+    let scheme = amqp_scheme(scheme).map_err(|reason| refuse(text, reason))?;
+    let text = with_host(scheme, rest);
+    let mut url = Url::parse(&text).map_err(|error| refuse(&text, error.to_string()))?;
+    if url.fragment().is_some() {
+        return Err(refuse(&text, "it has a `#`: in a password, write %23"));
     }
-    let mut uri: AMQPUri = text.parse().map_err(|error: String| refuse(&text, error))?;
-    match url.host() {
-        // amq-protocol-uri 10.6 takes an IPv6 address for no host at all.
-        Some(Host::Ipv6(address)) => uri.authority.host = address.to_string(),
-        Some(_) => {}
-        None => return Err(refuse(&text, "it names no host")),
+    let query = query(&url).map_err(|reason| refuse(&text, reason))?;
+    url.set_query(None);
+    let mut uri: AMQPUri = url
+        .as_str()
+        .parse()
+        .map_err(|error: String| refuse(&text, error))?;
+    uri.query = query;
+    // amq-protocol-uri 10.6 takes an IPv6 address for no host at all.
+    if let Some(Host::Ipv6(address)) = url.host() {
+        uri.authority.host = address.to_string();
     }
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
@@ -119,6 +132,73 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
         uri,
         shown: redact(&text),
     })
+}
+
+/// The scheme by what it means: Celery's clients of one protocol are one client here.
+fn amqp_scheme(written: &str) -> Result<&'static str, String> {
+    match written.to_ascii_lowercase().as_str() {
+        "amqp" | "pyamqp" | "librabbitmq" => Ok("amqp"),
+        "amqps" => Ok("amqps"),
+        "pyamqps" | "librabbitmqs" => Err(format!("Celery has no {written}: write amqps://")),
+        "sqlite" => Err("an sqlite broker stands alone, not in a list".to_owned()),
+        other => Err(format!(
+            "the scheme {other:?} is not one of amqp, pyamqp, librabbitmq, amqps, sqlite"
+        )),
+    }
+}
+
+/// The whole URL, with `localhost` where it names no host, as kombu takes it and the URL standard does not.
+fn with_host(scheme: &str, rest: &str) -> String {
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority);
+    let host = authority.rfind('@').map_or(0, |at| at + 1);
+    let (login, host) = authority.split_at(host);
+    let missing = if host.is_empty() || host.starts_with(':') {
+        "localhost"
+    } else {
+        ""
+    };
+    format!("{scheme}://{login}{missing}{host}{path}")
+}
+
+/// What stands behind the `?`: kombu's `heartbeat` (seconds) and `login_method`, AMQP's `frame_max` (bytes) and
+/// `channel_max`.
+fn query(url: &Url) -> Result<AMQPQueryString, String> {
+    let mut query = AMQPQueryString::default();
+    let mut seen = HashSet::new();
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            name if !seen.insert(name.to_owned()) => {
+                return Err(format!("{name} is there twice"));
+            }
+            "heartbeat" => query.heartbeat = Some(number(&name, &value)?),
+            "frame_max" => query.frame_max = Some(number(&name, &value)?),
+            "channel_max" => query.channel_max = Some(number(&name, &value)?),
+            "login_method" => query.auth_mechanism = Some(login_method(&value)?),
+            "auth_mechanism" => {
+                return Err("auth_mechanism is Celery's login_method: write that".to_owned());
+            }
+            other => return Err(format!("{other} is not known: leave it out")),
+        }
+    }
+    Ok(query)
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(name: &str, value: &str) -> Result<T, String> {
+    value
+        .parse()
+        .map_err(|error| format!("{name} is a whole number, not {value:?}: {error}"))
+}
+
+fn login_method(value: &str) -> Result<SASLMechanism, String> {
+    match value {
+        "PLAIN" => Ok(SASLMechanism::Plain),
+        "AMQPLAIN" => Ok(SASLMechanism::AMQPlain),
+        "EXTERNAL" => Ok(SASLMechanism::External),
+        other => Err(format!(
+            "login_method={other} is not supported: write PLAIN, AMQPLAIN or EXTERNAL"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -134,40 +214,66 @@ mod tests {
         }
     }
 
+    /// Each form that kombu 5.7 takes, and what it makes of it.
     #[test]
     fn amqp_urls_are_read_as_kombu_reads_them() {
-        for (text, host, port, vhost, user) in [
-            ("amqp://h", "h", 5672, "/", "guest"),
-            ("amqp://h/", "h", 5672, "/", "guest"),
-            ("amqp://h//", "h", 5672, "/", "guest"),
+        for (text, host, port, vhost, login) in [
+            ("amqp://", "localhost", 5672, "/", "guest:guest"),
+            ("amqp://h", "h", 5672, "/", "guest:guest"),
+            ("amqp://h/", "h", 5672, "/", "guest:guest"),
+            ("amqp://h//", "h", 5672, "/", "guest:guest"),
+            ("amqp://h/%2F", "h", 5672, "/", "guest:guest"),
+            ("amqp://h//a", "h", 5672, "/a", "guest:guest"),
+            ("amqp://h/a/b", "h", 5672, "a/b", "guest:guest"),
+            ("AMQP://H/V", "H", 5672, "V", "guest:guest"),
             (
                 "pyamqp://guest@localhost//",
                 "localhost",
                 5672,
                 "/",
-                "guest",
+                "guest:guest",
             ),
+            ("librabbitmq://u@h/v", "h", 5672, "v", "u:guest"),
+            ("amqp:///v", "localhost", 5672, "v", "guest:guest"),
+            ("amqp://:5673", "localhost", 5673, "/", "guest:guest"),
+            ("amqp://u:p@", "localhost", 5672, "/", "u:p"),
+            ("amqp://u:p@/v", "localhost", 5672, "v", "u:p"),
+            ("pyamqp://u:p@:5673/v", "localhost", 5673, "v", "u:p"),
             (
-                "amqp://u:p%2Fw@10.0.0.1:5673/my%2Fhost",
+                "amqp://a%40b:p%2Fw@10.0.0.1:5673/my%2Fhost",
                 "10.0.0.1",
                 5673,
                 "my/host",
-                "u",
+                "a@b:p/w",
             ),
-            ("amqps://u:p@[::1]/x", "::1", 5671, "x", "u"),
+            ("amqps://u:p@[::1]/x", "::1", 5671, "x", "u:p"),
+            ("amqps://", "localhost", 5671, "/", "guest:guest"),
         ] {
             let uri = one(text).uri;
+            let user = &uri.authority.userinfo;
             assert_eq!(
                 (
                     &*uri.authority.host,
                     uri.authority.port,
                     &*uri.vhost,
-                    &*uri.authority.userinfo.username
+                    &*format!("{}:{}", user.username, user.password)
                 ),
-                (host, port, vhost, user),
+                (host, port, vhost, login),
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_stands_behind_the_question_mark_is_used() {
+        let query = one("amqp://h?heartbeat=30&frame_max=8192&channel_max=7&login_method=AMQPLAIN")
+            .uri
+            .query;
+        assert_eq!(query.heartbeat, Some(30));
+        assert_eq!(query.frame_max, Some(8192));
+        assert_eq!(query.channel_max, Some(7));
+        assert_eq!(query.auth_mechanism, Some(SASLMechanism::AMQPlain));
+        assert_eq!(one("amqp://h").uri.query, AMQPQueryString::default());
     }
 
     #[test]
@@ -202,16 +308,28 @@ mod tests {
     fn what_cannot_be_used_says_why_without_the_password() {
         for (text, part) in [
             ("", "empty"),
-            ("localhost", "relative URL"),
-            ("http://u:secret@h", "not one of amqp, amqps, sqlite"),
-            ("redis://:secret@h", "not one of amqp, amqps, sqlite"),
+            ("localhost", "it is no url: write amqp://"),
+            ("http://u:secret@h", "\"http\" is not one of amqp"),
+            ("redis://:secret@h", "\"redis\" is not one of amqp"),
+            ("sentinel://h:26379", "\"sentinel\" is not one of amqp"),
+            ("ampq://x", "\"ampq\" is not one of amqp"),
+            ("pyamqps://h", "write amqps://"),
+            ("amqp://u:pa;secret@h", "%3B"),
+            ("amqp://h;localhost", "a url each"),
             ("amqp://u:secret@h:99999999", "port"),
-            ("amqp://u:secret@", "host"),
-            ("amqp:///vhost", "host"),
+            ("amqp://u:1#secret@h", "%23"),
             ("sqlite://", "names no file"),
             ("sqlite:x", "sqlite://PATH"),
             ("amqp://h;sqlite://x", "stands alone"),
-            ("amqp://h/?heartbeat=x", "invalid digit"),
+            ("amqp://h/?heartbeat=x", "heartbeat is a whole number"),
+            ("amqp://h/?heartbeat=70000", "too large"),
+            ("amqp://h/?heartbeat=1&heartbeat=2", "twice"),
+            (
+                "amqp://h/?connection_timeout=5",
+                "connection_timeout is not known",
+            ),
+            ("amqp://h/?login_method=GSSAPI", "write PLAIN"),
+            ("amqps://h/?auth_mechanism=external", "login_method"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");

@@ -85,7 +85,7 @@ impl Command {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct BrokerArgs {
-    /// amqp://, amqps:// (several separated by `;`), or sqlite://PATH
+    /// amqp://, pyamqp://, amqps:// (several separated by `;`), or sqlite://PATH
     #[arg(short, long, value_name = "URL")]
     pub broker: Option<String>,
     /// Where a task of this name is sent: GLOB=QUEUE, for example 'shop.*=python'; the first that matches
@@ -390,7 +390,7 @@ pub(crate) struct ResultArgs {
 pub(crate) struct QuarantineArgs {
     #[command(subcommand)]
     pub command: QuarantineCommand,
-    /// amqp://, amqps:// (several separated by `;`), or sqlite://PATH
+    /// amqp://, pyamqp://, amqps:// (several separated by `;`), or sqlite://PATH
     #[arg(short, long, value_name = "URL", global = true)]
     pub broker: Option<String>,
     /// The queue that keeps them [default: petiole.quarantine]

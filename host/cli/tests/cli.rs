@@ -153,7 +153,7 @@ fn errors_say_what_to_do_next() {
         (
             &["worker", "-b", "redis://localhost"],
             2,
-            &["amqp://, amqps:// or sqlite://PATH"],
+            &["flag --broker", "amqp, pyamqp, librabbitmq, amqps, sqlite"],
         ),
         (
             &["worker", "--results", "amqp://u:hush@h"],

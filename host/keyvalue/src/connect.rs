@@ -40,17 +40,28 @@ pub enum ConnectError {
     },
 }
 
+/// Whether [`connect`] can read a URL: it is read by the same parser.
+///
+/// # Errors
+/// [`ConnectError::Url`], with the reason and without passwords.
+pub fn check(url: &str) -> Result<(), ConnectError> {
+    address(url).map(drop)
+}
+
+fn address(url: &str) -> Result<Address, ConnectError> {
+    Address::parse(url).map_err(|reason| ConnectError::Url {
+        url: redacted(url),
+        reason,
+    })
+}
+
 /// Opens what a URL names: `redis://`, `rediss://` or `sqlite://PATH`.
 ///
 /// # Errors
 /// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
 pub async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
     let name = redacted(url);
-    let address = Address::parse(url).map_err(|reason| ConnectError::Url {
-        url: name.clone(),
-        reason,
-    })?;
-    let opened: Result<Arc<dyn KeyValue>, _> = match address {
+    let opened: Result<Arc<dyn KeyValue>, _> = match address(url)? {
         Address::Redis(server) => match RedisStore::connect(*server).await {
             Ok(store) => Ok(Arc::new(store)),
             Err(error) => Err(error),

@@ -19,6 +19,25 @@ pub enum Results {
     Disabled,
 }
 
+/// What the plan does with the results of a URL, without connecting: it is read by the parser of [`Results::connect`].
+///
+/// # Errors
+/// [`ResultError::Url`], with the reason and without passwords.
+pub fn mode(url: &str) -> Result<ResultMode, ResultError> {
+    Ok(match address(url)? {
+        Address::Redis(_) | Address::Sqlite(_) => ResultMode::Stored,
+        Address::Reply => ResultMode::Reply,
+        Address::Disabled => ResultMode::Disabled,
+    })
+}
+
+fn address(url: &str) -> Result<Address, ResultError> {
+    Address::parse(url).map_err(|reason| ResultError::Url {
+        url: redacted(url),
+        reason,
+    })
+}
+
 impl Results {
     /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sqlite://PATH`, `rpc://`
     /// or `disabled://`. `expires` is Celery's `result_expires`: in whole seconds, rounded up; zero
@@ -28,11 +47,7 @@ impl Results {
     /// When the URL can't be read, or the backend refuses or doesn't answer within
     /// [`BACKEND_WAIT`](crate::BACKEND_WAIT).
     pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
-        let address = Address::parse(url).map_err(|reason| ResultError::Url {
-            url: redacted(url),
-            reason,
-        })?;
-        Ok(match address {
+        Ok(match address(url)? {
             Address::Redis(server) => Self::Backend(Arc::new(
                 RedisBackend::connect(redacted(url), server, expires).await?,
             )),

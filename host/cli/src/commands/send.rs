@@ -1,11 +1,12 @@
 use jiff::Timestamp;
 use petiole_broker::PublishError;
 use petiole_celery::Signature;
+use petiole_celery::plan::ResultMode;
 use serde_json::{Map, Value, json};
 
 use super::{block_on, call, print_json, print_text, result};
 use crate::cli::SendArgs;
-use crate::config::{Resolved, ResultsKind, Seconds, Sources, Written, redact, results_kind};
+use crate::config::{Resolved, Seconds, Sources, Written, redact};
 use crate::exit::{Exit, Failure, Result};
 use crate::open;
 use crate::send::{SendError, send};
@@ -73,16 +74,16 @@ pub(super) fn publish_failure(error: PublishError) -> Failure {
 /// Waiting is refused before anything is sent.
 fn can_wait(config: &Resolved) -> Result<()> {
     let url = redact(&config.results.value);
-    match results_kind(&config.results.value) {
-        Ok(ResultsKind::Stored) => Ok(()),
-        Ok(ResultsKind::Rpc) => Err(Failure::usage(anyhow::anyhow!(
+    match petiole_results::mode(&config.results.value) {
+        Ok(ResultMode::Stored) => Ok(()),
+        Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(
             "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"
         ))),
-        Ok(ResultsKind::Disabled) => Err(Failure::usage(anyhow::anyhow!(
+        Ok(ResultMode::Disabled) => Err(Failure::usage(anyhow::anyhow!(
             "--wait needs the results that the worker stores: name its backend with --results URL (now {url}, from {})",
             config.results.origin
         ))),
-        Err(reason) => Err(Failure::usage(anyhow::anyhow!(reason))),
+        Err(error) => Err(Failure::usage(error)),
     }
 }
 

@@ -60,14 +60,21 @@ fn check_grant(c: &Resolved, grant: &Setting<(String, Grant)>) -> Result<(), Con
 }
 
 fn urls(c: &Resolved) -> Result<(), ConfigError> {
-    c.broker.check(|urls| url::check_broker(urls))?;
-    c.results.check(|url| url::results_kind(url).map(|_| ()))?;
+    c.broker
+        .check(|urls| petiole_broker::check(urls).map_err(|error| error.to_string()))?;
+    c.results.check(|url| {
+        petiole_results::mode(url)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })?;
     c.store.check(|url| url::check_store(url))?;
     let optional = |check: fn(&str) -> Result<(), String>| {
         move |url: &Option<String>| url.as_deref().map_or(Ok(()), check)
     };
     c.api.check(optional(|url| url::api_url(url).map(drop)))?;
-    c.keyvalue.check(optional(url::check_keyvalue))
+    c.keyvalue.check(optional(|url| {
+        petiole_keyvalue::check(url).map_err(|error| error.to_string())
+    }))
 }
 
 fn limits(c: &Resolved) -> Result<(), ConfigError> {

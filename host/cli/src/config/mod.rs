@@ -24,7 +24,7 @@ pub(crate) use redact::redact;
 pub(crate) use resolve::Resolved;
 pub(crate) use show::show;
 pub(crate) use units::{Bytes, LogFormat, LogLevel, Seconds};
-pub(crate) use url::{ResultsKind, api_url, is_loopback, results_kind};
+pub(crate) use url::{api_url, is_loopback};
 pub(crate) use values::check_private;
 
 use std::path::{Path, PathBuf};

@@ -238,7 +238,7 @@ mod tests {
     fn what_cannot_be_used_is_named_with_its_layer() {
         for (text, reason) in [
             ("broker = 'localhost'", "broker url \"localhost\""),
-            ("results = 'amqp://x'", "result backend url"),
+            ("results = 'amqp://x'", "result backend \"amqp://x\""),
             ("store = 's3://b'", "not supported yet"),
             ("queues = []", "queues []"),
             ("http = { token = 'short' }", "shorter than 16"),
@@ -258,7 +258,7 @@ mod tests {
                 "max_limits = { depth = 5000000000 }",
                 "max_limits.depth 5000000000 is more than a worker can count",
             ),
-            ("keyvalue = 'amqp://x'", "keyvalue url"),
+            ("keyvalue = 'amqp://x'", "no storage for \"amqp\""),
             ("env = { '1X' = 'v' }", "env.\"1X\" is no variable's name"),
             (
                 "env = { X = 'v' }\nsecrets = { X = 'v' }",
@@ -289,6 +289,37 @@ mod tests {
             );
         }
     }
+
+    /// The parser is the worker's own, so that `config check` and the worker can't disagree.
+    #[test]
+    fn urls_are_read_as_the_worker_reads_them() {
+        for text in [
+            "broker = 'pyamqp://guest@localhost//'",
+            "broker = 'amqp://a;librabbitmq://b//'",
+            "results = 'redis://:p@/1'",
+            "keyvalue = 'redis://:p@h/1'",
+        ] {
+            assert!(Resolved::new(&[file(text)]).is_ok(), "{text}");
+        }
+        for (text, reason) in [
+            ("broker = 'pyamqps://u:hush@h'", "write amqps://"),
+            ("broker = 'amqp://u:pa;hush@h'", "%3B"),
+            (
+                "broker = 'amqp://u:hush@h?frame_max=x'",
+                "frame_max is a whole number",
+            ),
+            ("results = 'redis://:hush@h/orders'", "\"orders\""),
+            ("results = 'db+sqlite:///x'", "no backend for \"db+sqlite\""),
+            ("keyvalue = 'redis://:hush@h/orders'", "\"orders\""),
+        ] {
+            let error = Resolved::new(&[file(text)]).err().unwrap().to_string();
+            assert!(
+                error.contains(reason) && !error.contains("hush"),
+                "{text}: {error}"
+            );
+        }
+    }
+
     #[test]
     fn a_default_gives_way_to_a_lower_maximum() {
         let layers = [file("[max_limits]\nmemory = '64MiB'\ntime = 600")];

@@ -11,17 +11,21 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of the worker, and those of the others that it may depend on: arrows point down only.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("petiole-celery", &[]),
     ("petiole-capabilities", &[]),
     ("petiole-modules", &["petiole-capabilities"]),
-    ("petiole-keyvalue", &["petiole-capabilities"]),
+    ("petiole-servers", &[]),
+    (
+        "petiole-keyvalue",
+        &["petiole-capabilities", "petiole-servers"],
+    ),
     (
         "petiole-runtime",
         &["petiole-celery", "petiole-capabilities"],
     ),
-    ("petiole-broker", &["petiole-celery"]),
-    ("petiole-results", &["petiole-celery"]),
+    ("petiole-broker", &["petiole-celery", "petiole-servers"]),
+    ("petiole-results", &["petiole-celery", "petiole-servers"]),
     (
         "petiole-worker",
         &[
@@ -57,7 +61,10 @@ const KEEPERS: [(&str, &[&str]); 9] = [
     ("hyper", &["petiole-cli", "petiole-runtime"]),
     // the benchmark's measure is lapin without the worker
     ("lapin", &["petiole-broker", "petiole-tests"]),
-    ("redis", &["petiole-results", "petiole-keyvalue"]),
+    (
+        "redis",
+        &["petiole-servers", "petiole-results", "petiole-keyvalue"],
+    ),
     (
         "rusqlite",
         &["petiole-broker", "petiole-results", "petiole-keyvalue"],
@@ -172,9 +179,10 @@ fn the_pure_crates_are_pure() {
 }
 
 /// The documents whose tables name the test that holds a promise.
-const PROMISES: [&str; 5] = [
+const PROMISES: [&str; 6] = [
     "docs/architecture.md",
     "docs/capabilities.md",
+    "docs/operations.md",
     "docs/security.md",
     "docs/uploads.md",
     "tests/README.md",
@@ -234,7 +242,7 @@ fn promises(document: &str) -> Vec<(String, Vec<(PathBuf, String)>)> {
 }
 
 /// Whether there is such a test: a function of pytest's, one with a test's attribute, or a case of a suite, of which
-/// the `main.rs` beside it makes tests.
+/// the list in `suite!`, or the `main.rs` beside it, makes tests.
 fn is_test(file: &Path, code: &str, name: &str) -> bool {
     if file.extension().is_some_and(|it| it == "py") {
         return name.starts_with("test_") && code.contains(&format!("def {name}("));
@@ -247,6 +255,7 @@ fn is_test(file: &Path, code: &str, name: &str) -> bool {
     let above = lines[..at].iter().rev();
     let mut above = above.take_while(|line| !line.is_empty() && **line != "}");
     above.any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
+        || lines.contains(&format!("{name},").as_str())
         || file.ends_with("suite.rs")
             && fs::read_to_string(file.with_file_name("main.rs"))
                 .is_ok_and(|main| main.lines().any(|line| line.trim() == name))

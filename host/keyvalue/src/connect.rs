@@ -14,7 +14,7 @@ pub enum ConnectError {
     /// The URL is wrong: trying again won't help.
     #[error(
         "key-value storage {url:?}: {reason}; what there is: \
-         redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), sqlite://PATH"
+         redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// (TLS), redis+socket:///PATH, sqlite://PATH"
     )]
     Url {
         /// The URL, its password hidden.
@@ -49,17 +49,33 @@ pub fn check(url: &str) -> Result<(), ConnectError> {
 }
 
 fn address(url: &str) -> Result<Address, ConnectError> {
-    Address::parse(url).map_err(|reason| ConnectError::Url {
-        url: redacted(url),
-        reason,
-    })
+    Address::parse(url).map_err(|reason| wrong(url, reason))
 }
 
-/// Opens what a URL names: `redis://`, `rediss://` or `sqlite://PATH`.
+/// Whether the certificates that a URL names can be read.
+///
+/// # Errors
+/// [`ConnectError::Url`]: the first file that can't be used, and why.
+pub fn check_files(url: &str) -> Result<(), ConnectError> {
+    match address(url)? {
+        Address::Redis(server) => server.check_files().map_err(|reason| wrong(url, reason)),
+        Address::Sqlite(_) => Ok(()),
+    }
+}
+
+fn wrong(url: &str, reason: String) -> ConnectError {
+    ConnectError::Url {
+        url: redacted(url),
+        reason,
+    }
+}
+
+/// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://PATH` or `sqlite://PATH`.
 ///
 /// # Errors
 /// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
 pub async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
+    check_files(url)?;
     let name = redacted(url);
     let opened: Result<Arc<dyn KeyValue>, _> = match address(url)? {
         Address::Redis(server) => match RedisStore::connect(*server).await {

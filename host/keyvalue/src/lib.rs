@@ -9,7 +9,7 @@ mod sqlite;
 
 use std::time::Duration;
 
-pub use connect::{ConnectError, check, connect};
+pub use connect::{ConnectError, check, check_files, connect};
 
 /// How long an answer is waited for, reconnecting as needed.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(5);

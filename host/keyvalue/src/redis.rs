@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use petiole_capabilities::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
+use petiole_servers::{Server, is_untrusted};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, RedisError, Script, ServerErrorKind, cmd};
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, cmd};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::ANSWER_WAIT;
-use crate::address::Server;
 
 /// One attempt to connect, within [`ANSWER_WAIT`].
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,21 +32,17 @@ pub(crate) struct RedisStore {
 
 impl RedisStore {
     pub(crate) async fn connect(server: Server) -> Result<Self, KeyValueError> {
-        // Without a provider for the process, rustls panics where more than one is compiled in; the
-        // one that is installed already serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = match server.certificates {
-            Some(certificates) => Client::build_with_tls(server.info, certificates),
-            None => Client::open(server.info),
-        }
-        .map_err(failed)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_WAIT))
             .set_number_of_retries(CONNECT_RETRIES)
             .set_max_delay(LONGEST_PAUSE)
             .set_pipeline_buffer_size(PIPELINE_DEPTH);
-        let connection = in_time(ConnectionManager::new_with_config(client, config)).await?;
+        let connection = in_time(ConnectionManager::new_with_config(
+            server.client().map_err(failed)?,
+            config,
+        ))
+        .await?;
         let store = Self {
             connection,
             get_many: Script::new(include_str!("get_many.lua")),
@@ -80,7 +76,9 @@ async fn in_time<T>(
 
 fn failed(error: RedisError) -> KeyValueError {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
-    if matches!(
+    if is_untrusted(&error) {
+        KeyValueError::Refused(error.into())
+    } else if matches!(
         error.kind(),
         ErrorKind::Io
             | ErrorKind::Parse

@@ -31,15 +31,30 @@ pub fn mode(url: &str) -> Result<ResultMode, ResultError> {
     })
 }
 
-fn address(url: &str) -> Result<Address, ResultError> {
-    Address::parse(url).map_err(|reason| ResultError::Url {
+/// Whether the certificates that a URL names can be read.
+///
+/// # Errors
+/// [`ResultError::Url`]: the first file that can't be used, and why.
+pub fn check_files(url: &str) -> Result<(), ResultError> {
+    match address(url)? {
+        Address::Redis(server) => server.check_files().map_err(|reason| wrong(url, reason)),
+        Address::Sqlite(_) | Address::Reply | Address::Disabled => Ok(()),
+    }
+}
+
+fn wrong(url: &str, reason: String) -> ResultError {
+    ResultError::Url {
         url: redacted(url),
         reason,
-    })
+    }
+}
+
+fn address(url: &str) -> Result<Address, ResultError> {
+    Address::parse(url).map_err(|reason| wrong(url, reason))
 }
 
 impl Results {
-    /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sqlite://PATH`, `rpc://`
+    /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `sqlite://PATH`, `rpc://`
     /// or `disabled://`. `expires` is Celery's `result_expires`: in whole seconds, rounded up; zero
     /// keeps results for ever.
     ///
@@ -47,6 +62,7 @@ impl Results {
     /// When the URL can't be read, or the backend refuses or doesn't answer within
     /// [`BACKEND_WAIT`](crate::BACKEND_WAIT).
     pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
+        check_files(url)?;
         Ok(match address(url)? {
             Address::Redis(server) => Self::Backend(Arc::new(
                 RedisBackend::connect(redacted(url), server, expires).await?,

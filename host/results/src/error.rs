@@ -11,7 +11,7 @@ pub enum ResultError {
     /// The URL can't be used: trying again won't help.
     #[error(
         "result backend {url:?}: {reason}; what there is: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], \
-         rediss:// (TLS), redis+socket:///PATH, sqlite://PATH, rpc://, disabled://"
+         rediss:// (TLS), redis+socket:///PATH, sentinel://HOST:26379/DB?master_name=NAME, sqlite://PATH, rpc://, disabled://"
     )]
     Url {
         /// The URL, its password hidden.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use address::redacted;
-pub use connect::{Results, mode};
+pub use connect::{Results, check_files, mode};
 pub use error::ResultError;
 
 /// Celery's default `result_expires`: 1 day.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use petiole_celery::{Commit, RunKey, TaskMeta};
+use petiole_servers::{Server, is_untrusted};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, Script, ServerErrorKind};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::address::Server;
 use crate::connect::whole_seconds;
 use crate::error::{parse, read};
 use crate::{BACKEND_WAIT, End, ResultBackend, ResultError};
@@ -32,7 +32,7 @@ pub(crate) struct RedisBackend {
     name: String,
     /// Seconds; 0 is never.
     expires: u64,
-    client: Client,
+    server: Box<Server>,
     connection: Mutex<Slot>,
     commit: Script,
 }
@@ -51,21 +51,10 @@ impl RedisBackend {
         server: Box<Server>,
         expires: Duration,
     ) -> Result<Self, ResultError> {
-        // Without a provider for the process, rustls panics where more than one is compiled in; the
-        // one that is installed already serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let opened = match &server.certificates {
-            Some(certificates) => Client::build_with_tls(server.info, certificates.clone()),
-            None => Client::open(server.info),
-        };
-        let client = opened.map_err(|error| ResultError::Url {
-            url: name.clone(),
-            reason: error.to_string(),
-        })?;
         let backend = Self {
             name,
             expires: whole_seconds(expires).unwrap_or(0).min(LONGEST_EXPIRES),
-            client,
+            server,
             connection: Mutex::default(),
             commit: Script::new(include_str!("commit.lua")),
         };
@@ -145,10 +134,7 @@ impl RedisBackend {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_pipeline_buffer_size(PIPELINE_DEPTH);
-        let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let connection = self.server.connect(&config).await?;
         slot.number += 1;
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection))
@@ -165,10 +151,15 @@ impl RedisBackend {
 /// Whether the same command may succeed in a moment, on another connection.
 fn is_passing(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    if is_untrusted(error) {
+        return false;
+    }
     matches!(
         error.kind(),
         ErrorKind::Io
             | ErrorKind::Parse
+            // a sentinel says so too while it looks for a new primary
+            | ErrorKind::MasterNameNotFoundBySentinel
             | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
     )
 }
@@ -186,14 +177,16 @@ fn is_final(error: &RedisError) -> bool {
     }
 }
 
-/// Celery's key of a task's result, which is also the channel that readers subscribe to.
-fn key(task_id: &str) -> String {
-    format!("celery-task-meta-{task_id}")
-}
+impl RedisBackend {
+    /// Celery's key of a task's result, which is also the channel that readers subscribe to.
+    fn key(&self, task_id: &str) -> String {
+        format!("{}celery-task-meta-{task_id}", self.server.key_prefix())
+    }
 
-/// The key of what a run has committed.
-fn run_key(run: &RunKey) -> String {
-    format!("petiole-run-{run}")
+    /// The key of what a run has committed.
+    fn run_key(&self, run: &RunKey) -> String {
+        format!("{}petiole-run-{run}", self.server.key_prefix())
+    }
 }
 
 impl ResultBackend for RedisBackend {
@@ -201,7 +194,7 @@ impl ResultBackend for RedisBackend {
         Box::pin(async move {
             let mut invocation = self.commit.prepare_invoke();
             invocation.arg(self.expires);
-            invocation.key(key(&meta.task_id));
+            invocation.key(self.key(&meta.task_id));
             invocation.arg(meta.to_json().to_string());
             let store = &invocation;
             self.ask(
@@ -216,10 +209,10 @@ impl ResultBackend for RedisBackend {
             let mut invocation = self.commit.prepare_invoke();
             invocation.arg(self.expires);
             for meta in end.results {
-                invocation.key(key(&meta.task_id));
+                invocation.key(self.key(&meta.task_id));
                 invocation.arg(meta.to_json().to_string());
             }
-            invocation.key(run_key(end.run));
+            invocation.key(self.run_key(end.run));
             invocation.arg(end.record).arg(u8::from(end.replaces));
             let commit = &invocation;
             let earlier: Option<Vec<u8>> = self
@@ -236,7 +229,7 @@ impl ResultBackend for RedisBackend {
         run: &'a RunKey,
     ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
         Box::pin(async move {
-            let record = self.get(&run_key(run)).await?;
+            let record = self.get(&self.run_key(run)).await?;
             record
                 .map(|record| read(&self.name, run, &record))
                 .transpose()
@@ -245,7 +238,7 @@ impl ResultBackend for RedisBackend {
 
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         Box::pin(async move {
-            let stored = self.get(&key(task_id)).await?;
+            let stored = self.get(&self.key(task_id)).await?;
             stored
                 .map(|stored| parse(&self.name, task_id, &stored))
                 .transpose()
@@ -264,6 +257,12 @@ mod tests {
             Ok(other) => panic!("{other:?}"),
             Err(error) => error,
         }
+    }
+
+    #[test]
+    fn a_failover_passes() {
+        let kind = ErrorKind::MasterNameNotFoundBySentinel;
+        assert!(is_passing(&(kind, "no primary").into()));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 mod redis_backend;
 mod redis_server;
+mod redis_tls;
+mod sentinel;
 mod suite;
 
 use std::time::Duration;

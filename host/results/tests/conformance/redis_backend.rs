@@ -315,50 +315,20 @@ async fn passwords_databases_and_sockets() {
     assert!(matches!(error, ResultError::Refused { .. }), "{error:?}");
 }
 
+/// A prefix that another application has: <https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend-transport-options>.
 #[tokio::test]
-async fn tls_checks_the_server_s_certificate() {
-    let folder = tempfile::tempdir().unwrap();
-    let names = vec!["localhost".to_owned()];
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(names).unwrap();
-    std::fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(folder.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
-    let tls = free_port();
-    let port = tls.to_string();
-    let options = [
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        "%d/cert.pem",
-        "--tls-key-file",
-        "%d/key.pem",
-        "--tls-auth-clients",
-        "no",
-    ];
-    let options = [options.as_slice(), &["--tls-ca-cert-file", "%d/cert.pem"]].concat();
-    let server = RedisServer::start_in(folder, &options).await;
-
-    let ca = server.folder.path().join("cert.pem");
-    let url = format!(
-        "rediss://localhost:{tls}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={}",
-        ca.display()
-    );
+async fn a_key_prefix_stands_before_keys_and_channels() {
+    let server = RedisServer::start().await;
     let meta = meta(State::Success, json!(1));
-    connect(&url, RESULT_EXPIRES)
-        .await
-        .store(&meta)
-        .await
-        .unwrap();
-    let stored: String = server.client().await.get(key(&meta)).await.unwrap();
-    assert_eq!(
-        serde_json::from_str::<Value>(&stored).unwrap(),
-        meta.to_json()
-    );
-
-    // Nobody but the test trusts the certificate.
-    let error = failure(&format!("rediss://localhost:{tls}")).await;
-    assert!(
-        matches!(error, ResultError::Unreachable { .. }),
-        "{error:?}"
-    );
+    let prefixed = format!("app_{}", key(&meta));
+    let mut messages = subscribe(&server, &prefixed).await;
+    let url = format!("{}?global_keyprefix=app", server.url());
+    let backend = connect(&url, RESULT_EXPIRES).await;
+    backend.store(&meta).await.unwrap();
+    let stored: String = server.client().await.get(prefixed).await.unwrap();
+    assert_eq!(published(&mut messages).await, stored);
+    let fetched = backend.fetch(&meta.task_id).await.unwrap();
+    assert_eq!(fetched, Some(meta.to_json()));
+    let plain: Option<String> = server.client().await.get(key(&meta)).await.unwrap();
+    assert_eq!(plain, None);
 }

@@ -1,0 +1,9 @@
+//! Servers that URLs name, as Celery and kombu 5.7 read them: Redis and its Sentinel, and TLS for them and for AMQP.
+
+mod host;
+mod redis;
+mod tls;
+
+pub use host::with_host;
+pub use redis::{Server, redacted};
+pub use tls::{Check, ClientFiles, Tls, TlsOptions, is_untrusted};

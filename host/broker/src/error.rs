@@ -59,9 +59,8 @@ impl BrokerError {
         match self {
             Self::Url { .. } | Self::Queue { .. } => true,
             Self::Refused { answer, .. } => answer.is_final(),
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::Closed | Self::Database { .. } => {
-                false
-            }
+            Self::Unreachable { failures } => failures.iter().all(|failure| failure.refused),
+            Self::Lost { .. } | Self::Closed | Self::Database { .. } => false,
         }
     }
 }
@@ -109,6 +108,8 @@ pub struct Unanswered {
     pub reason: String,
     /// What to look at.
     pub advice: &'static str,
+    /// It was there and said no, or showed a certificate that is not trusted: it will again.
+    pub refused: bool,
 }
 
 impl fmt::Display for Unanswered {

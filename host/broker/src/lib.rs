@@ -15,7 +15,7 @@ use petiole_celery::Publication;
 pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
-pub use url::{check, redact};
+pub use url::{check, check_files, redact};
 
 /// A message broker. Connections are supervised inside: a lost one is made anew, to the next of the
 /// URLs, and consumers go on; what was delivered before and is not settled can't be settled any more.
@@ -57,6 +57,7 @@ pub trait Broker: Send + Sync {
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.
 pub async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+    check_files(url)?;
     match url::parse(url)? {
         url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets).await?)),
         url::BrokerUrl::Sqlite(path) => Ok(Arc::new(embedded::Embedded::open(path).await?)),

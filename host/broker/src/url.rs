@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use lapin::uri::{AMQPQueryString, AMQPUri, SASLMechanism};
+use petiole_servers::{Tls, TlsOptions, with_host};
 use url::{Host, Url};
 
 use crate::BrokerError;
@@ -21,6 +22,8 @@ pub(crate) enum BrokerUrl {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) uri: AMQPUri,
+    /// Where it is reached over TLS.
+    pub(crate) tls: Option<Tls>,
     /// The URL without its password.
     pub(crate) shown: String,
 }
@@ -55,6 +58,20 @@ fn redact_one(text: &str) -> Option<String> {
 /// [`BrokerError::Url`], with the reason and without passwords.
 pub fn check(urls: &str) -> Result<(), BrokerError> {
     parse(urls).map(drop)
+}
+
+/// Whether the certificates that a broker URL names can be read.
+///
+/// # Errors
+/// [`BrokerError::Url`]: the first file that can't be used, and why.
+pub fn check_files(urls: &str) -> Result<(), BrokerError> {
+    let BrokerUrl::Amqp(targets) = parse(urls)? else {
+        return Ok(());
+    };
+    targets.iter().try_for_each(|target| {
+        let checked = target.tls.as_ref().map_or(Ok(()), Tls::check_files);
+        checked.map_err(|reason| refuse(&target.shown, reason))
+    })
 }
 
 pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
@@ -114,7 +131,7 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
     if url.fragment().is_some() {
         return Err(refuse(&text, "it has a `#`: in a password, write %23"));
     }
-    let query = query(&url).map_err(|reason| refuse(&text, reason))?;
+    let (query, tls) = query(&url).map_err(|reason| refuse(&text, reason))?;
     url.set_query(None);
     let mut uri: AMQPUri = url
         .as_str()
@@ -130,6 +147,7 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
     }
     Ok(Target {
         uri,
+        tls,
         shown: redact(&text),
     })
 }
@@ -147,41 +165,51 @@ fn amqp_scheme(written: &str) -> Result<&'static str, String> {
     }
 }
 
-/// The whole URL, with `localhost` where it names no host, as kombu takes it and the URL standard does not.
-fn with_host(scheme: &str, rest: &str) -> String {
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority);
-    let host = authority.rfind('@').map_or(0, |at| at + 1);
-    let (login, host) = authority.split_at(host);
-    let missing = if host.is_empty() || host.starts_with(':') {
-        "localhost"
-    } else {
-        ""
-    };
-    format!("{scheme}://{login}{missing}{host}{path}")
-}
-
 /// What stands behind the `?`: kombu's `heartbeat` (seconds) and `login_method`, AMQP's `frame_max` (bytes) and
-/// `channel_max`.
-fn query(url: &Url) -> Result<AMQPQueryString, String> {
+/// `channel_max`, and for `amqps` the parameters of TLS.
+fn query(url: &Url) -> Result<(AMQPQueryString, Option<Tls>), String> {
     let mut query = AMQPQueryString::default();
+    let mut tls = TlsOptions::default();
     let mut seen = HashSet::new();
     for (name, value) in url.query_pairs() {
         match name.as_ref() {
             name if !seen.insert(name.to_owned()) => {
                 return Err(format!("{name} is there twice"));
             }
+            name if tls.take(name, &value)? => {}
             "heartbeat" => query.heartbeat = Some(number(&name, &value)?),
             "frame_max" => query.frame_max = Some(number(&name, &value)?),
             "channel_max" => query.channel_max = Some(number(&name, &value)?),
             "login_method" => query.auth_mechanism = Some(login_method(&value)?),
-            "auth_mechanism" => {
-                return Err("auth_mechanism is Celery's login_method: write that".to_owned());
-            }
-            other => return Err(format!("{other} is not known: leave it out")),
+            other => return Err(unknown(other)),
         }
     }
-    Ok(query)
+    let tls = match url.scheme() {
+        "amqps" => Some(tls.tls()?),
+        _ if tls.is_empty() => None,
+        _ => return Err("the ssl_ parameters need amqps://".to_owned()),
+    };
+    let shows_certificate = tls.as_ref().is_some_and(|tls| tls.client.is_some());
+    match query.auth_mechanism {
+        Some(SASLMechanism::External) if !shows_certificate => Err(
+            "login_method=EXTERNAL shows a certificate: write amqps:// with ssl_certfile and ssl_keyfile"
+                .to_owned(),
+        ),
+        _ => Ok((query, tls)),
+    }
+}
+
+/// Names of RabbitMQ's clients and of Celery's `broker_use_ssl` have another one here.
+fn unknown(name: &str) -> String {
+    let here = match name {
+        "auth_mechanism" => "login_method",
+        "cacertfile" | "ca_certs" => "ssl_ca_certs",
+        "certfile" => "ssl_certfile",
+        "keyfile" => "ssl_keyfile",
+        "verify" | "cert_reqs" => "ssl_cert_reqs",
+        _ => return format!("{name} is not known: leave it out"),
+    };
+    format!("{name} is not known: write {here}")
 }
 
 fn number<T: FromStr<Err = ParseIntError>>(name: &str, value: &str) -> Result<T, String> {
@@ -204,6 +232,8 @@ fn login_method(value: &str) -> Result<SASLMechanism, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use petiole_servers::Check;
 
     use super::*;
 
@@ -277,6 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn amqps_is_checked_unless_the_url_says_otherwise() {
+        assert_eq!(one("amqp://h").tls, None);
+        for (text, check) in [
+            ("amqps://h", Check::Whole),
+            ("amqps://h?ssl_cert_reqs=CERT_REQUIRED", Check::Whole),
+            ("amqps://h?ssl_cert_reqs=CERT_NONE", Check::Nothing),
+            ("amqps://h?ssl_check_hostname=false", Check::AnyHost),
+        ] {
+            assert_eq!(one(text).tls.unwrap().check, check, "{text}");
+        }
+        let target = one(
+            "amqps://h/v?ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k&login_method=EXTERNAL",
+        );
+        assert!(target.tls.unwrap().client.is_some());
+        assert_eq!(
+            target.uri.query.auth_mechanism,
+            Some(SASLMechanism::External)
+        );
+        let missing = check_files("amqp://h;amqps://u:secret@h?ssl_ca_certs=/no/such.pem");
+        let message = missing.unwrap_err().to_string();
+        assert!(message.contains("/no/such.pem: ") && !message.contains("secret"));
+    }
+
+    #[test]
     fn sqlite_paths_are_relative_or_absolute() {
         for (text, path) in [
             ("sqlite://a/b.db", "a/b.db"),
@@ -329,7 +383,14 @@ mod tests {
                 "connection_timeout is not known",
             ),
             ("amqp://h/?login_method=GSSAPI", "write PLAIN"),
-            ("amqps://h/?auth_mechanism=external", "login_method"),
+            ("amqps://h/?auth_mechanism=external", "write login_method"),
+            ("amqps://h/?cacertfile=/x", "write ssl_ca_certs"),
+            ("amqps://h/?cert_reqs=2", "write ssl_cert_reqs"),
+            ("amqp://h/?ssl_ca_certs=/x", "need amqps://"),
+            ("amqps://h/?ssl_keyfile=/x", "needs its ssl_certfile"),
+            ("amqps://h/?ssl_cert_reqs=maybe", "\"maybe\""),
+            ("amqps://h/?login_method=EXTERNAL", "with ssl_certfile"),
+            ("amqp://h/?login_method=EXTERNAL", "with ssl_certfile"),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");

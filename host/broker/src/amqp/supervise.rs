@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
-use lapin::tcp::OwnedTLSConfig;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use petiole_servers::{Tls, is_untrusted};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -136,9 +136,7 @@ async fn first(targets: &[Target], name: &str) -> Result<(Connection, usize), Br
         if failures.iter().all(|failure| failure.refused)
             || started.elapsed() + pause > CONNECT_LIMIT
         {
-            return Err(BrokerError::Unreachable {
-                failures: failures.into_iter().map(|failure| failure.shown).collect(),
-            });
+            return Err(BrokerError::Unreachable { failures });
         }
         sleep(pause).await;
     }
@@ -211,8 +209,8 @@ async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection,
             match attempt(target, name).await {
                 Ok(connection) => return (connection, index),
                 Err(failure) => {
-                    if said.is_news(&failure.shown) {
-                        warn!(connection = name, failure = %failure.shown, "the broker does not answer");
+                    if said.is_news(&failure) {
+                        warn!(connection = name, %failure, "the broker does not answer");
                     }
                 }
             }
@@ -225,44 +223,30 @@ async fn close(connection: &Connection) {
     let _ = timeout(CLOSE_LIMIT, connection.close(REPLY_SUCCESS, "bye".into())).await;
 }
 
-struct Failure {
-    shown: Unanswered,
-    /// The broker was there, and said no.
-    refused: bool,
-}
-
-async fn attempt(target: &Target, name: &str) -> Result<Connection, Failure> {
+async fn attempt(target: &Target, name: &str) -> Result<Connection, Unanswered> {
+    let failed = |reason: String, advice, refused| Unanswered {
+        url: target.shown.clone(),
+        reason,
+        advice,
+        refused,
+    };
     let mut uri = target.uri.clone();
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let (reason, advice, refused) = match timeout(
-        ATTEMPT_LIMIT,
-        guard::connect(uri, properties, OwnedTLSConfig::default()),
-    )
-    .await
-    {
-        Ok(Ok(connection)) => return Ok(connection),
+    let tls = target.tls.as_ref().map(Tls::client_config).transpose();
+    let tls = tls.map_err(|reason| failed(reason, "check the files that the url names", false))?;
+    match timeout(ATTEMPT_LIMIT, guard::connect(uri, properties, tls)).await {
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let (advice, refused) = advise(&error);
-            (error.to_string(), advice, refused)
+            Err(failed(error.to_string(), advice, refused))
         }
-        Err(_) => {
-            let reason = format!("no answer within {} s", ATTEMPT_LIMIT.as_secs());
-            (
-                reason,
-                "is the host reachable, or does a firewall drop packets?",
-                false,
-            )
-        }
-    };
-    Err(Failure {
-        shown: Unanswered {
-            url: target.shown.clone(),
-            reason,
-            advice,
-        },
-        refused,
-    })
+        Err(_) => Err(failed(
+            format!("no answer within {} s", ATTEMPT_LIMIT.as_secs()),
+            "is the host reachable, or does a firewall drop packets?",
+            false,
+        )),
+    }
 }
 
 /// What to look at, and whether trying again is in vain.
@@ -279,8 +263,12 @@ fn advise(error: &lapin::Error) -> (&'static str, bool) {
                 ("the broker's log may say more", false)
             }
         },
+        ErrorKind::IOError(error) if is_untrusted(&**error) => (
+            "name the authority that signed its certificate with ssl_ca_certs=FILE",
+            true,
+        ),
         ErrorKind::IOError(_) => (
-            "is a RabbitMQ listening there, and for amqps is its certificate trusted?",
+            "is a RabbitMQ listening there, and for amqps does it show a certificate?",
             false,
         ),
         _ => ("the broker's log may say more", false),

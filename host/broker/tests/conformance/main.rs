@@ -14,6 +14,7 @@ mod rabbitmq;
 mod raw;
 mod refusals;
 mod suite;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -44,7 +44,7 @@ pub(crate) async fn own() -> MutexGuard<'static, Node> {
 /// A private node.
 pub(crate) struct Node {
     pub(crate) url: String,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     name: String,
     epmd_port: u16,
     /// Keeps the node's standard input open: it ends when this process does, however it does.
@@ -95,6 +95,11 @@ fn start_for_all() -> String {
 }
 
 fn start_node() -> Node {
+    start_node_with(&[], |_| String::new())
+}
+
+/// With plugins, and more of `rabbitmq.conf`, which may name files of the node's folder.
+pub(crate) fn start_node_with(plugins: &[&str], more: impl FnOnce(&Path) -> String) -> Node {
     let server = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"]
         .into_iter()
         .find(|path| Path::new(path).exists())
@@ -105,12 +110,13 @@ fn start_node() -> Node {
         .unwrap()
         .keep();
     let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
-    fs::write(
-        folder.join("rabbitmq.conf"),
-        "loopback_users = none\nlog.console = false\n",
-    )
-    .unwrap();
-    fs::write(folder.join("enabled_plugins"), "[].").unwrap();
+    let conf = format!(
+        "loopback_users = none\nlog.console = false\n{}",
+        more(&folder)
+    );
+    fs::write(folder.join("rabbitmq.conf"), conf).unwrap();
+    let plugins = format!("[{}].", plugins.join(","));
+    fs::write(folder.join("enabled_plugins"), plugins).unwrap();
     // The node runs until the input ends; then it is stopped, with its port mapper and its files.
     let script = r#"
         "$0" >"$HOME/out" 2>&1 & server=$!
@@ -174,7 +180,7 @@ fn answers(port: u16) -> bool {
         && frame == [1]
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()

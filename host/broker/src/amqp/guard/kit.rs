@@ -10,9 +10,10 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures::Stream;
 use futures::io::{AsyncRead, AsyncWrite};
-use lapin::tcp::{AMQPUriTcpExt, OwnedTLSConfig};
+use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use rustls::ClientConfig;
 
 use super::FRAME_MAX;
 use super::stream::Guard;
@@ -20,11 +21,11 @@ use super::stream::Guard;
 /// Plain or TLS: the guard is above it.
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// Connects, on the current Tokio runtime, by guarded sockets.
+/// Connects, on the current Tokio runtime, by guarded sockets; over TLS where there is a configuration of it.
 pub(in super::super) async fn connect(
     mut uri: AMQPUri,
     properties: ConnectionProperties,
-    tls: OwnedTLSConfig,
+    tls: Option<ClientConfig>,
 ) -> lapin::Result<Connection> {
     let asked = uri.query.frame_max.unwrap_or(FRAME_MAX).min(FRAME_MAX);
     // Lapin's buffers, and what it offers the guard, are made by the larger of these two.
@@ -37,11 +38,17 @@ pub(in super::super) async fn connect(
         frame_max,
     };
     let plain = Runtime::new(tokio.clone());
+    let tls = tls.map(RustlsConnector::from);
     Connection::connector(
         uri,
         Runtime::new(RuntimeParts::new(tokio, guarded)),
         async move |uri, _| {
-            let socket = uri.connect_with_config_async(tls.as_ref(), &plain).await?;
+            let host = uri.authority.host;
+            let addresses = plain.to_socket_addrs((host.clone(), uri.authority.port));
+            let mut socket = Socket::connect(&plain, addresses).await?;
+            if let Some(tls) = &tls {
+                socket = socket.into_rustls(tls, &host).await?;
+            }
             Ok(AsyncTcpStream::Plain(Guard::new(socket, frame_max)))
         },
         properties,

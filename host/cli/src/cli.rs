@@ -98,7 +98,7 @@ pub(crate) struct BrokerArgs {
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct ResultsArgs {
-    /// redis://, rediss://, rpc://, sqlite://PATH or disabled:// [default: disabled://]
+    /// redis://, rediss://, sentinel://, rpc://, sqlite://PATH or disabled:// [default: disabled://]
     #[arg(long, value_name = "URL")]
     pub results: Option<String>,
 }

@@ -16,6 +16,7 @@ mod send;
 mod session;
 mod signals;
 mod tables;
+mod wait;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};

@@ -16,16 +16,33 @@ use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 use crate::audit::Audit;
 use crate::config::{Outside, Resolved, is_key};
 use crate::exit::{Failure, Result};
+use crate::wait::until_up;
 
 /// Connects to the broker.
 pub(crate) async fn broker(config: &Resolved) -> Result<Arc<dyn Broker>> {
-    petiole_broker::connect(&config.broker.value).await.map_err(|error| match error {
+    petiole_broker::connect(&config.broker.value)
+        .await
+        .map_err(|error| broker_failure(config, error))
+}
+
+/// Connects to the broker, once it is up.
+pub(crate) async fn broker_when_up(config: &Resolved) -> Result<Arc<dyn Broker>> {
+    let connect = || petiole_broker::connect(&config.broker.value);
+    until_up(connect, |error| {
+        matches!(error, BrokerError::Unreachable { .. }) && !error.is_final()
+    })
+    .await
+    .map_err(|error| broker_failure(config, error))
+}
+
+fn broker_failure(config: &Resolved, error: BrokerError) -> Failure {
+    match error {
         BrokerError::Url { .. } => Failure::usage(error),
         error => Failure::unreachable(anyhow::Error::from(error).context(format!(
             "can't reach the broker (from {}; set it with -b URL, PETIOLE_BROKER_URL or petiole.toml, or try `petiole dev`)",
             config.broker.origin
         ))),
-    })
+    }
 }
 
 /// Opens the result backend.
@@ -33,6 +50,16 @@ pub(crate) async fn results(config: &Resolved) -> Result<Results> {
     Results::connect(&config.results.value, config.result_expires.value.0)
         .await
         .map_err(result_failure)
+}
+
+/// Opens the result backend, once it is up.
+pub(crate) async fn results_when_up(config: &Resolved) -> Result<Results> {
+    let connect = || Results::connect(&config.results.value, config.result_expires.value.0);
+    until_up(connect, |error| {
+        matches!(error, ResultError::Unreachable { .. })
+    })
+    .await
+    .map_err(result_failure)
 }
 
 /// The exit code of a result backend's error.
@@ -76,28 +103,49 @@ pub(crate) fn compiler(config: &Resolved) -> Result<Compiler> {
 
 /// What tasks may be given here: the policy, the values and folders, the key-value storage.
 pub(crate) async fn grants(config: &Resolved) -> Result<Grants> {
+    let outside = config.outside().map_err(Failure::usage)?;
+    let keyvalue = match storage(config) {
+        Some(url) => Some(keyvalue(url).await?),
+        None => None,
+    };
+    Ok(granted(config, outside, keyvalue))
+}
+
+/// The same, once the key-value storage is up.
+pub(crate) async fn grants_when_up(config: &Resolved) -> Result<Grants> {
+    let outside = config.outside().map_err(Failure::usage)?;
+    let keyvalue = match storage(config) {
+        Some(url) => Some(keyvalue_when_up(url).await?),
+        None => None,
+    };
+    Ok(granted(config, outside, keyvalue))
+}
+
+/// The key-value storage, where a task may use it.
+fn storage(config: &Resolved) -> Option<&str> {
+    let url = config.keyvalue.value.as_deref();
+    url.filter(|_| config.allows_keyvalue())
+}
+
+fn granted(config: &Resolved, outside: Outside, keyvalue: Option<Arc<dyn KeyValue>>) -> Grants {
     let Outside {
         env,
         secrets,
         folders,
-    } = config.outside().map_err(Failure::usage)?;
-    let keyvalue = match &config.keyvalue.value {
-        Some(url) if config.allows_keyvalue() => Some(keyvalue(url).await?),
-        Some(_) | None => None,
-    };
+    } = outside;
     let values = Values {
         env,
         secrets,
         folders,
         keyvalue,
     };
-    Ok(Grants {
+    Grants {
         policy: config.grants(),
         values,
-    })
+    }
 }
 
-/// The same, for a process in which no task runs: who pushes to a store need not be able to read the workers'
+/// As [`grants`], for a process in which no task runs: who pushes to a store need not be able to read the workers'
 /// secrets, nor to reach their storage.
 pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
     let keyvalue = match &config.keyvalue.value {
@@ -129,12 +177,25 @@ pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
 async fn keyvalue(url: &str) -> Result<Arc<dyn KeyValue>> {
     petiole_keyvalue::connect(url)
         .await
-        .map_err(|error| match error {
-            ConnectError::Url { .. } => Failure::usage(error),
-            ConnectError::Unreachable { .. } | ConnectError::Refused { .. } => {
-                Failure::unreachable(error)
-            }
-        })
+        .map_err(keyvalue_failure)
+}
+
+async fn keyvalue_when_up(url: &str) -> Result<Arc<dyn KeyValue>> {
+    let connect = || petiole_keyvalue::connect(url);
+    until_up(connect, |error| {
+        matches!(error, ConnectError::Unreachable { .. })
+    })
+    .await
+    .map_err(keyvalue_failure)
+}
+
+fn keyvalue_failure(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::Url { .. } => Failure::usage(error),
+        ConnectError::Unreachable { .. } | ConnectError::Refused { .. } => {
+            Failure::unreachable(error)
+        }
+    }
 }
 
 /// Where the audit goes.

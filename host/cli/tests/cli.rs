@@ -179,6 +179,26 @@ fn errors_say_what_to_do_next() {
         (&["result", "some-id"], 2, &["--results"]),
         // configuration
         (
+            &[
+                "config",
+                "check",
+                "-b",
+                "amqps://u:hush@h?ssl_ca_certs=/no/such.pem",
+            ],
+            2,
+            &["flag --broker", "/no/such.pem", "No such file"],
+        ),
+        (
+            &[
+                "config",
+                "check",
+                "--results",
+                "rediss://:hush@h?ssl_certfile=/no/such.pem",
+            ],
+            2,
+            &["flag --results", "/no/such.pem", "No such file"],
+        ),
+        (
             &["config", "check", "--config", "missing.toml"],
             2,
             &["missing.toml", "No such file"],

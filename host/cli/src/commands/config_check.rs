@@ -7,6 +7,7 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     let flags = Written::of_worker(args).map_err(Failure::usage)?;
     let config = sources.resolve(flags).map_err(Failure::usage)?;
     config.outside().map_err(Failure::usage)?;
+    config.certificates().map_err(Failure::usage)?;
     super::print_text(&show(&config))?;
     Ok(Exit::Ok)
 }

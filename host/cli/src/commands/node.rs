@@ -30,19 +30,20 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Connects to the broker and the result backend, and loads what is active in the store.
+    /// Connects to the broker and the result backend, and loads what is active in the store. A server that is not
+    /// up yet is waited for.
     pub(super) async fn open(config: Resolved) -> Result<Self> {
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             tracing::warn!(target: "petiole", "RUST_BACKTRACE is set: each task takes about half as long again");
         }
         let audit = open::audit(&config)?;
-        let grants = open::grants(&config).await?;
+        let grants = open::grants_when_up(&config).await?;
         let slots = u32::from(config.concurrency.value.get());
         let registry = open::registry(&config, slots, grants).await?;
         // What can't be loaded is logged, and tried again while the worker runs.
         let _ = registry.refresh().await;
-        let results = open::results(&config).await?;
-        let broker = open::broker(&config).await?;
+        let results = open::results_when_up(&config).await?;
+        let broker = open::broker_when_up(&config).await?;
         Ok(Self {
             config,
             broker,

@@ -21,6 +21,18 @@ pub(crate) struct Outside {
 }
 
 impl Resolved {
+    /// Looks that the certificates and keys which URLs name can be read.
+    pub(crate) fn certificates(&self) -> Result<(), ConfigError> {
+        self.broker
+            .check(|urls| petiole_broker::check_files(urls).map_err(|error| error.to_string()))?;
+        self.results
+            .check(|url| petiole_results::check_files(url).map_err(|error| error.to_string()))?;
+        self.keyvalue.check(|url| match url {
+            Some(url) => petiole_keyvalue::check_files(url).map_err(|error| error.to_string()),
+            None => Ok(()),
+        })
+    }
+
     /// Reads the values, and looks that the folders are there.
     pub(crate) fn outside(&self) -> Result<Outside, ConfigError> {
         for grant in &self.grants {

@@ -1,0 +1,36 @@
+"""A worker that starts before its servers waits for them, as Celery's does."""
+
+import subprocess
+
+from conftest import producer
+from servers import Rabbitmq, free_ports
+from waiting import wait_until
+
+
+def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, start_worker):
+    rabbitmq, [port] = Rabbitmq(tmp_path / "rabbitmq"), free_ports(1)
+    results = f"redis://127.0.0.1:{port}/0"
+    # Celery's first steps write `pyamqp://`.
+    broker = rabbitmq.url.replace("amqp://", "pyamqp://")
+    worker = start_worker(queue, wait=False, broker=broker, results=results)
+
+    def waits(what, attempt):
+        worker.check()
+        lines = [line for line in worker.log().splitlines() if "trying again in" in line]
+        return any(what in line and f"({attempt}/100)" in line for line in lines)
+
+    wait_until(lambda: waits("result backend", 1), lambda: f"it waits for Redis\n{worker.log()[-4000:]}", 60)
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: waits("no broker answers", 1), lambda: f"it waits for RabbitMQ\n{worker.log()[-4000:]}", 60)
+        rabbitmq.start()
+        worker.wait_ready()
+        app = producer(rabbitmq.url, results, queue)
+        assert app.send_task("my_app.tasks.add", (2, 3)).get(timeout=60) == 5
+        app.close()
+    finally:
+        worker.kill()
+        server.kill()
+        server.wait()
+        rabbitmq.stop()

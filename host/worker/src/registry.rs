@@ -4,6 +4,7 @@
 //! loading what it names another ([`load_due`](Registry::load_due): seconds, tried again while it fails). What each
 //! comes to is decided in `active.rs`.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,10 @@ use crate::trouble::{InstallError, RegistryError};
 
 /// How often the catalog is looked at for what others have activated in a shared store.
 const LOOK: Duration = Duration::from_secs(1);
-/// The least time between two looks, however many names that nobody knows are asked for.
-const LOOKS_APART: Duration = Duration::from_millis(100);
+/// The least time between two looks, however many names that nobody knows are asked for: looking takes a tenth of the
+/// time, so that names of a slow store cost no more. Messages that wait for a look are in the way of others.
+const LOOKS_APART: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
+const LOOKS_REST: u32 = 10;
 /// How long a store may take to show its catalog.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a message waits here for a catalog to be read and a module to be loaded; afterwards it does so in the broker.
@@ -64,8 +67,15 @@ struct Follower {
     seen: Option<Generation>,
     /// Who asked before this is answered.
     answered: Option<Instant>,
+    /// How long after that the next look begins, at the earliest.
+    apart: Duration,
     /// The one that is under way, and when it began. A store that hangs has one thread waiting for it, not one a look.
     look: Option<(Instant, JoinHandle<Look>)>,
+}
+
+fn apart(took: Duration) -> Duration {
+    let (least, most) = LOOKS_APART.into_inner();
+    took.saturating_mul(LOOKS_REST).clamp(least, most)
 }
 
 /// The catalog, where it has changed.
@@ -252,7 +262,8 @@ impl Registry {
         let mut follower = self.catalog.lock().await;
         while follower.answered.is_none_or(|answered| answered < asked) {
             if let Some(answered) = follower.answered {
-                tokio::time::sleep(LOOKS_APART.saturating_sub(answered.elapsed())).await;
+                let pause = follower.apart.saturating_sub(answered.elapsed());
+                tokio::time::sleep(pause).await;
             }
             let known = (follower.found, follower.seen);
             let (began, look) = follower
@@ -265,6 +276,7 @@ impl Registry {
                 break;
             };
             (follower.look, follower.answered) = (None, Some(began));
+            follower.apart = apart(began.elapsed());
             match look.map_err(RegistryError::from).flatten() {
                 Ok(snapshot) => {
                     follower.found = true;

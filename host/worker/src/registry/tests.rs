@@ -132,8 +132,21 @@ async fn looks_are_shared_and_apart() {
         seen.extend(registry.catalog.lock().await.answered);
     }
     // At most one more than have room apart, for the one that was before.
-    let most = begun.elapsed().as_millis() / LOOKS_APART.as_millis() + 1;
+    let most = begun.elapsed().as_millis() / LOOKS_APART.start().as_millis() + 1;
     assert!(!seen.is_empty() && seen.len() as u128 <= most, "{seen:?}");
+}
+
+#[test]
+fn a_slow_store_is_looked_at_more_rarely() {
+    let us = Duration::from_micros;
+    for (took, expected) in [
+        (20, 1_000),
+        (300, 3_000),
+        (5_000, 50_000),
+        (900_000, 100_000),
+    ] {
+        assert_eq!(apart(us(took)), us(expected), "{took} us");
+    }
 }
 
 #[tokio::test]

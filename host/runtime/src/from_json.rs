@@ -1,5 +1,6 @@
 //! JSON to WIT values.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
 use crate::mismatch::Mismatch;
-use crate::wit_type::{Case, Field, JSON_FIELD, Name, WitType};
+use crate::wit_type::{Case, Cases, Field, JSON_FIELD, Name, WitType};
 
 /// RFC 4648 section 4, with or without padding.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -67,12 +68,9 @@ pub(crate) fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
         }
         WitType::Record(fields) => record(fields, value.as_object().ok_or_else(expected)?),
         WitType::Variant(cases) => variant(cases, value).ok_or_else(expected)?,
-        WitType::Enum(names) => {
-            let name = value
-                .as_str()
-                .and_then(|given| find(names, given))
-                .ok_or_else(expected)?;
-            Ok(Val::Enum(name.kebab.clone()))
+        WitType::Enum(cases) => {
+            let case = value.as_str().and_then(|given| cases.get(given));
+            Ok(Val::Enum(case.ok_or_else(expected)?.name.kebab.clone()))
         }
         WitType::Flags(names) => flags(names, value).map(Val::Flags).ok_or_else(expected),
         WitType::Result(ok, err) => result(ok.as_deref(), err.as_deref(), value)
@@ -214,24 +212,36 @@ fn option(inner: &WitType, value: &Value) -> Option<Result<Option<Box<Val>>, Mis
 }
 
 fn record(fields: &[Field], object: &Map<String, Value>) -> Result<Val, Mismatch> {
-    if let Some(name) = object
-        .keys()
-        .find(|key| !fields.iter().any(|field| field.name.is(key)))
-    {
-        return Err(Mismatch::unknown(
-            name,
-            fields.iter().map(|field| &field.name),
-        ));
-    }
-    let vals = fields.iter().map(|Field { name, ty }| {
-        let val = match (given(name, object)?, ty) {
+    let mut found = 0;
+    let mut vals = Vec::with_capacity(fields.len());
+    for Field { name, ty } in fields {
+        let value = given(name, object)?;
+        found += usize::from(value.is_some());
+        let val = match (value, ty) {
             (Some(value), _) => from_json(ty, value).map_err(|e| e.in_field(name))?,
             (None, WitType::Option(_)) => Val::Option(None),
-            (None, _) => return Err(Mismatch::missing(name, ty)),
+            (None, _) => {
+                return Err(unknown(fields, object).unwrap_or_else(|| Mismatch::missing(name, ty)));
+            }
         };
-        Ok((name.kebab.clone(), val))
-    });
-    vals.collect::<Result<_, _>>().map(Val::Record)
+        vals.push((name.kebab.clone(), val));
+    }
+    // no field has two of its keys
+    if found != object.len()
+        && let Some(unknown) = unknown(fields, object)
+    {
+        return Err(unknown);
+    }
+    Ok(Val::Record(vals))
+}
+
+/// What is said of the first key that no field has.
+fn unknown(fields: &[Field], object: &Map<String, Value>) -> Option<Mismatch> {
+    let names = || fields.iter().map(|field| &field.name);
+    let known = names().flat_map(|name| [name.snake.as_str(), &name.kebab]);
+    let known: HashSet<&str> = known.collect();
+    let key = object.keys().find(|key| !known.contains(key.as_str()))?;
+    Some(Mismatch::unknown(key, names()))
 }
 
 /// The field's value, under either spelling of its name.
@@ -249,12 +259,12 @@ fn given<'a>(name: &Name, object: &'a Map<String, Value>) -> Result<Option<&'a V
 }
 
 /// `"name"` for a case without a payload, else `{"name": payload}`.
-fn variant(cases: &[Case], value: &Value) -> Option<Result<Val, Mismatch>> {
+fn variant(cases: &Cases, value: &Value) -> Option<Result<Val, Mismatch>> {
     let (given, payload) = match value {
         Value::String(name) => (name.as_str(), None),
         _ => single(value).map(|(name, payload)| (name, Some(payload)))?,
     };
-    let Case { name, ty } = cases.iter().find(|case| case.name.is(given))?;
+    let Case { name, ty } = cases.get(given)?;
     Some(match (ty, payload) {
         (None, None | Some(Value::Null)) => Ok(Val::Variant(name.kebab.clone(), None)),
         (None, Some(_)) | (Some(_), None) => return None,
@@ -264,14 +274,15 @@ fn variant(cases: &[Case], value: &Value) -> Option<Result<Val, Mismatch>> {
     })
 }
 
-/// In the order of the type, each once.
+/// In the order of the type, which has 32 at most, each once.
 fn flags(names: &[Name], value: &Value) -> Option<Vec<String>> {
     let given: Vec<&str> = value
         .as_array()?
         .iter()
         .map(Value::as_str)
         .collect::<Option<_>>()?;
-    if !given.iter().all(|flag| find(names, flag).is_some()) {
+    let is_known = |flag: &&str| names.iter().any(|name| name.is(flag));
+    if !given.iter().all(is_known) {
         return None;
     }
     let set = names
@@ -314,8 +325,4 @@ fn single(value: &Value) -> Option<(&str, &Value)> {
     let mut members = value.as_object()?.iter();
     let (name, value) = members.next()?;
     members.next().is_none().then_some((name.as_str(), value))
-}
-
-fn find<'a>(names: &'a [Name], given: &str) -> Option<&'a Name> {
-    names.iter().find(|name| name.is(given))
 }

@@ -45,7 +45,7 @@ fn wit_type() -> impl Strategy<Value = WitType> {
         Just(WitType::String),
         Just(WitType::Bytes),
         Just(WitType::Json),
-        (1..5_usize).prop_map(|count| WitType::Enum(names(count))),
+        (1..5_usize).prop_map(|count| WitType::Enum(names(count).into_iter().collect())),
         (1..5_usize).prop_map(|count| WitType::Flags(names(count))),
     ];
     leaf.prop_recursive(4, 32, 4, |inner| {
@@ -186,9 +186,12 @@ fn val(ty: &WitType) -> BoxedStrategy<Val> {
             });
             proptest::strategy::Union::new(cases).boxed()
         }
-        WitType::Enum(names) => proptest::sample::select(names.clone())
-            .prop_map(|name| Val::Enum(name.kebab))
-            .boxed(),
+        WitType::Enum(cases) => {
+            let cases: Vec<Case> = cases.iter().cloned().collect();
+            proptest::sample::select(cases)
+                .prop_map(|case| Val::Enum(case.name.kebab))
+                .boxed()
+        }
         WitType::Flags(names) => proptest::sample::subsequence(names.clone(), 0..=names.len())
             .prop_map(|names| Val::Flags(names.into_iter().map(|name| name.kebab).collect()))
             .boxed(),

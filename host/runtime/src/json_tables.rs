@@ -1,7 +1,7 @@
 //! JSON <-> WIT values, binding and failures, case by case.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_celery::{Exception, Outcome, RetryAt};
@@ -53,12 +53,35 @@ fn variant(cases: &[(&str, Option<WitType>)]) -> WitType {
     )
 }
 
+fn enumeration(cases: &[&str]) -> WitType {
+    WitType::Enum(names(cases).into_iter().collect())
+}
+
 fn names(names: &[&str]) -> Vec<Name> {
     names.iter().map(|name| Name::new(name)).collect()
 }
 
 fn point() -> WitType {
     record(&[("x-pos", WitType::S32), ("label", option(WitType::String))])
+}
+
+/// Of the most cases that a type may have. A search through them for each value would take minutes.
+#[test]
+fn a_case_is_found_as_quickly_among_many() {
+    const CASES: usize = 10_000;
+    const VALUES: usize = 2_000_000;
+    let case_names: Vec<String> = (0..CASES).map(|n| format!("the-case-{n}")).collect();
+    let case_names: Vec<&str> = case_names.iter().map(String::as_str).collect();
+    let cases: Vec<_> = case_names.iter().map(|name| (*name, None)).collect();
+    let last = json!("the_case_9999");
+    let values = json!(vec![last; VALUES]);
+    let started = Instant::now();
+    for ty in [list(variant(&cases)), list(enumeration(&case_names))] {
+        let val = from_json(&ty, &values).unwrap();
+        assert!(to_json(&ty, val).unwrap() == values);
+        let taken = started.elapsed();
+        assert!(taken < Duration::from_secs(60), "{taken:?}");
+    }
 }
 
 /// Read as the same value that is written back in the one form on the right.
@@ -115,7 +138,7 @@ fn each_form_is_read_and_one_is_written() {
             json!({"x_pos": 1, "label": "a"}),
         ),
         (
-            WitType::Enum(names(&["too-big"])),
+            enumeration(&["too-big"]),
             json!("too-big"),
             json!("too_big"),
         ),
@@ -206,7 +229,7 @@ fn what_does_not_fit_says_where() {
             ": field x_pos is given twice",
         ),
         (
-            WitType::Enum(names(&["a"])),
+            enumeration(&["a"]),
             json!("b"),
             r#": expected enum { a }, got "b""#,
         ),
@@ -472,7 +495,7 @@ fn other_errs_are_failures() {
     for (ty, value, exc_type, args) in [
         (WitType::String, json!("no"), "TaskError", json!(["no"])),
         (
-            WitType::Enum(names(&["not-found"])),
+            enumeration(&["not-found"]),
             json!("not_found"),
             "NotFound",
             json!([]),
@@ -577,7 +600,7 @@ fn names_of_exceptions_are_bounded() {
         |class, module| json!({"retry": {"reason": failure(class, module), "at": "default"}});
     let fail = |class, module| json!({"fail": failure(class, module)});
     let long = "n".repeat(256);
-    let case = WitType::Enum(names(&[&long]));
+    let case = enumeration(&[&long]);
     for (ty, value, said) in [
         (task_error(), fail(256, 1), "class is 256 bytes"),
         (task_error(), fail(1, 256), "module is 256 bytes"),

@@ -14,7 +14,7 @@ use crate::last_words::LastWords;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
 use crate::to_json::{ToJsonError, payload, to_json};
-use crate::wit_type::{Case, WitType};
+use crate::wit_type::WitType;
 
 /// The Python module that Petiole's own exceptions are said to be of.
 pub(crate) const EXCEPTIONS: &str = "petiole.exceptions";
@@ -74,10 +74,7 @@ fn returned_err(
         (ty, val) if is_task_error(ty) => task_error(to_json(ty, val, texts)?),
         (WitType::Enum(_), Val::Enum(name)) => failed(upper_camel(&name), Vec::new()),
         (WitType::Variant(cases), Val::Variant(name, val)) => {
-            let ty = cases
-                .iter()
-                .find(|case| case.name.kebab == name)
-                .and_then(|case: &Case| case.ty.as_ref());
+            let ty = cases.get(&name).and_then(|case| case.ty.as_ref());
             let args = match val {
                 Some(val) => vec![payload(ty, Some(val), texts)?],
                 None => Vec::new(),

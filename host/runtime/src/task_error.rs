@@ -56,7 +56,8 @@ fn variant<const N: usize>(cases: [(&str, Option<WitType>); N]) -> WitType {
                 name: Name::new(name),
                 ty,
             })
-            .into(),
+            .into_iter()
+            .collect(),
     )
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
 use crate::json_texts::JsonTexts;
-use crate::wit_type::WitType;
+use crate::wit_type::{WitType, snake};
 
 /// Why a value has no JSON form.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +64,14 @@ pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<V
             Value::Object(members)
         }
         (WitType::Variant(cases), Val::Variant(name, payload)) => {
-            let case = cases
-                .iter()
-                .find(|case| case.name.kebab == name)
-                .ok_or_else(|| other_type(ty))?;
+            let case = cases.get(&name).ok_or_else(|| other_type(ty))?;
             match (&case.ty, payload) {
                 (None, None) => case.name.snake.clone().into(),
                 (Some(ty), Some(val)) => single(&case.name.snake, to_json(ty, *val, texts)?),
                 _ => return Err(other_type(ty)),
             }
         }
-        (WitType::Enum(_), Val::Enum(name)) => snake(&name),
+        (WitType::Enum(_), Val::Enum(name)) => snake(&name).into(),
         (WitType::Flags(_), Val::Flags(names)) => names.iter().map(|name| snake(name)).collect(),
         (WitType::Result(ok, _), Val::Result(Ok(val))) => {
             single("ok", payload(ok.as_deref(), val, texts)?)
@@ -114,10 +111,6 @@ fn float(x: f64) -> Value {
         None if x > 0.0 => "Infinity".into(),
         None => "-Infinity".into(),
     }
-}
-
-fn snake(kebab: &str) -> Value {
-    kebab.replace('-', "_").into()
 }
 
 fn single(name: &str, value: Value) -> Value {

@@ -1,7 +1,9 @@
 //! WIT types as a tree of our own: printed, compared and converted without wasmtime.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 
+use indexmap::IndexMap;
 use wasmtime::component::Type;
 
 /// What the types of all exports of a component may come to when they are written out: nested types
@@ -36,8 +38,9 @@ pub(crate) enum WitType {
     Option(Box<WitType>),
     Tuple(Vec<WitType>),
     Record(Vec<Field>),
-    Variant(Vec<Case>),
-    Enum(Vec<Name>),
+    Variant(Cases),
+    /// Its cases have no payload.
+    Enum(Cases),
     Flags(Vec<Name>),
     Result(Option<Box<WitType>>, Option<Box<WitType>>),
 }
@@ -59,6 +62,47 @@ pub(crate) struct Field {
 pub(crate) struct Case {
     pub(crate) name: Name,
     pub(crate) ty: Option<WitType>,
+}
+
+/// The cases of a variant or an enum, in their order. A type may have 10,000 and a value millions, so that each is found
+/// by its name in snake_case.
+#[derive(Debug, Clone)]
+pub(crate) struct Cases(IndexMap<String, Case>);
+
+impl Cases {
+    /// By either spelling of its name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Case> {
+        let case = self.0.get(snake(name).as_ref())?;
+        case.name.is(name).then_some(case)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Case> {
+        self.0.values()
+    }
+}
+
+/// Of the same cases in the same order.
+impl PartialEq for Cases {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_slice() == other.0.as_slice()
+    }
+}
+
+impl Eq for Cases {}
+
+impl FromIterator<Case> for Cases {
+    fn from_iter<I: IntoIterator<Item = Case>>(cases: I) -> Self {
+        let cases = cases.into_iter();
+        Self(cases.map(|case| (case.name.snake.clone(), case)).collect())
+    }
+}
+
+/// An enum's.
+impl FromIterator<Name> for Cases {
+    fn from_iter<I: IntoIterator<Item = Name>>(names: I) -> Self {
+        let cases = names.into_iter().map(|name| Case { name, ty: None });
+        cases.collect()
+    }
 }
 
 /// Why a type can't be in a task's signature.
@@ -94,13 +138,22 @@ impl Name {
     pub(crate) fn new(kebab: &str) -> Self {
         Self {
             kebab: kebab.to_owned(),
-            snake: kebab.replace('-', "_"),
+            snake: snake(kebab).into_owned(),
         }
     }
 
     /// Both spellings are accepted everywhere.
     pub(crate) fn is(&self, name: &str) -> bool {
         self.snake == name || self.kebab == name
+    }
+}
+
+/// A WIT identifier in snake_case.
+pub(crate) fn snake(kebab: &str) -> Cow<'_, str> {
+    if kebab.contains('-') {
+        kebab.replace('-', "_").into()
+    } else {
+        kebab.into()
     }
 }
 
@@ -160,7 +213,7 @@ impl WitType {
                     })
                     .collect::<Result<_, _>>()?,
             ),
-            Type::Enum(cases) => Self::Enum(names(cases.names(), budget)?),
+            Type::Enum(cases) => Self::Enum(names(cases.names(), budget)?.into_iter().collect()),
             Type::Flags(flags) => Self::Flags(names(flags.names(), budget)?),
             Type::Result(result) => Self::Result(
                 result
@@ -264,18 +317,22 @@ impl Display for WitType {
             Self::Option(ty) => write!(f, "option<{ty}>"),
             Self::Tuple(types) => {
                 f.write_str("tuple<")?;
-                separated(f, types, |f, ty| write!(f, "{ty}"))?;
+                separated(f, types.iter(), |f, ty| write!(f, "{ty}"))?;
                 f.write_str(">")
             }
-            Self::Record(fields) => braced(f, "record", fields, |f, field| {
+            Self::Record(fields) => braced(f, "record", fields.iter(), |f, field| {
                 write!(f, "{}: {}", field.name.snake, field.ty)
             }),
-            Self::Variant(cases) => braced(f, "variant", cases, |f, case| match &case.ty {
+            Self::Variant(cases) => braced(f, "variant", cases.iter(), |f, case| match &case.ty {
                 Some(ty) => write!(f, "{}({ty})", case.name.snake),
                 None => f.write_str(&case.name.snake),
             }),
-            Self::Enum(names) => braced(f, "enum", names, |f, name| f.write_str(&name.snake)),
-            Self::Flags(names) => braced(f, "flags", names, |f, name| f.write_str(&name.snake)),
+            Self::Enum(cases) => braced(f, "enum", cases.iter(), |f, case| {
+                f.write_str(&case.name.snake)
+            }),
+            Self::Flags(names) => {
+                braced(f, "flags", names.iter(), |f, name| f.write_str(&name.snake))
+            }
             Self::Result(None, None) => f.write_str("result"),
             Self::Result(Some(ok), None) => write!(f, "result<{ok}>"),
             Self::Result(None, Some(err)) => write!(f, "result<_, {err}>"),
@@ -287,8 +344,8 @@ impl Display for WitType {
 fn braced<T>(
     f: &mut Formatter<'_>,
     keyword: &str,
-    items: &[T],
-    item: impl Fn(&mut Formatter<'_>, &T) -> fmt::Result,
+    items: impl Iterator<Item = T>,
+    item: impl Fn(&mut Formatter<'_>, T) -> fmt::Result,
 ) -> fmt::Result {
     write!(f, "{keyword} {{ ")?;
     separated(f, items, item)?;
@@ -297,10 +354,10 @@ fn braced<T>(
 
 fn separated<T>(
     f: &mut Formatter<'_>,
-    items: &[T],
-    item: impl Fn(&mut Formatter<'_>, &T) -> fmt::Result,
+    items: impl Iterator<Item = T>,
+    item: impl Fn(&mut Formatter<'_>, T) -> fmt::Result,
 ) -> fmt::Result {
-    for (index, it) in items.iter().enumerate() {
+    for (index, it) in items.enumerate() {
         if index > 0 {
             f.write_str(", ")?;
         }

@@ -261,7 +261,7 @@ fn wide(ty: &WitType, val: &Val) -> Val {
             Val::Record(vals.collect())
         }
         (WitType::Variant(cases), Val::Variant(name, val)) => {
-            let case = cases.iter().find(|case| case.name.kebab == *name).unwrap();
+            let case = cases.get(name).unwrap();
             Val::Variant(name.clone(), boxed(case.ty.as_ref(), val))
         }
         (WitType::Result(ok, _), Val::Result(Ok(val))) => {
@@ -315,10 +315,10 @@ struct Types {
 
 impl Types {
     fn text(&mut self, ty: &WitType) -> String {
-        let quoted = |names: &[Name]| {
-            let names = names.iter().map(|name| format!(" {:?}", name.kebab));
-            names.collect::<String>()
-        };
+        fn quoted<'a>(names: impl Iterator<Item = &'a Name>) -> String {
+            let names = names.map(|name| format!(" {:?}", name.kebab));
+            names.collect()
+        }
         match ty {
             WitType::Bytes => "(list u8)".to_owned(),
             WitType::List(ty) => format!("(list {})", self.text(ty)),
@@ -348,8 +348,11 @@ impl Types {
                 let cases: String = cases.collect();
                 self.named(&format!("(variant {cases})"))
             }
-            WitType::Enum(names) => self.named(&format!("(enum{})", quoted(names))),
-            WitType::Flags(names) => self.named(&format!("(flags{})", quoted(names))),
+            WitType::Enum(cases) => self.named(&format!(
+                "(enum{})",
+                quoted(cases.iter().map(|case| &case.name))
+            )),
+            WitType::Flags(names) => self.named(&format!("(flags{})", quoted(names.iter()))),
             scalar => scalar.to_string(),
         }
     }

@@ -1,9 +1,11 @@
 //! Positional and keyword arguments to a function's parameters.
 
+use petiole_celery::Refusal;
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
-use crate::from_json::{from_json, json_record};
+use crate::from_json::{each, from_json, json_pair, json_record};
+use crate::json_texts::ValueMemory;
 use crate::mismatch::{Mismatch, quoted};
 use crate::signature::Shape;
 use crate::wit_type::{Name, WitType};
@@ -35,28 +37,46 @@ enum Problem {
     Mismatch { name: String, mismatch: Mismatch },
 }
 
-/// Checks arguments against the parameters of `task`.
+/// What is said of the message. Arguments that would take too much memory are as arguments that are too large.
+impl From<ArgumentError> for Refusal {
+    fn from(error: ArgumentError) -> Self {
+        if let Problem::Mismatch { mismatch, .. } = &*error.problem
+            && let Some((size, limit)) = mismatch.size_and_limit()
+        {
+            return Self::ArgumentsTooLarge { size, limit };
+        }
+        Self::Arguments {
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Checks arguments against the parameters of `task`. `limit`: the size of their JSON, in bytes, which they may take memory
+/// in proportion to.
 pub(crate) fn bind(
     task: &str,
     shape: &Shape,
     args: &[Value],
     kwargs: &Map<String, Value>,
+    limit: usize,
 ) -> Result<Arguments, ArgumentError> {
-    if shape.takes_anything() {
-        return Ok(Arguments(anything(args, kwargs)));
-    }
-    bind_each(shape, args, kwargs)
-        .map(Arguments)
-        .map_err(|problem| ArgumentError {
-            task: task.to_owned(),
-            problem: Box::new(problem),
-        })
+    let memory = &mut ValueMemory::new(limit);
+    let vals = if shape.takes_anything() {
+        anything(args, kwargs, memory)
+    } else {
+        bind_each(shape, args, kwargs, memory)
+    };
+    vals.map(Arguments).map_err(|problem| ArgumentError {
+        task: task.to_owned(),
+        problem: Box::new(problem),
+    })
 }
 
 fn bind_each(
     shape: &Shape,
     args: &[Value],
     kwargs: &Map<String, Value>,
+    memory: &mut ValueMemory,
 ) -> Result<Vec<Val>, Problem> {
     let params = &shape.params;
     if args.len() > params.len() {
@@ -84,10 +104,12 @@ fn bind_each(
     let optional_from = shape.optional_from();
     let vals = params.iter().enumerate().map(|(index, (name, ty))| {
         match (given(name, args.get(index), kwargs)?, ty) {
-            (Some(value), _) => from_json(ty, value).map_err(|mismatch| Problem::Mismatch {
-                name: name.snake.clone(),
-                mismatch,
-            }),
+            (Some(value), _) => {
+                from_json(ty, value, memory).map_err(|mismatch| Problem::Mismatch {
+                    name: name.snake.clone(),
+                    mismatch,
+                })
+            }
             (None, WitType::Option(_)) if index >= optional_from => Ok(Val::Option(None)),
             (None, _) => Err(Problem::Missing {
                 name: name.snake.clone(),
@@ -120,10 +142,18 @@ fn given<'a>(
     }
 }
 
-fn anything(args: &[Value], kwargs: &Map<String, Value>) -> Vec<Val> {
-    let args = args.iter().map(json_record).collect();
-    let kwargs = kwargs
-        .iter()
-        .map(|(name, value)| Val::Tuple(vec![Val::String(name.clone()), json_record(value)]));
-    vec![Val::List(args), Val::List(kwargs.collect())]
+fn anything(
+    args: &[Value],
+    kwargs: &Map<String, Value>,
+    memory: &mut ValueMemory,
+) -> Result<Vec<Val>, Problem> {
+    let within = |name: &'static str| {
+        move |mismatch| Problem::Mismatch {
+            name: name.to_owned(),
+            mismatch,
+        }
+    };
+    let args = each(args.iter(), memory, json_record).map_err(within("args"))?;
+    let kwargs = each(kwargs.iter(), memory, json_pair).map_err(within("kwargs"))?;
+    Ok(vec![Val::List(args), Val::List(kwargs)])
 }

@@ -152,7 +152,8 @@ impl Task {
 
     /// Checks arguments against the task's parameters, before any guest code runs. Positional
     /// arguments and keyword arguments go together as in Python; parameters of a trailing run of
-    /// `option` may be left out.
+    /// `option` may be left out. `limit`: the size of their JSON, in bytes ([`Limits::arguments`]); what is made of them
+    /// takes memory in proportion to it.
     ///
     /// # Errors
     /// When they do not fit: the message names the task, the parameter, its type and the value.
@@ -160,11 +161,12 @@ impl Task {
         &self,
         args: &[Value],
         kwargs: &Map<String, Value>,
+        limit: usize,
     ) -> Result<Arguments, ArgumentError> {
         let Function {
             shape, signature, ..
         } = self.function();
-        bind(&signature.name, shape, args, kwargs)
+        bind(&signature.name, shape, args, kwargs, limit)
     }
 
     /// Calls the function in a sandbox of its own, which is gone when this returns. Must run in a

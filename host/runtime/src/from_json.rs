@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
+use crate::json_texts::{ValueMemory, text_memory, values_memory};
 use crate::mismatch::Mismatch;
 use crate::wit_type::{Case, Cases, Field, JSON_FIELD, Name, WitType};
 
@@ -18,8 +19,12 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The value of this type that `value` stands for.
-pub(crate) fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
+/// The value of this type that `value` stands for. What is made beside it is counted in `memory`, before it is made.
+pub(crate) fn from_json(
+    ty: &WitType,
+    value: &Value,
+    memory: &mut ValueMemory,
+) -> Result<Val, Mismatch> {
     let expected = || Mismatch::expected(ty, value);
     match ty {
         WitType::Bool => value.as_bool().map(Val::Bool).ok_or_else(expected),
@@ -43,48 +48,93 @@ pub(crate) fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
             .ok_or_else(expected),
         WitType::F64 => float(value).map(Val::Float64).ok_or_else(expected),
         WitType::Char => character(value).map(Val::Char).ok_or_else(expected),
-        WitType::String => text(value).map(Val::String).ok_or_else(expected),
-        WitType::Bytes => bytes(value).map(Val::String).ok_or_else(expected),
-        WitType::Json => Ok(json_record(value)),
+        WitType::String => counted(text(value).ok_or_else(expected)?, memory).map(Val::String),
+        WitType::Bytes => counted(bytes(value).ok_or_else(expected)?, memory).map(Val::String),
+        WitType::Json => json_record(value, memory),
         WitType::List(element) => {
-            elements(element, value.as_array().ok_or_else(expected)?).map(Val::List)
+            elements(element, value.as_array().ok_or_else(expected)?, memory).map(Val::List)
         }
         WitType::FixedList(element, len) => {
             let items = value
                 .as_array()
                 .filter(|items| u32::try_from(items.len()) == Ok(*len));
-            elements(element, items.ok_or_else(expected)?).map(Val::FixedLengthList)
+            elements(element, items.ok_or_else(expected)?, memory).map(Val::FixedLengthList)
         }
-        WitType::Option(inner) => option(inner, value).ok_or_else(expected)?.map(Val::Option),
+        WitType::Option(inner) => option(inner, value, memory)
+            .ok_or_else(expected)?
+            .map(Val::Option),
         WitType::Tuple(types) => {
             let items = value
                 .as_array()
                 .filter(|items| items.len() == types.len())
                 .ok_or_else(expected)?;
-            let vals = types.iter().zip(items).enumerate();
-            let vals =
-                vals.map(|(index, (ty, item))| from_json(ty, item).map_err(|e| e.at_index(index)));
-            vals.collect::<Result<_, _>>().map(Val::Tuple)
+            let items = types.iter().zip(items);
+            let vals = each(items, memory, |(ty, item), memory| {
+                from_json(ty, item, memory)
+            });
+            vals.map(Val::Tuple)
         }
-        WitType::Record(fields) => record(fields, value.as_object().ok_or_else(expected)?),
-        WitType::Variant(cases) => variant(cases, value).ok_or_else(expected)?,
+        WitType::Record(fields) => record(fields, value.as_object().ok_or_else(expected)?, memory),
+        WitType::Variant(cases) => variant(cases, value, memory).ok_or_else(expected)?,
         WitType::Enum(cases) => {
             let case = value.as_str().and_then(|given| cases.get(given));
-            Ok(Val::Enum(case.ok_or_else(expected)?.name.kebab.clone()))
+            named(&case.ok_or_else(expected)?.name, memory).map(Val::Enum)
         }
-        WitType::Flags(names) => flags(names, value).map(Val::Flags).ok_or_else(expected),
-        WitType::Result(ok, err) => result(ok.as_deref(), err.as_deref(), value)
+        WitType::Flags(names) => {
+            let set = flags(names, value).ok_or_else(expected)?;
+            take(memory, values_memory::<String>(set.len()))?;
+            let set = set.into_iter().map(|name| named(name, memory));
+            set.collect::<Result<_, _>>().map(Val::Flags)
+        }
+        WitType::Result(ok, err) => result(ok.as_deref(), err.as_deref(), value, memory)
             .ok_or_else(expected)?
             .map(Val::Result),
     }
 }
 
+/// A keyword argument of any name and value.
+pub(crate) fn json_pair(
+    (name, value): (&String, &Value),
+    memory: &mut ValueMemory,
+) -> Result<Val, Mismatch> {
+    take(memory, values_memory::<Val>(2))?;
+    let name = counted(name.clone(), memory)?;
+    let value = json_record(value, memory)?;
+    Ok(Val::Tuple(vec![Val::String(name), value]))
+}
+
 /// Any JSON value as a record that holds its text.
-pub(crate) fn json_record(value: &Value) -> Val {
-    Val::Record(vec![(
+pub(crate) fn json_record(value: &Value, memory: &mut ValueMemory) -> Result<Val, Mismatch> {
+    take(memory, values_memory::<(String, Val)>(1))?;
+    take(memory, text_memory(JSON_FIELD.len()))?;
+    let text = counted(value.to_string(), memory)?;
+    Ok(Val::Record(vec![(
         JSON_FIELD.to_owned(),
-        Val::String(value.to_string()),
-    )])
+        Val::String(text),
+    )]))
+}
+
+fn take(memory: &mut ValueMemory, bytes: usize) -> Result<(), Mismatch> {
+    let taken = memory.take(bytes);
+    taken.map_err(|size| Mismatch::too_large(size, memory.limit()))
+}
+
+/// Once it is made: one text alone is as long as the message's, about.
+fn counted(text: String, memory: &mut ValueMemory) -> Result<String, Mismatch> {
+    take(memory, text_memory(text.len()))?;
+    Ok(text)
+}
+
+/// A name as the component has it.
+fn named(name: &Name, memory: &mut ValueMemory) -> Result<String, Mismatch> {
+    take(memory, text_memory(name.kebab.len()))?;
+    Ok(name.kebab.clone())
+}
+
+/// A value behind a pointer.
+fn boxed(ty: &WitType, value: &Value, memory: &mut ValueMemory) -> Result<Box<Val>, Mismatch> {
+    take(memory, values_memory::<Val>(1))?;
+    from_json(ty, value, memory).map(Box::new)
 }
 
 fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: &Value) -> Option<T> {
@@ -190,16 +240,33 @@ fn extended(value: &Value) -> Option<(&str, &Value)> {
     Some((object.get("__type__")?.as_str()?, object.get("__value__")?))
 }
 
-fn elements(ty: &WitType, items: &[Value]) -> Result<Vec<Val>, Mismatch> {
-    let items = items.iter().enumerate();
-    items
-        .map(|(index, item)| from_json(ty, item).map_err(|e| e.at_index(index)))
-        .collect()
+fn elements(ty: &WitType, items: &[Value], memory: &mut ValueMemory) -> Result<Vec<Val>, Mismatch> {
+    each(items.iter(), memory, |item, memory| {
+        from_json(ty, item, memory)
+    })
+}
+
+/// The values of all of these.
+pub(crate) fn each<T>(
+    items: impl ExactSizeIterator<Item = T>,
+    memory: &mut ValueMemory,
+    val: impl Fn(T, &mut ValueMemory) -> Result<Val, Mismatch>,
+) -> Result<Vec<Val>, Mismatch> {
+    take(memory, values_memory::<Val>(items.len()))?;
+    let mut vals = Vec::with_capacity(items.len());
+    for (index, item) in items.enumerate() {
+        vals.push(val(item, memory).map_err(|e| e.at_index(index))?);
+    }
+    Ok(vals)
 }
 
 /// `null` is none. An option inside of an option is `{"some": ...}`, so that none and some(none)
 /// differ.
-fn option(inner: &WitType, value: &Value) -> Option<Result<Option<Box<Val>>, Mismatch>> {
+fn option(
+    inner: &WitType,
+    value: &Value,
+    memory: &mut ValueMemory,
+) -> Option<Result<Option<Box<Val>>, Mismatch>> {
     let value = match (inner, value) {
         (_, Value::Null) => return Some(Ok(None)),
         (WitType::Option(_), _) => match single(value)? {
@@ -208,23 +275,28 @@ fn option(inner: &WitType, value: &Value) -> Option<Result<Option<Box<Val>>, Mis
         },
         _ => value,
     };
-    Some(from_json(inner, value).map(|val| Some(Box::new(val))))
+    Some(boxed(inner, value, memory).map(Some))
 }
 
-fn record(fields: &[Field], object: &Map<String, Value>) -> Result<Val, Mismatch> {
+fn record(
+    fields: &[Field],
+    object: &Map<String, Value>,
+    memory: &mut ValueMemory,
+) -> Result<Val, Mismatch> {
+    take(memory, values_memory::<(String, Val)>(fields.len()))?;
     let mut found = 0;
     let mut vals = Vec::with_capacity(fields.len());
     for Field { name, ty } in fields {
         let value = given(name, object)?;
         found += usize::from(value.is_some());
         let val = match (value, ty) {
-            (Some(value), _) => from_json(ty, value).map_err(|e| e.in_field(name))?,
+            (Some(value), _) => from_json(ty, value, memory).map_err(|e| e.in_field(name))?,
             (None, WitType::Option(_)) => Val::Option(None),
             (None, _) => {
                 return Err(unknown(fields, object).unwrap_or_else(|| Mismatch::missing(name, ty)));
             }
         };
-        vals.push((name.kebab.clone(), val));
+        vals.push((named(name, memory)?, val));
     }
     // no field has two of its keys
     if found != object.len()
@@ -259,23 +331,27 @@ fn given<'a>(name: &Name, object: &'a Map<String, Value>) -> Result<Option<&'a V
 }
 
 /// `"name"` for a case without a payload, else `{"name": payload}`.
-fn variant(cases: &Cases, value: &Value) -> Option<Result<Val, Mismatch>> {
+fn variant(
+    cases: &Cases,
+    value: &Value,
+    memory: &mut ValueMemory,
+) -> Option<Result<Val, Mismatch>> {
     let (given, payload) = match value {
         Value::String(name) => (name.as_str(), None),
         _ => single(value).map(|(name, payload)| (name, Some(payload)))?,
     };
     let Case { name, ty } = cases.get(given)?;
-    Some(match (ty, payload) {
-        (None, None | Some(Value::Null)) => Ok(Val::Variant(name.kebab.clone(), None)),
+    let payload = match (ty, payload) {
+        (None, None | Some(Value::Null)) => Ok(None),
         (None, Some(_)) | (Some(_), None) => return None,
-        (Some(ty), Some(payload)) => from_json(ty, payload)
-            .map(|val| Val::Variant(name.kebab.clone(), Some(Box::new(val))))
-            .map_err(|e| e.in_field(name)),
-    })
+        (Some(ty), Some(payload)) => boxed(ty, payload, memory).map(Some),
+    };
+    let payload = payload.map_err(|e| e.in_field(name));
+    Some(payload.and_then(|payload| Ok(Val::Variant(named(name, memory)?, payload))))
 }
 
 /// In the order of the type, which has 32 at most, each once.
-fn flags(names: &[Name], value: &Value) -> Option<Vec<String>> {
+fn flags<'a>(names: &'a [Name], value: &Value) -> Option<Vec<&'a Name>> {
     let given: Vec<&str> = value
         .as_array()?
         .iter()
@@ -288,7 +364,7 @@ fn flags(names: &[Name], value: &Value) -> Option<Vec<String>> {
     let set = names
         .iter()
         .filter(|name| given.iter().any(|flag| name.is(flag)));
-    Some(set.map(|name| name.kebab.clone()).collect())
+    Some(set.collect())
 }
 
 type ResultVal = Result<Option<Box<Val>>, Option<Box<Val>>>;
@@ -298,6 +374,7 @@ fn result(
     ok: Option<&WitType>,
     err: Option<&WitType>,
     value: &Value,
+    memory: &mut ValueMemory,
 ) -> Option<Result<ResultVal, Mismatch>> {
     let (side, value) = single(value)?;
     let ty = match side {
@@ -308,7 +385,7 @@ fn result(
     let payload = match (ty, value) {
         (None, Value::Null) => Ok(None),
         (None, _) => return None,
-        (Some(ty), value) => from_json(ty, value).map(|val| Some(Box::new(val))),
+        (Some(ty), value) => boxed(ty, value, memory).map(Some),
     };
     let payload = payload.map_err(|e| e.in_field(&Name::new(side)));
     Some(payload.map(|payload| {

@@ -10,13 +10,22 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
-use crate::from_json::{BASE64, from_json, is_base64, json_record};
-use crate::json_texts::JsonTexts;
+use crate::from_json::{self, BASE64, is_base64};
+use crate::json_texts::{JsonTexts, ValueMemory};
+use crate::mismatch::Mismatch;
 use crate::to_json;
 use crate::wit_type::{Case, Field, Name, WitType};
 
 fn to_json(ty: &WitType, val: Val) -> Result<Value, to_json::ToJsonError> {
     to_json::to_json(ty, val, &mut JsonTexts::new(usize::MAX))
+}
+
+fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
+    from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))
+}
+
+fn json_record(value: &Value) -> Val {
+    from_json(&WitType::Json, value).unwrap()
 }
 
 /// Different names, in kebab-case.

@@ -4,14 +4,15 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use petiole_celery::{Exception, Outcome, RetryAt};
-use serde_json::{Map, Value, json};
+use petiole_celery::{Exception, Outcome, Refusal, RetryAt};
+use serde_json::{Value, json};
 use wasmtime::component::Val;
 
-use crate::bind::bind;
-use crate::from_json::from_json;
-use crate::json_texts::JsonTexts;
+use crate::bind::{self, ArgumentError, Arguments};
+use crate::from_json;
+use crate::json_texts::{JsonTexts, ValueMemory};
 use crate::limits::Limit;
+use crate::mismatch::Mismatch;
 use crate::outcome::returned;
 use crate::signature::Shape;
 use crate::to_json;
@@ -19,6 +20,10 @@ use crate::wit_type::{Case, Field, Name, WitType};
 
 fn to_json(ty: &WitType, val: Val) -> Result<Value, to_json::ToJsonError> {
     to_json::to_json(ty, val, &mut JsonTexts::new(usize::MAX))
+}
+
+fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
+    from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))
 }
 
 fn option(ty: WitType) -> WitType {
@@ -278,8 +283,57 @@ fn shape(params: &[(&str, WitType)]) -> Shape {
     }
 }
 
-fn kwargs(value: Value) -> Map<String, Value> {
-    value.as_object().unwrap().clone()
+fn bind(ty: &Shape, args: &Value, kwargs: Value) -> Result<Arguments, ArgumentError> {
+    bind_within(ty, args, kwargs, usize::MAX)
+}
+
+fn bind_within(
+    ty: &Shape,
+    args: &Value,
+    kwargs: Value,
+    limit: usize,
+) -> Result<Arguments, ArgumentError> {
+    let kwargs = kwargs.as_object().unwrap();
+    bind::bind("m.f", ty, args.as_array().unwrap(), kwargs, limit)
+}
+
+/// Small JSON may stand for many values. What arguments take is in proportion to the limit of their size.
+#[test]
+fn arguments_that_would_take_too_much_memory_are_too_large() {
+    const LIMIT: usize = 1 << 20;
+    let names: Vec<String> = (0..50).map(|n| format!("n{n}")).collect();
+    let fields = names
+        .iter()
+        .map(|name| (name.as_str(), option(WitType::U8)));
+    let fields: Vec<_> = fields.collect();
+    let pair = WitType::Tuple(vec![WitType::String, WitType::Json]);
+    let anything = shape(&[("args", list(WitType::Json)), ("kwargs", list(pair))]);
+    let of = |ty| shape(&[("x", list(ty))]);
+    let many = |value: Value, size| json!([vec![value; LIMIT / size]]);
+    for (ty, args) in [
+        (of(record(&fields)), many(json!({}), 3)),
+        (of(WitType::Json), many(json!(0), 2)),
+        (of(option(WitType::U8)), many(json!(0), 2)),
+        (anything, json!(vec![0; LIMIT / 2])),
+    ] {
+        let error = bind_within(&ty, &args, json!({}), LIMIT / 4).unwrap_err();
+        let refusal = Refusal::from(error);
+        let too_large =
+            matches!(refusal, Refusal::ArgumentsTooLarge { size, limit } if size > limit);
+        assert!(too_large, "{refusal:?}");
+    }
+    // as large as they may be
+    for (ty, value, size) in [
+        (WitType::S64, json!(1), 2),
+        (WitType::String, json!("a"), 4),
+        (WitType::Bool, json!(true), 5),
+        (point(), json!({"x_pos": 1}), 12),
+        (enumeration(&["a"]), json!("a"), 4),
+    ] {
+        let args = many(value, size);
+        let bound = bind_within(&of(ty), &args, json!({}), LIMIT);
+        assert!(bound.is_ok(), "{bound:?}");
+    }
 }
 
 #[test]
@@ -313,7 +367,7 @@ fn arguments_bind_as_in_python() {
             [Val::S64(1), some.clone(), Val::S64(2), some],
         ),
     ] {
-        let bound = bind("m.f", &ty, args.as_array().unwrap(), &kwargs(kw)).unwrap();
+        let bound = bind(&ty, &args, kw).unwrap();
         assert_eq!(bound.0, vals);
     }
     for (args, kw, message) in [
@@ -349,10 +403,10 @@ fn arguments_bind_as_in_python() {
             r#"m.f: unknown argument "z"; it takes x, in_between, y, last_one"#,
         ),
     ] {
-        let error = bind("m.f", &ty, args.as_array().unwrap(), &kwargs(kw)).unwrap_err();
+        let error = bind(&ty, &args, kw).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    let none = bind("m.f", &shape(&[]), &[], &kwargs(json!({"z": 1}))).unwrap_err();
+    let none = bind(&shape(&[]), &json!([]), json!({"z": 1})).unwrap_err();
     assert_eq!(
         none.to_string(),
         r#"m.f: unknown argument "z"; it takes none"#
@@ -367,14 +421,8 @@ fn args_and_kwargs_take_anything() {
         ("kwargs", list(pair.clone())),
     ]);
     assert!(ty.takes_anything());
-    let bound = bind(
-        "m.f",
-        &ty,
-        &[json!(1), json!("x")],
-        &kwargs(json!({"k": [null]})),
-    )
-    .unwrap()
-    .0;
+    let bound = bind(&ty, &json!([1, "x"]), json!({"k": [null]}));
+    let bound = bound.unwrap().0;
     let [args, kwargs] = bound.as_slice() else {
         panic!("{bound:?}")
     };

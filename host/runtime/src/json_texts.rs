@@ -1,48 +1,99 @@
-//! The JSON texts of a guest, counted before they are read.
+//! What values take in this process, counted before they are made.
+
+use serde_json::Value;
+use wasmtime::component::Val;
 
 use crate::call::{LIFT_FACTOR, LIFT_FLOOR};
 
-/// What a value takes in memory, in bytes, and what an array or object and a string take beside it: about.
-const VALUE: usize = size_of::<serde_json::Value>();
+/// What a JSON value takes in memory, in bytes, and what an array or object and a string take beside it: about.
+const VALUE: usize = size_of::<Value>();
 const CONTAINER: usize = 320;
 const STRING: usize = 32;
 
-/// The texts of one result, or of all signatures that one task sends.
-#[derive(Debug)]
-pub(crate) struct JsonTexts {
-    limit: usize,
-    bytes: usize,
-    memory: usize,
+/// What the allocator adds to each piece of memory, in bytes: at most.
+const ALLOCATION: usize = 32;
+
+/// An object's hash table, and its place in it and among its members for each of them.
+const TABLE: usize = 64;
+const MEMBER: usize = size_of::<(u64, String, Value)>() + 24;
+
+/// What a text takes beside its `String`, in bytes.
+pub(crate) fn text_memory(len: usize) -> usize {
+    len.saturating_add(ALLOCATION)
 }
 
-impl JsonTexts {
-    /// `limit`: the limit of a result, in bytes.
+/// What a vector takes beside its `Vec`, or a box, of so many values.
+pub(crate) fn values_memory<T>(len: usize) -> usize {
+    text_memory(len.saturating_mul(size_of::<T>()))
+}
+
+/// What the members of a JSON object take, without their names.
+pub(crate) fn members_memory(len: usize) -> usize {
+    let members = len.saturating_mul(MEMBER);
+    members.saturating_add(TABLE + 2 * ALLOCATION)
+}
+
+/// The memory that values of one kind may take: those of one message, of one result, or of all signatures that one task
+/// sends.
+#[derive(Debug)]
+pub(crate) struct ValueMemory {
+    limit: usize,
+    taken: usize,
+}
+
+impl ValueMemory {
+    /// `limit`: of the values' JSON, in bytes. They may take [`LIFT_FACTOR`] times as much, and [`LIFT_FLOOR`].
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            bytes: 0,
-            memory: 0,
-        }
+        Self { limit, taken: 0 }
     }
 
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Counts one more.
+    /// Counts values that take so many bytes.
+    ///
+    /// # Errors
+    /// [`Self::size`], where that is over the limit.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), usize> {
+        self.taken = self.taken.saturating_add(bytes);
+        let size = self.size();
+        if size > self.limit { Err(size) } else { Ok(()) }
+    }
+
+    /// The bytes of JSON that all count as.
+    fn size(&self) -> usize {
+        self.taken.saturating_sub(LIFT_FLOOR).div_ceil(LIFT_FACTOR)
+    }
+}
+
+/// The JSON texts of a guest, and the values beside them: of one result, or of all signatures that one task sends.
+#[derive(Debug)]
+pub(crate) struct JsonTexts {
+    bytes: usize,
+    pub(crate) values: ValueMemory,
+}
+
+impl JsonTexts {
+    /// `limit`: the limit of a result, in bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            bytes: 0,
+            values: ValueMemory::new(limit),
+        }
+    }
+
+    /// Counts one more, before it is read.
     ///
     /// # Errors
     /// What all together count as, where that is over the limit: their bytes; or more, where their values take more
-    /// memory than may be read out of a sandbox for a result of that size. (A value may take 150 times its text.)
+    /// memory than those of a result may. (A value may take 150 times its text.)
     pub(crate) fn add(&mut self, text: &str) -> Result<(), usize> {
         self.bytes = self.bytes.saturating_add(text.len());
-        if self.bytes <= self.limit {
-            self.memory = self.memory.saturating_add(memory(text));
+        if self.bytes > self.values.limit {
+            return Err(self.bytes.max(self.values.size()));
         }
-        let size = self
-            .bytes
-            .max(self.memory.saturating_sub(LIFT_FLOOR) / LIFT_FACTOR);
-        if size > self.limit { Err(size) } else { Ok(()) }
+        self.values.take(memory(text))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a JSON value does not fit a WIT type.
+//! Why a JSON value does not fit a WIT type, or a message's memory.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
@@ -28,6 +28,8 @@ enum Problem {
     Unknown { field: String, known: String },
     #[error("field {field} is given twice")]
     Twice { field: String },
+    #[error("the values up to here count as {size} bytes: the limit is {limit}")]
+    TooLarge { size: usize, limit: usize },
 }
 
 impl Mismatch {
@@ -57,6 +59,19 @@ impl Mismatch {
         Self::new(Problem::Twice {
             field: name.snake.clone(),
         })
+    }
+
+    /// `size`: what the values of all arguments count as so far, in bytes.
+    pub(crate) fn too_large(size: usize, limit: usize) -> Self {
+        Self::new(Problem::TooLarge { size, limit })
+    }
+
+    /// Their size and its limit, in bytes, where it is that the values take too much memory.
+    pub(crate) fn size_and_limit(&self) -> Option<(usize, usize)> {
+        match self.problem {
+            Problem::TooLarge { size, limit } => Some((size, limit)),
+            _ => None,
+        }
     }
 
     fn new(problem: Problem) -> Self {

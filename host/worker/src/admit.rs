@@ -91,7 +91,8 @@ pub(crate) fn admit(
         }
     };
     let limits = limits(&request, task.limits);
-    match task.task.bind(&request.args, &request.kwargs) {
+    let Request { args, kwargs, .. } = &*request;
+    match task.task.bind(args, kwargs, limits.arguments) {
         Ok(arguments) => Admitted::Run(Box::new(Ready {
             retry: retry(&request, task.retry),
             request: *request,
@@ -101,9 +102,7 @@ pub(crate) fn admit(
         })),
         Err(misfit) => Admitted::Not(NotRun::Refuse {
             request,
-            refusal: Refusal::Arguments {
-                reason: misfit.to_string(),
-            },
+            refusal: misfit.into(),
         }),
     }
 }

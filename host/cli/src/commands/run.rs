@@ -48,8 +48,9 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
                 functions(&args.file, &module).trim_end()
             ))
         })?;
-        let arguments = task.bind(&positional, &keyword).map_err(Failure::usage)?;
         let (limits, granted) = given_to(task, &config, &name, &manifest, &grants)?;
+        let arguments = task.bind(&positional, &keyword, limits.arguments);
+        let arguments = arguments.map_err(Failure::usage)?;
         let (progress, _) = watch::channel(None);
         let run = task.call(arguments, context(task), limits, &granted, &progress);
         let run = run.await.context("the host failed, not the task")?;

@@ -145,7 +145,11 @@ async fn progress_is_seen_while_it_lasts() {
     let task = module.task("report").unwrap();
     let (progress, seen) = watch::channel(None);
     let arguments = task
-        .bind(&[json!("PROGRESS"), json!(r#"{"done": 3}"#)], &Map::new())
+        .bind(
+            &[json!("PROGRESS"), json!(r#"{"done": 3}"#)],
+            &Map::new(),
+            LIMITS.arguments,
+        )
         .unwrap();
     let run = task
         .call(
@@ -219,7 +223,8 @@ async fn an_exhausted_pool_is_a_host_fault() {
     let add = module.task("add").unwrap();
     let nothing = Arc::new(Granted::none());
     let add = add.call(
-        add.bind(&[json!(1), json!(2)], &Map::new()).unwrap(),
+        add.bind(&[json!(1), json!(2)], &Map::new(), LIMITS.arguments)
+            .unwrap(),
         context(),
         LIMITS,
         &nothing,

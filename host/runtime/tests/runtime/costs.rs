@@ -75,7 +75,9 @@ async fn cost(module: &Module, (task, args): (&str, Value)) -> String {
     const PAUSE: Duration = Duration::from_millis(50);
     const CALLS: usize = 500;
     let task = module.task(task).unwrap().clone();
-    let arguments = task.bind(args.as_array().unwrap(), &Map::new()).unwrap();
+    let arguments = task
+        .bind(args.as_array().unwrap(), &Map::new(), LIMITS.arguments)
+        .unwrap();
     let rounds = async move {
         let (granted, progress) = (Arc::new(Granted::none()), watch::Sender::new(None));
         let mut rounds = Vec::with_capacity(ROUNDS);

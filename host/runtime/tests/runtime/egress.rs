@@ -120,7 +120,9 @@ impl Sandboxed {
 
     async fn run(&self, task: &str, args: Value) -> Run {
         let task = self.module.task(task).expect(task);
-        let arguments = task.bind(args.as_array().unwrap(), &Map::new()).unwrap();
+        let arguments = task
+            .bind(args.as_array().unwrap(), &Map::new(), LIMITS.arguments)
+            .unwrap();
         let granted = Arc::new(self.granted.clone());
         let progress = watch::Sender::new(None);
         let run = task.call(arguments, context(), self.limits, &granted, &progress);

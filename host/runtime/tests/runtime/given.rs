@@ -33,7 +33,9 @@ async fn run(task: &str, args: Value, id: &str, granted: &Granted) -> Outcome {
         .await
         .unwrap();
     let task = module.task(task).expect(task);
-    let arguments = task.bind(args.as_array().unwrap(), &Map::new()).unwrap();
+    let arguments = task
+        .bind(args.as_array().unwrap(), &Map::new(), LIMITS.arguments)
+        .unwrap();
     let context = Context {
         id: id.to_owned(),
         ..context()

@@ -123,7 +123,9 @@ fn context() -> Context {
 
 async fn call_with(module: &Module, task: &str, args: Value, limits: Limits) -> Run {
     let task = module.task(task).expect(task);
-    let arguments = task.bind(args.as_array().unwrap(), &Map::new()).unwrap();
+    let arguments = task
+        .bind(args.as_array().unwrap(), &Map::new(), LIMITS.arguments)
+        .unwrap();
     task.call(
         arguments,
         context(),

@@ -136,10 +136,10 @@ pub(crate) struct ExportGone(String);
 pub(crate) struct Function {
     pub(crate) export: ComponentExportIndex,
     pub(crate) shape: Shape,
-    /// Whether parameters or result hold a `list<u8>`.
-    pub(crate) bytes: bool,
-    /// Whether a call may be long at work without a pause: parameters or result hold lists, or a call of it has
-    /// had [`LARGE_MEMORY`].
+    /// Whether parameters or result hold lists.
+    pub(crate) lists: bool,
+    /// Whether a call may be long at work without a pause: it has lists, or a call of it has had
+    /// [`LARGE_MEMORY`].
     pub(crate) long: AtomicBool,
     pub(crate) signature: TaskSignature,
 }
@@ -275,7 +275,7 @@ async fn run(
     let func = instance
         .get_func(&mut *store, function.export)
         .ok_or_else(|| ExportGone(function.signature.name.clone()))?;
-    if function.bytes {
+    if function.lists {
         return canonical::call(func, store, arguments)
             .await
             .map_err(ResultUnreadable::or);

@@ -52,13 +52,11 @@ pub(crate) fn from_json(
         WitType::Bytes => counted(bytes(value).ok_or_else(expected)?, memory).map(Val::String),
         WitType::Json => json_record(value, memory),
         WitType::List(element) => {
-            elements(element, value.as_array().ok_or_else(expected)?, memory).map(Val::List)
-        }
-        WitType::FixedList(element, len) => {
-            let items = value
-                .as_array()
-                .filter(|items| u32::try_from(items.len()) == Ok(*len));
-            elements(element, items.ok_or_else(expected)?, memory).map(Val::FixedLengthList)
+            let items = value.as_array().ok_or_else(expected)?;
+            let vals = each(items.iter(), memory, |item, memory| {
+                from_json(element, item, memory)
+            });
+            vals.map(Val::List)
         }
         WitType::Option(inner) => option(inner, value, memory)
             .ok_or_else(expected)?
@@ -83,8 +81,11 @@ pub(crate) fn from_json(
         WitType::Flags(names) => {
             let set = flags(names, value).ok_or_else(expected)?;
             take(memory, values_memory::<String>(set.len()))?;
-            let set = set.into_iter().map(|name| named(name, memory));
-            set.collect::<Result<_, _>>().map(Val::Flags)
+            let mut names = Vec::with_capacity(set.len());
+            for name in set {
+                names.push(named(name, memory)?);
+            }
+            Ok(Val::Flags(names))
         }
         WitType::Result(ok, err) => result(ok.as_deref(), err.as_deref(), value, memory)
             .ok_or_else(expected)?
@@ -121,7 +122,7 @@ fn take(memory: &mut ValueMemory, bytes: usize) -> Result<(), Mismatch> {
 
 /// Once it is made: one text alone is as long as the message's, about.
 fn counted(text: String, memory: &mut ValueMemory) -> Result<String, Mismatch> {
-    take(memory, text_memory(text.len()))?;
+    take(memory, text_memory(text.capacity()))?;
     Ok(text)
 }
 
@@ -219,9 +220,8 @@ fn bytes(value: &Value) -> Option<String> {
 
 fn padded(text: &str) -> String {
     let padding = text.len().next_multiple_of(4) - text.len();
-    let mut text = text.to_owned();
-    text.push_str("===".get(..padding).unwrap_or_default());
-    text
+    let padding = "===".get(..padding).unwrap_or_default();
+    [text, padding].concat()
 }
 
 /// Whether it can be decoded; quicker than to do so, which is done in the sandbox's memory.
@@ -238,12 +238,6 @@ pub(crate) fn is_base64(text: &str) -> bool {
 fn extended(value: &Value) -> Option<(&str, &Value)> {
     let object = value.as_object().filter(|object| object.len() == 2)?;
     Some((object.get("__type__")?.as_str()?, object.get("__value__")?))
-}
-
-fn elements(ty: &WitType, items: &[Value], memory: &mut ValueMemory) -> Result<Vec<Val>, Mismatch> {
-    each(items.iter(), memory, |item, memory| {
-        from_json(ty, item, memory)
-    })
 }
 
 /// The values of all of these.

@@ -64,7 +64,6 @@ fn wit_type() -> impl Strategy<Value = WitType> {
                 .clone()
                 .prop_filter("list<u8> is Bytes", |ty| **ty != WitType::U8)
                 .prop_map(WitType::List),
-            (boxed.clone(), 1..4_u32).prop_map(|(ty, len)| WitType::FixedList(ty, len)),
             boxed.clone().prop_map(WitType::Option),
             vec(inner.clone(), 1..4).prop_map(WitType::Tuple),
             vec(inner.clone(), 1..4).prop_map(|types| {
@@ -157,9 +156,6 @@ fn val(ty: &WitType) -> BoxedStrategy<Val> {
             .boxed(),
         WitType::Json => json().prop_map(|value| json_record(&value)).boxed(),
         WitType::List(ty) => vec(val(ty), 0..4).prop_map(Val::List).boxed(),
-        WitType::FixedList(ty, len) => vec(val(ty), usize::try_from(*len).unwrap())
-            .prop_map(Val::FixedLengthList)
-            .boxed(),
         WitType::Option(ty) => {
             // some(null) of option<json> is none: documented
             let is_null =
@@ -221,7 +217,43 @@ pub(crate) fn type_and_val() -> impl Strategy<Value = (WitType, Val)> {
 fn assert_survives_json(ty: &WitType, val: Val) {
     let json = to_json(ty, val.clone()).unwrap();
     let json: Value = serde_json::from_str(&json.to_string()).unwrap();
-    assert_eq!(from_json(ty, &json), Ok(val), "{ty} as {json}");
+    let mut memory = ValueMemory::new(usize::MAX);
+    let back = from_json::from_json(ty, &json, &mut memory);
+    let taken = back.as_ref().map_or(0, heap);
+    assert!(
+        taken <= memory.taken(),
+        "{ty} as {json}: {taken} of {memory:?}"
+    );
+    assert_eq!(back, Ok(val), "{ty} as {json}");
+}
+
+/// What a value has of memory beside itself, in bytes, with what the allocator adds at most.
+pub(crate) fn heap(val: &Val) -> usize {
+    fn piece<T>(capacity: usize) -> usize {
+        match capacity * size_of::<T>() {
+            0 => 0,
+            bytes => bytes + 32,
+        }
+    }
+    let text = |text: &String| piece::<u8>(text.capacity());
+    let boxed =
+        |val: &Option<Box<Val>>| val.as_deref().map_or(0, |val| piece::<Val>(1) + heap(val));
+    match val {
+        Val::String(content) | Val::Enum(content) => text(content),
+        Val::List(vals) | Val::Tuple(vals) => {
+            piece::<Val>(vals.capacity()) + vals.iter().map(heap).sum::<usize>()
+        }
+        Val::Record(fields) => {
+            let within = fields.iter().map(|(name, val)| text(name) + heap(val));
+            piece::<(String, Val)>(fields.capacity()) + within.sum::<usize>()
+        }
+        Val::Variant(name, val) => text(name) + boxed(val),
+        Val::Option(val) | Val::Result(Ok(val) | Err(val)) => boxed(val),
+        Val::Flags(names) => {
+            piece::<String>(names.capacity()) + names.iter().map(text).sum::<usize>()
+        }
+        _ => 0,
+    }
 }
 
 fn assert_taken_or_refused(ty: &WitType, value: &Value) {

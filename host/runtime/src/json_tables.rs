@@ -625,7 +625,8 @@ fn json_texts_are_bounded_together_before_they_are_read() {
         (task.clone(), fail(two()), 1_001),
     ] {
         let ended = returned(Some(&ty), Some(val), 1_000);
-        let message = format!("the result's JSON texts count as {size} bytes: the limit is 1000");
+        let message =
+            format!("the result counts as {size} bytes of JSON or more: the limit is 1000");
         let expected = exception("ResultTooLarge", json!([message]), "petiole.exceptions");
         let outcome = Outcome::Failure {
             exception: expected,
@@ -638,6 +639,35 @@ fn json_texts_are_bounded_together_before_they_are_read() {
         panic!("not a failure")
     };
     assert_eq!(exception.exc_type, "InvalidResult");
+}
+
+/// 40 bytes of a [`Val`] each, and far more of JSON in the end: that is not made.
+#[test]
+fn values_are_bounded_before_they_are_json() {
+    const VALUES: usize = 1_000_000;
+    let of = |name: &str| Val::Variant(name.to_owned(), Some(Box::new(Val::U8(1))));
+    for (ty, val) in [
+        (WitType::U8, Val::U8(1)),
+        (
+            option(option(WitType::U8)),
+            Val::Option(Some(Box::new(Val::Option(None)))),
+        ),
+        (variant(&[("a", Some(WitType::U8))]), of("a")),
+        (
+            WitType::Flags(names(&["a"])),
+            Val::Flags(vec!["a".to_owned()]),
+        ),
+    ] {
+        let mut texts = JsonTexts::new(1_000);
+        let val = Val::List(vec![val; VALUES]);
+        let error = to_json::to_json(&list(ty), val, &mut texts).unwrap_err();
+        let to_json::ToJsonError::TooLarge { size, limit } = error else {
+            panic!("{error}")
+        };
+        assert!(size > limit);
+        // the list, at most
+        assert!(texts.values.taken() < (VALUES + 1) * size_of::<Value>() + 33_000_000);
+    }
 }
 
 #[test]

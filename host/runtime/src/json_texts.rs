@@ -1,7 +1,6 @@
 //! What values take in this process, counted before they are made.
 
 use serde_json::Value;
-use wasmtime::component::Val;
 
 use crate::call::{LIFT_FACTOR, LIFT_FLOOR};
 
@@ -59,6 +58,11 @@ impl ValueMemory {
         self.taken = self.taken.saturating_add(bytes);
         let size = self.size();
         if size > self.limit { Err(size) } else { Ok(()) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
     }
 
     /// The bytes of JSON that all count as.

@@ -17,7 +17,6 @@ use crate::files::{Storage, raise_descriptors};
 use crate::host::{Sandbox, linker};
 use crate::reflect::{RefusedExport, exports};
 use crate::unpaused::{holds_list, is_long, unpaused};
-use crate::wit_type::WitType;
 use crate::{Interfaces, RefusedImport, docs, engine, imports};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
@@ -219,15 +218,11 @@ impl Runtime {
         let tasks = exports.tasks.into_iter().map(|(function, export)| {
             let docs = docs.remove(&function).unwrap_or_default();
             let signature = export.shape.signature(name, &function, docs);
-            let long = export.shape.types().any(holds_list).into();
-            let bytes = export
-                .shape
-                .types()
-                .any(|ty| ty.holds(|ty| *ty == WitType::Bytes));
+            let lists = export.shape.types().any(holds_list);
             let function = Function {
                 export: export.index,
-                long,
-                bytes,
+                long: lists.into(),
+                lists,
                 shape: export.shape,
                 signature,
             };

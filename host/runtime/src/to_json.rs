@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
-use crate::json_texts::JsonTexts;
+use crate::json_texts::{JsonTexts, members_memory, text_memory, values_memory};
 use crate::wit_type::{WitType, snake};
 
 /// Why a value has no JSON form.
@@ -11,14 +11,15 @@ use crate::wit_type::{WitType, snake};
 pub(crate) enum ToJsonError {
     #[error("the task returned a json record that does not hold a JSON text: {0}")]
     NotJson(#[from] serde_json::Error),
-    #[error("the result's JSON texts count as {size} bytes: the limit is {limit}")]
+    #[error("the result counts as {size} bytes of JSON or more: the limit is {limit}")]
     TooLarge { size: usize, limit: usize },
     /// Can't be: wasmtime checks what it lifts.
     #[error("a value is not of its type, {ty}")]
     OtherType { ty: String },
 }
 
-/// The JSON form of a value of this type. `texts`: what its JSON texts count in.
+/// The JSON form of a value of this type. `texts`: what its JSON texts count in, and the values that are made beside it,
+/// before they are made.
 pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<Value, ToJsonError> {
     Ok(match (ty, val) {
         (WitType::Bool, Val::Bool(b)) => b.into(),
@@ -30,54 +31,52 @@ pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<V
         (WitType::U32, Val::U32(n)) => n.into(),
         (WitType::S64, Val::S64(n)) => n.into(),
         (WitType::U64, Val::U64(n)) => n.into(),
-        (WitType::F32, Val::Float32(x)) => float(x.into()),
-        (WitType::F64, Val::Float64(x)) => float(x),
-        (WitType::Char, Val::Char(c)) => c.to_string().into(),
-        // bytes are base64 already
+        (WitType::F32, Val::Float32(x)) => float(x.into(), texts)?,
+        (WitType::F64, Val::Float64(x)) => float(x, texts)?,
+        (WitType::Char, Val::Char(c)) => owned(c.encode_utf8(&mut [0; 4]), texts)?.into(),
+        // counted where it was read, and bytes are base64 already
         (WitType::String | WitType::Bytes, Val::String(text)) => text.into(),
         (WitType::Json, Val::Record(fields)) => match fields.into_iter().next() {
             Some((_, Val::String(text))) => read(&text, texts)?,
             _ => return Err(other_type(ty)),
         },
-        (WitType::List(element), Val::List(items))
-        | (WitType::FixedList(element, _), Val::FixedLengthList(items)) => items
-            .into_iter()
-            .map(|item| to_json(element, item, texts))
-            .collect::<Result<_, _>>()?,
+        (WitType::List(element), Val::List(items)) => {
+            array(items.into_iter().map(|item| (&**element, item)), texts)?
+        }
         (WitType::Option(_), Val::Option(None)) => Value::Null,
         (WitType::Option(inner), Val::Option(Some(val))) => match **inner {
-            WitType::Option(_) => single("some", to_json(inner, *val, texts)?),
+            WitType::Option(_) => single("some", Some(&**inner), Some(val), texts)?,
             _ => to_json(inner, *val, texts)?,
         },
-        (WitType::Tuple(types), Val::Tuple(items)) => types
-            .iter()
-            .zip(items)
-            .map(|(ty, item)| to_json(ty, item, texts))
-            .collect::<Result<_, _>>()?,
+        (WitType::Tuple(types), Val::Tuple(items)) => array(types.iter().zip(items), texts)?,
         (WitType::Record(fields), Val::Record(vals)) => {
-            let members = fields.iter().zip(vals);
-            let members = members
-                .map(|(field, (_, val))| {
-                    Ok((field.name.snake.clone(), to_json(&field.ty, val, texts)?))
-                })
-                .collect::<Result<Map<_, _>, ToJsonError>>()?;
+            let mut members = object(fields.len(), texts)?;
+            for (field, (_, val)) in fields.iter().zip(vals) {
+                let name = owned(&field.name.snake, texts)?;
+                members.insert(name, to_json(&field.ty, val, texts)?);
+            }
             Value::Object(members)
         }
         (WitType::Variant(cases), Val::Variant(name, payload)) => {
             let case = cases.get(&name).ok_or_else(|| other_type(ty))?;
             match (&case.ty, payload) {
-                (None, None) => case.name.snake.clone().into(),
-                (Some(ty), Some(val)) => single(&case.name.snake, to_json(ty, *val, texts)?),
+                (None, None) => owned(&case.name.snake, texts)?.into(),
+                (Some(ty), Some(val)) => single(&case.name.snake, Some(ty), Some(val), texts)?,
                 _ => return Err(other_type(ty)),
             }
         }
-        (WitType::Enum(_), Val::Enum(name)) => snake(&name).into(),
-        (WitType::Flags(_), Val::Flags(names)) => names.iter().map(|name| snake(name)).collect(),
-        (WitType::Result(ok, _), Val::Result(Ok(val))) => {
-            single("ok", payload(ok.as_deref(), val, texts)?)
+        (WitType::Enum(_), Val::Enum(case)) => owned(&snake(&case), texts)?.into(),
+        (WitType::Flags(_), Val::Flags(set)) => {
+            take(texts, values_memory::<Value>(set.len()))?;
+            let mut names = Vec::with_capacity(set.len());
+            for flag in &set {
+                names.push(owned(&snake(flag), texts)?.into());
+            }
+            Value::Array(names)
         }
+        (WitType::Result(ok, _), Val::Result(Ok(val))) => single("ok", ok.as_deref(), val, texts)?,
         (WitType::Result(_, err), Val::Result(Err(val))) => {
-            single("err", payload(err.as_deref(), val, texts)?)
+            single("err", err.as_deref(), val, texts)?
         }
         _ => return Err(other_type(ty)),
     })
@@ -96,25 +95,67 @@ pub(crate) fn payload(
 }
 
 fn read(text: &str, texts: &mut JsonTexts) -> Result<Value, ToJsonError> {
-    texts.add(text).map_err(|size| ToJsonError::TooLarge {
-        size,
-        limit: texts.limit(),
-    })?;
+    let added = texts.add(text);
+    added.map_err(|size| too_large(size, texts))?;
     Ok(serde_json::from_str(text)?)
 }
 
-/// JSON has no numbers for what is not finite.
-fn float(x: f64) -> Value {
-    match serde_json::Number::from_f64(x) {
-        Some(number) => Value::Number(number),
-        None if x.is_nan() => "NaN".into(),
-        None if x > 0.0 => "Infinity".into(),
-        None => "-Infinity".into(),
-    }
+fn take(texts: &mut JsonTexts, bytes: usize) -> Result<(), ToJsonError> {
+    let taken = texts.values.take(bytes);
+    taken.map_err(|size| too_large(size, texts))
 }
 
-fn single(name: &str, value: Value) -> Value {
-    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+fn too_large(size: usize, texts: &JsonTexts) -> ToJsonError {
+    let limit = texts.values.limit();
+    ToJsonError::TooLarge { size, limit }
+}
+
+fn array<'a>(
+    items: impl ExactSizeIterator<Item = (&'a WitType, Val)>,
+    texts: &mut JsonTexts,
+) -> Result<Value, ToJsonError> {
+    take(texts, values_memory::<Value>(items.len()))?;
+    let mut values = Vec::with_capacity(items.len());
+    for (ty, item) in items {
+        values.push(to_json(ty, item, texts)?);
+    }
+    Ok(Value::Array(values))
+}
+
+/// One of so many members, without them.
+fn object(len: usize, texts: &mut JsonTexts) -> Result<Map<String, Value>, ToJsonError> {
+    take(texts, members_memory(len))?;
+    Ok(Map::with_capacity(len))
+}
+
+/// An object of one member.
+fn single(
+    key: &str,
+    ty: Option<&WitType>,
+    val: Option<Box<Val>>,
+    texts: &mut JsonTexts,
+) -> Result<Value, ToJsonError> {
+    let mut members = object(1, texts)?;
+    let key = owned(key, texts)?;
+    members.insert(key, payload(ty, val, texts)?);
+    Ok(Value::Object(members))
+}
+
+/// A text that is not the guest's.
+fn owned(text: &str, texts: &mut JsonTexts) -> Result<String, ToJsonError> {
+    take(texts, text_memory(text.len()))?;
+    Ok(text.to_owned())
+}
+
+/// JSON has no numbers for what is not finite.
+fn float(x: f64, texts: &mut JsonTexts) -> Result<Value, ToJsonError> {
+    let infinite = match serde_json::Number::from_f64(x) {
+        Some(number) => return Ok(Value::Number(number)),
+        None if x.is_nan() => "NaN",
+        None if x > 0.0 => "Infinity",
+        None => "-Infinity",
+    };
+    Ok(owned(infinite, texts)?.into())
 }
 
 fn other_type(ty: &WitType) -> ToJsonError {

@@ -22,12 +22,7 @@ pub fn unpaused<T>(long: bool, run: impl FnOnce() -> T) -> T {
 
 /// Whether a value of this type may take long to read and to write: each element of a list takes some 50 ns.
 pub(crate) fn holds_list(ty: &WitType) -> bool {
-    ty.holds(|ty| {
-        matches!(
-            ty,
-            WitType::Bytes | WitType::List(_) | WitType::FixedList(..)
-        )
-    })
+    ty.holds(|ty| matches!(ty, WitType::Bytes | WitType::List(_)))
 }
 
 /// Whether it takes long to read so many bytes of text.

@@ -34,7 +34,6 @@ pub(crate) enum WitType {
     /// The record `json` of `petiole:task/types`.
     Json,
     List(Box<WitType>),
-    FixedList(Box<WitType>, u32),
     Option(Box<WitType>),
     Tuple(Vec<WitType>),
     Record(Vec<Field>),
@@ -178,9 +177,6 @@ impl WitType {
                 Self::U8 => Self::Bytes,
                 element => Self::List(Box::new(element)),
             },
-            Type::FixedLengthList(list) => {
-                Self::FixedList(Box::new(Self::reflect(&list.ty(), budget)?), list.len())
-            }
             Type::Option(option) => Self::Option(Box::new(Self::reflect(&option.ty(), budget)?)),
             Type::Tuple(tuple) => Self::Tuple(
                 tuple
@@ -225,6 +221,7 @@ impl WitType {
                     .map(|ty| Self::reflect(&ty, budget).map(Box::new))
                     .transpose()?,
             ),
+            Type::FixedLengthList(_) => return Err(TypeError::NotJson("a list of a fixed length")),
             Type::Map(_) => return Err(TypeError::NotJson("map")),
             Type::Own(_) | Type::Borrow(_) => return Err(TypeError::NotJson("a resource handle")),
             Type::Future(_) => return Err(TypeError::NotJson("future")),
@@ -238,9 +235,7 @@ impl WitType {
         let within = |ty: &Option<Box<Self>>| ty.as_deref().is_some_and(|ty| ty.holds(is));
         is(self)
             || match self {
-                Self::List(inner) | Self::FixedList(inner, _) | Self::Option(inner) => {
-                    inner.holds(is)
-                }
+                Self::List(inner) | Self::Option(inner) => inner.holds(is),
                 Self::Tuple(types) => types.iter().any(|ty| ty.holds(is)),
                 Self::Record(fields) => fields.iter().any(|field| field.ty.holds(is)),
                 Self::Variant(cases) => cases
@@ -313,7 +308,6 @@ impl Display for WitType {
             Self::Bytes => f.write_str("list<u8>"),
             Self::Json => f.write_str("json"),
             Self::List(ty) => write!(f, "list<{ty}>"),
-            Self::FixedList(ty, len) => write!(f, "list<{ty}, {len}>"),
             Self::Option(ty) => write!(f, "option<{ty}>"),
             Self::Tuple(types) => {
                 f.write_str("tuple<")?;

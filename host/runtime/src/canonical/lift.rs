@@ -1,14 +1,16 @@
-//! Results out of a sandbox. Each value that is made costs fuel: see
+//! Results out of a sandbox. Each value costs fuel before it is made, as much as the memory that it takes: see
 //! [`Store::set_hostcall_fuel`](wasmtime::Store::set_hostcall_fuel).
 
 use std::slice;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use wasmtime::component::__internal::wasmtime_environ::component::VariantInfo;
+use wasmtime::component::__internal::wasmtime_environ::component::{TypeFlags, VariantInfo};
 use wasmtime::component::__internal::{InterfaceType, LiftContext};
 use wasmtime::component::{Lift, Val};
 use wasmtime::{Result, ValRaw, bail, format_err};
+
+use crate::json_texts::{text_memory, values_memory};
 
 /// The value of this type that begins at `at` in memory.
 pub(super) fn from_memory(cx: &mut LiftContext<'_>, ty: InterfaceType, at: usize) -> Result<Val> {
@@ -29,7 +31,7 @@ pub(super) fn from_stack(
 
 fn load(cx: &mut LiftContext<'_>, ty: InterfaceType, bytes: &[u8]) -> Result<Val> {
     use InterfaceType as Type;
-    let types = cx.types.clone();
+    let types = cx.types;
     Ok(match ty {
         Type::Bool => Val::Bool(Lift::linear_lift_from_memory(cx, ty, bytes)?),
         Type::S8 => Val::S8(Lift::linear_lift_from_memory(cx, ty, bytes)?),
@@ -43,54 +45,39 @@ fn load(cx: &mut LiftContext<'_>, ty: InterfaceType, bytes: &[u8]) -> Result<Val
         Type::Float32 => Val::Float32(Lift::linear_lift_from_memory(cx, ty, bytes)?),
         Type::Float64 => Val::Float64(Lift::linear_lift_from_memory(cx, ty, bytes)?),
         Type::Char => Val::Char(Lift::linear_lift_from_memory(cx, ty, bytes)?),
-        Type::String => Val::String(Lift::linear_lift_from_memory(cx, ty, bytes)?),
+        Type::String => Val::String(string(cx, bytes)?),
         Type::List(ty) => {
             let pair = (word(bytes, 0)?, word(bytes, 4)?);
             list(cx, types[ty].element, pair)?
         }
         Type::Record(ty) => {
             let fields = &types[ty].fields;
-            cx.consume_fuel_array(fields.len(), size_of::<Val>())?;
             let mut at = 0;
-            let mut vals = Vec::with_capacity(fields.len());
+            let mut vals = room(cx, fields.len())?;
             for field in fields {
-                cx.consume_fuel(field.name.len())?;
-                let val = load_field(cx, field.ty, bytes, &mut at)?;
-                vals.push((field.name.clone(), val));
+                let name = name(cx, &field.name)?;
+                vals.push((name, load_field(cx, field.ty, bytes, &mut at)?));
             }
             Val::Record(vals)
         }
         Type::Tuple(ty) => {
             let fields = &types[ty].types;
-            cx.consume_fuel_array(fields.len(), size_of::<Val>())?;
             let mut at = 0;
-            let vals = fields.iter().map(|ty| load_field(cx, *ty, bytes, &mut at));
-            Val::Tuple(vals.collect::<Result<_>>()?)
+            let mut vals = room(cx, fields.len())?;
+            for ty in fields {
+                vals.push(load_field(cx, *ty, bytes, &mut at)?);
+            }
+            Val::Tuple(vals)
         }
-        Type::FixedLengthList(ty) => {
-            let (element, len) = (types[ty].element, usize::try_from(types[ty].size)?);
-            cx.consume_fuel_array(len, size_of::<Val>())?;
-            let mut at = 0;
-            let vals = (0..len).map(|_| load_field(cx, element, bytes, &mut at));
-            Val::FixedLengthList(vals.collect::<Result<_>>()?)
-        }
-        Type::Flags(ty) => {
-            let words = bytes.chunks(4).map(|chunk| {
-                let bytes = chunk.iter().rev();
-                bytes.fold(0, |word, byte| word << 8 | u32::from(*byte))
-            });
-            let names = types[ty].names.iter().map(|name| &**name);
-            Val::Flags(flags(cx, names, words)?)
-        }
+        Type::Flags(ty) => Val::Flags(flags(cx, &types[ty], number(bytes))?),
         Type::Variant(_) | Type::Enum(_) | Type::Option(_) | Type::Result(_) => {
             let info = info(cx, ty)?;
             let size = usize::try_from(u32::from(info.size))?;
-            let bytes_of_case = bytes.get(..size).unwrap_or_default().iter().rev();
-            let index = bytes_of_case.fold(0, |word, byte| word << 8 | u32::from(*byte));
+            let index = number(bytes.get(..size).unwrap_or_default());
             let Case { name, payload } = case(cx, ty, index)?;
             let mut at = usize::try_from(info.payload_offset32)?;
             let payload = payload.map(|ty| {
-                cx.consume_fuel(size_of::<Val>())?;
+                cx.consume_fuel(values_memory::<Val>(1))?;
                 load_field(cx, ty, bytes, &mut at)
             });
             of_case(ty, index, name, payload.transpose()?)
@@ -110,14 +97,14 @@ fn load_field(
     load(cx, ty, part(bytes, begin, size, 1)?)
 }
 
-/// A result on the stack is one core value, so that neither strings nor lists are there.
+/// A result on the stack is one core value, so that neither strings nor lists are there, and few values.
 fn flat(
     cx: &mut LiftContext<'_>,
     ty: InterfaceType,
     values: &mut slice::Iter<'_, ValRaw>,
 ) -> Result<Val> {
     use InterfaceType as Type;
-    let types = cx.types.clone();
+    let types = cx.types;
     let mut next = || {
         values
             .next()
@@ -146,15 +133,7 @@ fn flat(
             let vals = fields.map(|ty| flat(cx, *ty, values));
             Val::Tuple(vals.collect::<Result<_>>()?)
         }
-        Type::FixedLengthList(ty) => {
-            let vals = (0..types[ty].size).map(|_| flat(cx, types[ty].element, values));
-            Val::FixedLengthList(vals.collect::<Result<_>>()?)
-        }
-        Type::Flags(ty) => {
-            let words = [next()?.get_u32()].into_iter();
-            let names = types[ty].names.iter().map(|name| &**name);
-            Val::Flags(flags(cx, names, words)?)
-        }
+        Type::Flags(ty) => Val::Flags(flags(cx, &types[ty], next()?.get_u32())?),
         Type::Variant(_) | Type::Enum(_) | Type::Option(_) | Type::Result(_) => {
             let index = next()?.get_u32();
             let Case { name, payload } = case(cx, ty, index)?;
@@ -175,28 +154,52 @@ fn list(
     let all = size.saturating_mul(len);
     let bytes = part(cx.memory(), at, all, align)?;
     if matches!(element, InterfaceType::U8) {
-        cx.consume_fuel(base64::encoded_len(len, true).unwrap_or(usize::MAX))?;
+        let text = base64::encoded_len(len, true).unwrap_or(usize::MAX);
+        cx.consume_fuel(text_memory(text))?;
         return Ok(Val::String(STANDARD.encode(bytes)));
     }
-    cx.consume_fuel_array(len, size_of::<Val>())?;
-    let vals = (0..len).map(|index| load(cx, element, part(bytes, index * size, size, 1)?));
-    Ok(Val::List(vals.collect::<Result<_>>()?))
+    let mut vals = room(cx, len)?;
+    for index in 0..len {
+        vals.push(load(cx, element, part(bytes, index * size, size, 1)?)?);
+    }
+    Ok(Val::List(vals))
 }
 
-fn flags<'a>(
-    cx: &mut LiftContext<'_>,
-    names: impl Iterator<Item = &'a str>,
-    words: impl Iterator<Item = u32>,
-) -> Result<Vec<String>> {
-    let bits = words.flat_map(|word| (0..32).map(move |bit| word >> bit & 1 == 1));
-    let set = names
-        .zip(bits)
-        .filter_map(|(name, set)| set.then_some(name));
-    set.map(|name| {
-        cx.consume_fuel(name.len())?;
-        Ok(name.to_owned())
-    })
-    .collect()
+/// A text, which wasmtime counts as the guest has it: UTF-16 may take half as much again here.
+fn string(cx: &mut LiftContext<'_>, bytes: &[u8]) -> Result<String> {
+    let text: String = Lift::linear_lift_from_memory(cx, InterfaceType::String, bytes)?;
+    cx.consume_fuel(text_memory(text.capacity()))?;
+    Ok(text)
+}
+
+/// For so many values.
+fn room<T>(cx: &mut LiftContext<'_>, len: usize) -> Result<Vec<T>> {
+    cx.consume_fuel(values_memory::<T>(len))?;
+    Ok(Vec::with_capacity(len))
+}
+
+/// A name as the component has it.
+fn name(cx: &mut LiftContext<'_>, name: &str) -> Result<String> {
+    cx.consume_fuel(text_memory(name.len()))?;
+    Ok(name.to_owned())
+}
+
+/// Of 32 at most (component model, Binary.md, `flags`).
+fn flags(cx: &mut LiftContext<'_>, ty: &TypeFlags, bits: u32) -> Result<Vec<String>> {
+    let names = (0..u32::BITS).zip(&ty.names);
+    let set = names.filter(|(bit, _)| bits >> bit & 1 == 1);
+    let set: Vec<&String> = set.map(|(_, name)| name).collect();
+    let mut flags = room(cx, set.len())?;
+    for flag in set {
+        flags.push(name(cx, flag)?);
+    }
+    Ok(flags)
+}
+
+/// Of four bytes at most.
+fn number(bytes: &[u8]) -> u32 {
+    let bytes = bytes.iter().rev();
+    bytes.fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
 /// A case of a variant's type.
@@ -207,28 +210,28 @@ struct Case {
 
 /// The case at `index`, which is the guest's.
 fn case(cx: &mut LiftContext<'_>, ty: InterfaceType, index: u32) -> Result<Case> {
-    let at = usize::try_from(index)?;
+    let (types, at) = (cx.types, usize::try_from(index)?);
     let case = match ty {
         InterfaceType::Variant(ty) => {
-            let case = cx.types[ty].cases.get_index(at);
-            case.map(|(name, payload)| (name.clone(), *payload))
+            let case = types[ty].cases.get_index(at);
+            case.map(|(name, payload)| (Some(name), *payload))
         }
         InterfaceType::Enum(ty) => {
-            let names = &cx.types[ty].names;
-            (at < names.len()).then(|| (names[at].clone(), None))
+            let names = &types[ty].names;
+            (at < names.len()).then(|| (Some(&names[at]), None))
         }
         InterfaceType::Option(ty) => {
-            let cases = [None, Some(cx.types[ty].ty)];
-            cases.get(at).map(|ty| (String::new(), *ty))
+            let cases = [None, Some(types[ty].ty)];
+            cases.get(at).map(|ty| (None, *ty))
         }
         InterfaceType::Result(ty) => {
-            let cases = [cx.types[ty].ok, cx.types[ty].err];
-            cases.get(at).map(|ty| (String::new(), *ty))
+            let cases = [types[ty].ok, types[ty].err];
+            cases.get(at).map(|ty| (None, *ty))
         }
         _ => return unknown(),
     };
-    let (name, payload) = case.ok_or_else(|| format_err!("there is no case {index}"))?;
-    cx.consume_fuel(name.len())?;
+    let (case, payload) = case.ok_or_else(|| format_err!("there is no case {index}"))?;
+    let name = case.map_or_else(|| Ok(String::new()), |case| name(cx, case))?;
     Ok(Case { name, payload })
 }
 
@@ -243,12 +246,13 @@ fn of_case(ty: InterfaceType, index: u32, name: String, payload: Option<Val>) ->
     }
 }
 
-fn info(cx: &LiftContext<'_>, ty: InterfaceType) -> Result<VariantInfo> {
+fn info<'a>(cx: &LiftContext<'a>, ty: InterfaceType) -> Result<&'a VariantInfo> {
+    let types = cx.types;
     Ok(match ty {
-        InterfaceType::Variant(ty) => cx.types[ty].info.clone(),
-        InterfaceType::Enum(ty) => cx.types[ty].info.clone(),
-        InterfaceType::Option(ty) => cx.types[ty].info.clone(),
-        InterfaceType::Result(ty) => cx.types[ty].info.clone(),
+        InterfaceType::Variant(ty) => &types[ty].info,
+        InterfaceType::Enum(ty) => &types[ty].info,
+        InterfaceType::Option(ty) => &types[ty].info,
+        InterfaceType::Result(ty) => &types[ty].info,
         _ => return unknown(),
     })
 }

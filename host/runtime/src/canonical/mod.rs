@@ -1,10 +1,11 @@
-//! The canonical ABI for signatures that hold a `list<u8>`, whose bytes are copied as a whole.
+//! The canonical ABI for signatures that hold lists. The bytes of a `list<u8>` are copied as a whole, and what a result
+//! takes of the host's memory is counted in full.
 //!
-//! wasmtime's dynamic calls make a [`Val`] of 40 bytes of each `u8`; its typed ones copy, but want the signature when
-//! they are compiled. Here a typed call has parameters and results of any type: [`Params`], [`OnStack`] and
+//! wasmtime's dynamic calls make a [`Val`] of 40 bytes of each `u8`, and count names and small values for a part of what they
+//! take; its typed ones copy, but want the signature when they are compiled. Here a typed call has parameters and results of any type: [`Params`], [`OnStack`] and
 //! [`InMemory`] have a layout that every signature fits, and are lowered and lifted by the types that the component
-//! names. A `list<u8>` is a [`Val::String`] of its base64, as JSON has it; all else is as in wasmtime's dynamic calls,
-//! with the same fuel. Decision 13 says why.
+//! names. A `list<u8>` is a [`Val::String`] of its base64, as JSON has it; all else is as in wasmtime's dynamic calls.
+//! Decision 13 says why.
 
 #![expect(
     unsafe_code,
@@ -22,7 +23,7 @@ use wasmtime::component::__internal::{
     CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext,
 };
 use wasmtime::component::{ComponentNamedList, ComponentType, Func, Lift, Lower, Val};
-use wasmtime::{Result, Store, ValRaw, bail};
+use wasmtime::{Result, Store, ValRaw, bail, format_err};
 
 /// Core values that parameters are passed in; where a signature has more, they are in memory (`MAX_FLAT_PARAMS`
 /// of the canonical ABI).
@@ -141,11 +142,11 @@ struct InMemory(Option<Val>);
 unsafe impl ComponentType for InMemory {
     type Lower = [ValRaw; 2];
 
-    /// Of no bytes: wasmtime passes on where the result begins.
+    /// Of one byte, of which wasmtime passes on where the result begins.
     const ABI: CanonicalAbiInfo = CanonicalAbiInfo {
-        size32: 0,
+        size32: 1,
         align32: 1,
-        size64: 0,
+        size64: 1,
         align64: 1,
         flat_count: Some(2),
     };
@@ -171,14 +172,15 @@ unsafe impl Lift for InMemory {
         bail!("a result of several core values is in memory")
     }
 
-    /// `bytes`: none, at the place where the result begins.
+    /// `bytes`: the result's first, a part of memory.
     fn linear_lift_from_memory(
         cx: &mut LiftContext<'_>,
         ty: InterfaceType,
         bytes: &[u8],
     ) -> Result<Self> {
         let begin = bytes.as_ptr().addr();
-        let at = begin.saturating_sub(cx.memory().as_ptr().addr());
+        let at = begin.checked_sub(cx.memory().as_ptr().addr());
+        let at = at.ok_or_else(|| format_err!("the result is not in memory"))?;
         lift::from_memory(cx, ty, at).map(|results| Self(only(results)))
     }
 }

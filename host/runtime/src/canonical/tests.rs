@@ -11,8 +11,8 @@ use wasmtime::{Engine, Store};
 
 use super::*;
 use crate::engine;
-use crate::json_properties::type_and_val;
-use crate::wit_type::{Name, WitType};
+use crate::json_properties::{heap, type_and_val};
+use crate::wit_type::{Case, Field, Name, WitType};
 
 /// Parameters beside the one that is tested, so that all of them are in memory.
 const MORE: usize = 17;
@@ -22,20 +22,223 @@ proptest! {
 
     #[test]
     fn values_come_back_and_are_the_same_in_the_guest((ty, val) in type_and_val()) {
-        // wasmtime has the proposal off
-        prop_assume!(!ty.holds(|ty| matches!(ty, WitType::FixedList(..))));
-        let mut guest = Guest::new(&ty);
+        let guest = Guest::new(&ty);
         let more = (0..MORE).map(|_| Val::U64(7));
         let many: Vec<Val> = [val.clone()].into_iter().chain(more).collect();
-        prop_assert_eq!(guest.copied("echo", &many), Ok(Some(Val::Tuple(many))));
-        if flat(&ty).len() <= MAX_FLAT_PARAMS {
-            let one = [val.clone()];
-            let wide = [wide(&ty, &val)];
-            prop_assert_eq!(guest.copied("flat", &one), guest.dynamic("flat", &wide));
-        }
+        let back = guest.copied("echo", &many);
+        prop_assert_eq!(&back, &Ok(Some(Val::Tuple(many.clone()))));
+        let taken = back.map(|back| heap(&back.unwrap())).unwrap();
+        let short_of_fuel = guest.with_fuel(taken - 1);
+        let refused = short_of_fuel.copied("echo", &many).unwrap_err();
+        prop_assert!(refused.contains("too much data"), "{}", refused);
+        assert_same_in_guest(&guest, &ty, &val);
         if flat(&ty).len() == 1 {
             prop_assert_eq!(guest.copied("one", std::slice::from_ref(&val)), Ok(Some(val)));
         }
+    }
+}
+
+/// By copy and by wasmtime's dynamic calls: the core values on the stack, and all memory that the guest gave.
+fn assert_same_in_guest(guest: &Guest, ty: &WitType, val: &Val) {
+    let more = || (0..MORE).map(|_| Val::U64(7));
+    let of = |val: Val| [val].into_iter().chain(more()).collect::<Vec<_>>();
+    let (one, wide) = ([val.clone()], wide(ty, val));
+    let flat = flat(ty).len() <= MAX_FLAT_PARAMS;
+    if flat {
+        let dynamic = guest.dynamic("flat", std::slice::from_ref(&wide));
+        assert_eq!(guest.copied("flat", &one), dynamic, "{ty} {val:?}");
+    }
+    let (many, wide_many) = (of(val.clone()), of(wide.clone()));
+    for (name, copied, dynamic) in [
+        ("flat", &one[..], std::slice::from_ref(&wide)),
+        ("echo", &many, &wide_many),
+        ("sink", &many, &wide_many),
+    ] {
+        if name != "flat" || flat {
+            let copied = guest.image(name, copied, true);
+            assert!(
+                copied == guest.image(name, dynamic, false),
+                "{name}: {ty} {val:?}"
+            );
+        }
+    }
+}
+
+/// What random types and values seldom have.
+#[test]
+fn the_edges_of_the_abi_are_as_wasmtime_has_them() {
+    let name = |n: usize| Name::new(&format!("n{n}"));
+    let case = |n: usize, ty| Case { name: name(n), ty };
+    let one_of = |types: &[WitType]| {
+        let cases = types.iter().cloned().enumerate();
+        WitType::Variant(cases.map(|(n, ty)| case(n, Some(ty))).collect())
+    };
+    let variant = |n: usize, val| Val::Variant(name(n).kebab, Some(Box::new(val)));
+    let many_cases = |ty: Option<WitType>| (0..300).map(move |n| case(n, ty.clone()));
+    let mut cases = vec![
+        (
+            WitType::Enum(many_cases(None).collect()),
+            Val::Enum("n299".to_owned()),
+        ),
+        (
+            WitType::Variant(many_cases(Some(WitType::U8)).collect()),
+            variant(299, Val::U8(255)),
+        ),
+        (WitType::String, Val::String("aß€𝄞".repeat(100))),
+        (WitType::String, Val::String("aß".repeat(100))),
+        (WitType::Bytes, Val::String("AAECAwQ=".to_owned())),
+        (WitType::Char, Val::Char('𝄞')),
+        (WitType::S8, Val::S8(-1)),
+    ];
+    for count in [1, 8, 9, 16, 17, 31, 32] {
+        let all = |step| (0..count).step_by(step).map(|n| name(n).kebab).collect();
+        for set in [all(1), all(2), vec![name(count - 1).kebab]] {
+            let ty = WitType::Flags((0..count).map(name).collect());
+            cases.push((ty, Val::Flags(set)));
+        }
+    }
+    for count in [MAX_FLAT_PARAMS - 1, MAX_FLAT_PARAMS, MAX_FLAT_PARAMS + 1] {
+        let vals = (0..count).map(|n| Val::U8(u8::try_from(n).unwrap()));
+        cases.push((
+            WitType::Tuple(vec![WitType::U8; count]),
+            Val::Tuple(vals.collect()),
+        ));
+    }
+    let joined = [
+        (WitType::F32, Val::Float32(-1.5)),
+        (WitType::F64, Val::Float64(-1.5)),
+        (WitType::S8, Val::S8(-1)),
+        (WitType::S32, Val::S32(-1)),
+        (WitType::S64, Val::S64(-1)),
+        (WitType::String, Val::String("a".to_owned())),
+    ];
+    for (first, first_val) in &joined {
+        for (second, second_val) in &joined {
+            let ty = one_of(&[first.clone(), second.clone()]);
+            cases.push((ty.clone(), variant(0, first_val.clone())));
+            cases.push((ty, variant(1, second_val.clone())));
+        }
+    }
+    for (ty, val) in &cases {
+        assert_same_in_guest(&Guest::new(ty), ty, val);
+    }
+    let text = WitType::List(Box::new(WitType::String));
+    for encoding in ["utf16", "latin1+utf16"] {
+        let guest = Guest::of_encoding(&text, encoding);
+        for content in ["", "abc", "aß", "aß€𝄞"] {
+            let val = Val::List(vec![Val::String(content.to_owned()); 3]);
+            assert_same_in_guest(&guest, &text, &val);
+            let more = (0..MORE).map(|_| Val::U64(7));
+            let args: Vec<Val> = [val].into_iter().chain(more).collect();
+            assert_eq!(
+                guest.copied("echo", &args),
+                Ok(Some(Val::Tuple(args.clone())))
+            );
+        }
+    }
+}
+
+/// The guest gets its memory back.
+#[test]
+fn a_result_is_returned_and_cleaned_up() {
+    let guest = Guest::of(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (global $cleaned (mut i32) (i32.const 0))
+                (data (i32.const 8) "\10\00\00\00\03\00\00\00abc")
+                (func (export "f") (result i32) (i32.const 8))
+                (func (export "clean") (param i32) (global.set $cleaned (local.get 0)))
+                (func (export "cleaned") (result i32) (global.get $cleaned)))
+            (core instance $i (instantiate $m))
+            (func (export "f") (result (list u8)) (canon lift (core func $i "f")
+                (memory $i "memory") (post-return (func $i "clean"))))
+            (func (export "cleaned") (result u32) (canon lift (core func $i "cleaned"))))"#,
+    );
+    block_on(async {
+        let (mut store, instance) = guest.instance().await;
+        let f = instance.get_func(&mut store, "f").unwrap();
+        let cleaned = instance.get_func(&mut store, "cleaned").unwrap();
+        let result = call(f, &mut store, &[]).await.unwrap();
+        assert_eq!(result, Some(Val::String(STANDARD.encode("abc"))));
+        let cleaned = call(cleaned, &mut store, &[]).await.unwrap();
+        assert_eq!(cleaned, Some(Val::U32(8)));
+    });
+}
+
+/// A guest that never ends while its arguments are written: the call is dropped there.
+#[test]
+fn a_call_is_given_up_while_it_is_lowered() {
+    let guest = Guest::of(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+                    (loop $again (br $again)) (i32.const 0))
+                (func (export "f") (param i32 i32)))
+            (core instance $i (instantiate $m))
+            (func (export "f") (param "p" (list u8)) (canon lift (core func $i "f")
+                (memory $i "memory") (realloc (func $i "realloc")))))"#,
+    );
+    block_on(async {
+        for _ in 0..3 {
+            let (mut store, instance) = guest.instance().await;
+            // whenever it looks
+            store.set_epoch_deadline(0);
+            store.epoch_deadline_async_yield_and_update(0);
+            let f = instance.get_func(&mut store, "f").unwrap();
+            let args = [Val::String("AAAA".to_owned())];
+            let mut call = std::pin::pin!(call(f, &mut store, &args));
+            for _ in 0..3 {
+                let polled =
+                    std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx)));
+                assert!(polled.await.is_pending());
+            }
+        }
+    });
+}
+
+/// As many bytes of fuel as the memory that is taken: a small guest must not have much of the host's.
+#[test]
+fn values_cost_what_they_take() {
+    let names = |n: usize| (0..n).map(|n| Name::new(&format!("n{n}")));
+    let fields = |n| {
+        names(n).map(|name| Field {
+            name,
+            ty: WitType::U8,
+        })
+    };
+    let flags: Vec<String> = names(32).map(|name| name.kebab).collect();
+    let record = fields(3).map(|field| (field.name.kebab, Val::U8(1)));
+    let record = Val::Record(record.collect());
+    let some = Val::Option(Some(Box::new(Val::U8(1))));
+    for (ty, val) in [
+        (WitType::Flags(names(32).collect()), Val::Flags(flags)),
+        (WitType::Record(fields(3).collect()), record),
+        (WitType::Option(Box::new(WitType::U8)), some),
+        (
+            WitType::Enum(names(3).collect()),
+            Val::Enum("n1".to_owned()),
+        ),
+        (WitType::String, Val::String("a".to_owned())),
+        (
+            WitType::List(Box::new(WitType::U16)),
+            Val::List(vec![Val::U16(1)]),
+        ),
+    ] {
+        const VALUES: usize = 1000;
+        let taken = VALUES * (size_of::<Val>() + heap(&val));
+        let many = Val::List(vec![val; VALUES]);
+        let guest = Guest::new(&WitType::List(Box::new(ty.clone())));
+        let more = (0..MORE).map(|_| Val::U64(7));
+        let args: Vec<Val> = [many].into_iter().chain(more).collect();
+        let refused = guest.with_fuel(taken).copied("echo", &args);
+        assert!(refused.unwrap_err().contains("too much data"), "{ty}");
+        let enough = taken + taken / 4 + 4096;
+        assert!(
+            guest.with_fuel(enough).copied("echo", &args).is_ok(),
+            "{ty}"
+        );
     }
 }
 
@@ -50,7 +253,7 @@ fn bytes_cost_what_their_text_takes() {
         .into_iter()
         .chain(more)
         .collect();
-    guest.fuel = text.len() + 2 * args.len() * size_of::<Val>();
+    guest.fuel = text.len() + 2 * args.len() * size_of::<Val>() + 100;
     let back = guest.copied("echo", &args);
     assert!(back == Ok(Some(Val::Tuple(args.clone()))));
     guest.fuel = text.len() - 1;
@@ -111,6 +314,10 @@ struct Guest {
 impl Guest {
     /// It has functions that return what they are given, and one that returns its core values.
     fn new(ty: &WitType) -> Self {
+        Self::of_encoding(ty, "utf8")
+    }
+
+    fn of_encoding(ty: &WitType, encoding: &str) -> Self {
         let mut types = Types::default();
         let (tested, flat) = (types.text(ty), flat(ty));
         let mut stores = String::new();
@@ -124,12 +331,14 @@ impl Guest {
             };
             write!(stores, "(i64.store (i32.const {}) {bits})", index * 8).unwrap();
         }
-        let options = r#"(memory $i "memory") (realloc (func $i "realloc"))"#;
+        let options = format!(
+            r#"string-encoding={encoding} (memory $i "memory") (realloc (func $i "realloc"))"#
+        );
         let mut functions = String::new();
         let mut export = |name: &str, params: &str, result: &str| {
             write!(
                 functions,
-                r#"(func (export "{name}") {params} (result {result}) (canon lift (core func $i "{name}") {options}))"#
+                r#"(func (export "{name}") {params} {result} (canon lift (core func $i "{name}") {options}))"#
             )
             .unwrap();
         };
@@ -137,11 +346,13 @@ impl Guest {
         let more: String = (0..MORE)
             .map(|n| format!(r#" (param "p{n}" u64)"#))
             .collect();
-        let echoed = format!("(tuple {tested} {})", "u64 ".repeat(MORE));
+        let echoed = format!("(result (tuple {tested} {}))", "u64 ".repeat(MORE));
         export("echo", &format!("{param}{more}"), &echoed);
+        export("sink", &format!("{param}{more}"), "");
+        export("image", "", "(result (list u8))");
         let mut core = String::new();
         if flat.len() <= MAX_FLAT_PARAMS {
-            export("flat", &param, "(list u64)");
+            export("flat", &param, "(result (list u64))");
             write!(
                 core,
                 r#"(func (export "flat") (param {}) (result i32) {stores}
@@ -154,7 +365,7 @@ impl Guest {
             .unwrap();
         }
         if let [one] = flat.as_slice() {
-            export("one", &param, &tested);
+            export("one", &param, &format!("(result {tested})"));
             write!(
                 core,
                 r#"(func (export "one") (param {one}) (result {one}) (local.get 0))"#
@@ -173,8 +384,17 @@ impl Guest {
                             (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
                             (i32.sub (i32.const 0) (local.get 2))))
                         (global.set $next (i32.add (local.get $at) (local.get $size)))
+                        (memory.copy (local.get $at) (local.get 0)
+                            (select (local.get 1) (local.get $size)
+                                (i32.lt_u (local.get 1) (local.get $size))))
                         (local.get $at))
                     (func (export "echo") (param i32) (result i32) (local.get 0))
+                    (func (export "sink") (param i32))
+                    (func (export "image") (result i32)
+                        (i32.store (i32.const 512) (i32.const 1024))
+                        (i32.store (i32.const 516)
+                            (i32.sub (global.get $next) (i32.const 1024)))
+                        (i32.const 512))
                     {core})
                 (core instance $i (instantiate $m))
                 {functions})"#,
@@ -193,8 +413,16 @@ impl Guest {
         }
     }
 
+    fn with_fuel(&self, fuel: usize) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            component: self.component.clone(),
+            fuel,
+        }
+    }
+
     /// By the code that is tested, in a sandbox of its own.
-    fn copied(&mut self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
+    fn copied(&self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
         block_on(async {
             let (mut store, func) = self.function(name).await;
             let result = call(func, &mut store, args).await;
@@ -203,7 +431,7 @@ impl Guest {
     }
 
     /// By wasmtime's own.
-    fn dynamic(&mut self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
+    fn dynamic(&self, name: &str, args: &[Val]) -> Result<Option<Val>, String> {
         block_on(async {
             let (mut store, func) = self.function(name).await;
             let mut result = [Val::Bool(false)];
@@ -215,7 +443,34 @@ impl Guest {
         })
     }
 
+    /// The memory that it gave for the arguments of a call.
+    fn image(&self, name: &str, args: &[Val], copied: bool) -> Option<Val> {
+        block_on(async {
+            let (mut store, instance) = self.instance().await;
+            let func = instance.get_func(&mut store, name).unwrap();
+            let image = instance.get_func(&mut store, "image").unwrap();
+            if copied {
+                call(func, &mut store, args).await.unwrap();
+            } else {
+                let mut result = [Val::Bool(false)];
+                let results = if name == "sink" {
+                    &mut []
+                } else {
+                    &mut result[..]
+                };
+                func.call_async(&mut store, args, results).await.unwrap();
+            }
+            call(image, &mut store, &[]).await.unwrap()
+        })
+    }
+
     async fn function(&self, name: &str) -> (Store<()>, Func) {
+        let (mut store, instance) = self.instance().await;
+        let func = instance.get_func(&mut store, name).expect(name);
+        (store, func)
+    }
+
+    async fn instance(&self) -> (Store<()>, Instance) {
         let mut store = Store::new(&self.engine, ());
         store.set_epoch_deadline(u64::MAX / 2);
         store.set_hostcall_fuel(self.fuel);
@@ -224,8 +479,7 @@ impl Guest {
             .instantiate_async(&mut store, &self.component)
             .await
             .unwrap();
-        let func = instance.get_func(&mut store, name).expect(name);
-        (store, func)
+        (store, instance)
     }
 }
 

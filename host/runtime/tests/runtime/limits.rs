@@ -347,7 +347,7 @@ async fn free_form_json_is_bounded_before_it_is_read() {
     };
     let expected = (
         Limit::Result,
-        "the result's JSON texts count as 6000001 bytes: the limit is 65536",
+        "the result counts as 6000001 bytes of JSON or more: the limit is 65536",
     );
     assert_ends(&module, ("attack", json!([3_000_000])), limits, expected).await;
     let run = call_with(&module, "attack", json!([30_000]), limits).await;

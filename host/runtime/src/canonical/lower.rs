@@ -2,12 +2,14 @@
 
 use std::mem::MaybeUninit;
 
+use wasmtime::component::__internal::wasmtime_environ::component::TypeFlags;
 use wasmtime::component::__internal::{InterfaceType, LowerContext};
 use wasmtime::component::{Lower, Val};
 use wasmtime::{Result, ValRaw, bail, format_err};
 
 use super::MAX_FLAT_PARAMS;
 use crate::from_json::BASE64;
+use crate::limits::{Limit, LimitExceeded};
 
 /// All parameters, on the stack, or as the one pointer that stands for them there.
 pub(super) fn params<T>(
@@ -15,16 +17,19 @@ pub(super) fn params<T>(
     ty: InterfaceType,
     vals: &[Val],
 ) -> Result<[ValRaw; MAX_FLAT_PARAMS]> {
+    let InterfaceType::Tuple(tuple) = ty else {
+        return misfit();
+    };
     let mut flat = Flat::new();
-    let fields = fields(cx, ty, vals.len())?;
-    let abi = cx.types.canonical_abi(&ty).clone();
+    let types = &cx.types[tuple].types;
+    let abi = cx.types.canonical_abi(&ty);
     if abi.flat_count(MAX_FLAT_PARAMS).is_some() {
-        for (ty, val) in fields.into_iter().zip(vals) {
-            push(cx, ty, val, &mut flat)?;
+        for (ty, val) in pairs(types.iter(), vals.iter())? {
+            push(cx, *ty, val, &mut flat)?;
         }
     } else {
-        let at = cx.realloc(0, 0, abi.align32, usize::try_from(abi.size32)?)?;
-        store_fields(cx, &fields, vals.iter(), at)?;
+        let at = realloc(cx, abi.align32, usize::try_from(abi.size32)?)?;
+        store_fields(cx, pairs(types.iter(), vals.iter())?, at)?;
         flat.pointer(at)?;
     }
     Ok(flat.slots)
@@ -57,22 +62,22 @@ impl Flat {
     }
 }
 
-/// Does the same with the number, truth value or character in a [`Val`], whichever it is.
+/// Does the same with the number, truth value or character in a [`Val`], whichever it is, if it is of its type.
 macro_rules! scalar {
-    ($val:expr, $value:ident => $done:expr, $($other:tt)*) => {
-        match $val {
-            Val::Bool($value) => $done,
-            Val::S8($value) => $done,
-            Val::U8($value) => $done,
-            Val::S16($value) => $done,
-            Val::U16($value) => $done,
-            Val::S32($value) => $done,
-            Val::U32($value) => $done,
-            Val::S64($value) => $done,
-            Val::U64($value) => $done,
-            Val::Float32($value) => $done,
-            Val::Float64($value) => $done,
-            Val::Char($value) => $done,
+    ($ty:expr, $val:expr, $value:ident => $done:expr, $($other:tt)*) => {
+        match ($ty, $val) {
+            (InterfaceType::Bool, Val::Bool($value)) => $done,
+            (InterfaceType::S8, Val::S8($value)) => $done,
+            (InterfaceType::U8, Val::U8($value)) => $done,
+            (InterfaceType::S16, Val::S16($value)) => $done,
+            (InterfaceType::U16, Val::U16($value)) => $done,
+            (InterfaceType::S32, Val::S32($value)) => $done,
+            (InterfaceType::U32, Val::U32($value)) => $done,
+            (InterfaceType::S64, Val::S64($value)) => $done,
+            (InterfaceType::U64, Val::U64($value)) => $done,
+            (InterfaceType::Float32, Val::Float32($value)) => $done,
+            (InterfaceType::Float64, Val::Float64($value)) => $done,
+            (InterfaceType::Char, Val::Char($value)) => $done,
             $($other)*
         }
     };
@@ -84,39 +89,36 @@ fn push<T>(
     val: &Val,
     flat: &mut Flat,
 ) -> Result<()> {
-    scalar!(val, value => flat.push(flattened(cx, ty, value)?),
-        Val::String(text) if matches!(ty, InterfaceType::String) => {
+    let types = cx.types;
+    scalar!(ty, val, value => flat.push(flattened(cx, ty, value)?),
+        (InterfaceType::String, Val::String(text)) => {
             for value in flattened(cx, ty, text)? {
                 flat.push(value)?;
             }
             Ok(())
         }
-        Val::String(_) | Val::List(_) => {
-            let (at, len) = list(cx, ty, val)?;
+        (InterfaceType::List(list), val) => {
+            let (at, len) = elements(cx, types[list].element, val)?;
             flat.pointer(at)?;
             flat.pointer(len)
         }
-        Val::Record(vals) => {
-            let fields = fields(cx, ty, vals.len())?;
-            for (ty, (_, val)) in fields.into_iter().zip(vals) {
-                push(cx, ty, val, flat)?;
+        (InterfaceType::Record(ty), Val::Record(vals)) => {
+            let fields = types[ty].fields.iter().map(|field| &field.ty);
+            for (ty, val) in pairs(fields, vals.iter().map(|(_, val)| val))? {
+                push(cx, *ty, val, flat)?;
             }
             Ok(())
         }
-        Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            let fields = fields(cx, ty, vals.len())?;
-            for (ty, val) in fields.into_iter().zip(vals) {
-                push(cx, ty, val, flat)?;
+        (InterfaceType::Tuple(ty), Val::Tuple(vals)) => {
+            for (ty, val) in pairs(types[ty].types.iter(), vals.iter())? {
+                push(cx, *ty, val, flat)?;
             }
             Ok(())
         }
-        Val::Flags(names) => {
-            for word in words(cx, ty, names)? {
-                flat.push(ValRaw::u32(word))?;
-            }
-            Ok(())
+        (InterfaceType::Flags(ty), Val::Flags(names)) => {
+            flat.push(ValRaw::u32(bits(&types[ty], names)?))
         }
-        Val::Enum(_) | Val::Variant(..) | Val::Option(_) | Val::Result(_) => {
+        (ty, val) => {
             let case = case(cx, ty, val)?;
             flat.push(ValRaw::u32(case.discriminant))?;
             let begin = flat.used;
@@ -124,42 +126,38 @@ fn push<T>(
                 push(cx, ty, val, flat)?;
             }
             // the other cases may be larger: what they have more is zero
-            let all = cx.types.canonical_abi(&ty).flat_count(MAX_FLAT_PARAMS);
+            let all = types.canonical_abi(&ty).flat_count(MAX_FLAT_PARAMS);
             let all = all.ok_or_else(|| format_err!("more core values than fit the stack"))?;
             while flat.used + 1 < begin + all {
                 flat.push(ValRaw::u64(0))?;
             }
             Ok(())
         }
-        _ => misfit(),
     )
 }
 
 fn store<T>(cx: &mut LowerContext<'_, T>, ty: InterfaceType, val: &Val, at: usize) -> Result<()> {
-    scalar!(val, value => value.linear_lower_to_memory(cx, ty, at),
-        Val::String(text) if matches!(ty, InterfaceType::String) => {
-            text.linear_lower_to_memory(cx, ty, at)
-        }
-        Val::String(_) | Val::List(_) => {
-            let (begin, len) = list(cx, ty, val)?;
+    let types = cx.types;
+    scalar!(ty, val, value => value.linear_lower_to_memory(cx, ty, at),
+        (InterfaceType::String, Val::String(text)) => text.linear_lower_to_memory(cx, ty, at),
+        (InterfaceType::List(list), val) => {
+            let (begin, len) = elements(cx, types[list].element, val)?;
             write(cx, at, &u32::try_from(begin)?.to_le_bytes())?;
             write(cx, at + 4, &u32::try_from(len)?.to_le_bytes())
         }
-        Val::Record(vals) => {
-            let fields = fields(cx, ty, vals.len())?;
-            store_fields(cx, &fields, vals.iter().map(|(_, val)| val), at)
+        (InterfaceType::Record(ty), Val::Record(vals)) => {
+            let fields = types[ty].fields.iter().map(|field| &field.ty);
+            store_fields(cx, pairs(fields, vals.iter().map(|(_, val)| val))?, at)
         }
-        Val::Tuple(vals) | Val::FixedLengthList(vals) => {
-            let fields = fields(cx, ty, vals.len())?;
-            store_fields(cx, &fields, vals.iter(), at)
+        (InterfaceType::Tuple(ty), Val::Tuple(vals)) => {
+            store_fields(cx, pairs(types[ty].types.iter(), vals.iter())?, at)
         }
-        Val::Flags(names) => {
-            let size = usize::try_from(cx.types.canonical_abi(&ty).size32)?;
-            let words = words(cx, ty, names)?;
-            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
-            write(cx, at, &bytes.take(size).collect::<Vec<u8>>())
+        (InterfaceType::Flags(flags), Val::Flags(names)) => {
+            let size = usize::try_from(types.canonical_abi(&ty).size32)?;
+            let bytes = bits(&types[flags], names)?.to_le_bytes();
+            write(cx, at, bytes.get(..size).unwrap_or_default())
         }
-        Val::Enum(_) | Val::Variant(..) | Val::Option(_) | Val::Result(_) => {
+        (ty, val) => {
             let case = case(cx, ty, val)?;
             let discriminant = case.discriminant.to_le_bytes();
             write(cx, at, discriminant.get(..case.size).unwrap_or_default())?;
@@ -168,37 +166,44 @@ fn store<T>(cx: &mut LowerContext<'_, T>, ty: InterfaceType, val: &Val, at: usiz
                 None => Ok(()),
             }
         }
-        _ => misfit(),
     )
 }
 
 fn store_fields<'a, T>(
     cx: &mut LowerContext<'_, T>,
-    types: &[InterfaceType],
-    vals: impl Iterator<Item = &'a Val>,
+    fields: impl Iterator<Item = (&'a InterfaceType, &'a Val)>,
     mut at: usize,
 ) -> Result<()> {
-    for (ty, val) in types.iter().zip(vals) {
+    for (ty, val) in fields {
         let field = cx.types.canonical_abi(ty).next_field32_size(&mut at);
         store(cx, *ty, val, field)?;
     }
     Ok(())
 }
 
-/// Where a list is, and how many elements it has.
-fn list<T>(cx: &mut LowerContext<'_, T>, ty: InterfaceType, val: &Val) -> Result<(usize, usize)> {
-    let InterfaceType::List(list) = ty else {
+/// Each value with its type, as many as there are of the other.
+fn pairs<'a>(
+    types: impl ExactSizeIterator<Item = &'a InterfaceType>,
+    vals: impl ExactSizeIterator<Item = &'a Val>,
+) -> Result<impl Iterator<Item = (&'a InterfaceType, &'a Val)>> {
+    if types.len() != vals.len() {
         return misfit();
-    };
-    let element = cx.types[list].element;
+    }
+    Ok(types.zip(vals))
+}
+
+/// Where a list of such elements is, and how many it has.
+fn elements<T>(
+    cx: &mut LowerContext<'_, T>,
+    element: InterfaceType,
+    val: &Val,
+) -> Result<(usize, usize)> {
     match (element, val) {
         (InterfaceType::U8, Val::String(text)) => bytes(cx, text),
         (_, Val::List(vals)) => {
             let abi = cx.types.canonical_abi(&element);
             let (size, align) = (usize::try_from(abi.size32)?, abi.align32);
-            let all = size.checked_mul(vals.len());
-            let all = all.ok_or_else(|| format_err!("a list is larger than memory"))?;
-            let begin = cx.realloc(0, 0, align, all)?;
+            let begin = realloc(cx, align, size.saturating_mul(vals.len()))?;
             for (index, val) in vals.iter().enumerate() {
                 store(cx, element, val, begin + index * size)?;
             }
@@ -214,31 +219,22 @@ fn bytes<T>(cx: &mut LowerContext<'_, T>, text: &str) -> Result<(usize, usize)> 
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
     // four characters are three bytes
     let len = (text.len() - padding) * 3 / 4;
-    let begin = cx.realloc(0, 0, 1, len)?;
+    let begin = realloc(cx, 1, len)?;
     let into = cx.as_slice_mut().get_mut(begin..begin + len);
+    // exactly as long as what is written: the decoder asks for no room beyond that
     match BASE64.decode_slice(text, into.unwrap_or_default()) {
         Ok(written) if written == len => Ok((begin, len)),
         _ => misfit(),
     }
 }
 
-/// The types of what a record, a tuple or a list of a fixed length holds.
-fn fields<T>(
-    cx: &LowerContext<'_, T>,
-    ty: InterfaceType,
-    len: usize,
-) -> Result<Vec<InterfaceType>> {
-    let types: Vec<InterfaceType> = match ty {
-        InterfaceType::Record(ty) => cx.types[ty].fields.iter().map(|field| field.ty).collect(),
-        InterfaceType::Tuple(ty) => cx.types[ty].types.to_vec(),
-        InterfaceType::FixedLengthList(ty) => vec![cx.types[ty].element; len],
-        _ => return misfit(),
-    };
-    if types.len() == len {
-        Ok(types)
-    } else {
-        misfit()
+/// Of the guest's memory. Values may be larger there than in JSON, as cases of a variant with a large one are.
+fn realloc<T>(cx: &mut LowerContext<'_, T>, align: u32, size: usize) -> Result<usize> {
+    const MAX_MEMORY: usize = 1 << 32;
+    if size >= MAX_MEMORY {
+        bail!(LimitExceeded::new(Limit::Memory, MAX_MEMORY, size));
     }
+    cx.realloc(0, 0, align, size)
 }
 
 /// A case of a variant.
@@ -289,20 +285,14 @@ fn case<'a, T>(cx: &LowerContext<'_, T>, ty: InterfaceType, val: &'a Val) -> Res
     })
 }
 
-/// Flags as bits, in as many words as their type has.
-fn words<T>(cx: &LowerContext<'_, T>, ty: InterfaceType, names: &[String]) -> Result<Vec<u32>> {
-    let InterfaceType::Flags(flags) = ty else {
-        return misfit();
-    };
-    let mut words = vec![0; cx.types[flags].names.len().div_ceil(32)];
-    for name in names {
-        let bit = cx.types[flags].names.get_index_of(name);
-        let bit = bit.ok_or_else(|| format_err!("no flag is named {name}"))?;
-        if let Some(word) = words.get_mut(bit / 32) {
-            *word |= 1 << (bit % 32);
-        }
-    }
-    Ok(words)
+/// Flags as bits, of which 32 are the most that a type has.
+fn bits(ty: &TypeFlags, set: &[String]) -> Result<u32> {
+    set.iter().try_fold(0, |bits, name| {
+        let bit = ty.names.get_index_of(name).map(u32::try_from);
+        let flag = bit.and_then(|bit| 1_u32.checked_shl(bit.ok()?));
+        let flag = flag.ok_or_else(|| format_err!("no flag is named {name}"))?;
+        Ok(bits | flag)
+    })
 }
 
 fn write<T>(cx: &mut LowerContext<'_, T>, at: usize, bytes: &[u8]) -> Result<()> {

@@ -138,6 +138,60 @@ fn the_edges_of_the_abi_are_as_wasmtime_has_them() {
     }
 }
 
+/// Can't be, as arguments are made by their types: no panic, and nothing wrong in the guest.
+#[test]
+fn arguments_of_another_type_are_refused() {
+    let record = WitType::Record(vec![Field {
+        name: Name::new("a"),
+        ty: WitType::U8,
+    }]);
+    let list = |ty| WitType::List(Box::new(ty));
+    for (ty, val) in [
+        (WitType::U8, Val::U64(1)),
+        (WitType::U64, Val::U8(1)),
+        (WitType::Char, Val::U32(0xd800)),
+        (WitType::String, Val::U8(1)),
+        (WitType::Bytes, Val::U8(1)),
+        (list(WitType::U8), Val::List(vec![Val::U64(1)])),
+        (list(WitType::U16), Val::String("AAAA".to_owned())),
+        (list(WitType::U16), Val::List(vec![Val::Bool(true)])),
+        (record.clone(), Val::Record(Vec::new())),
+        (record, Val::Tuple(vec![Val::U8(1)])),
+        (WitType::Tuple(vec![WitType::U8]), Val::Tuple(Vec::new())),
+        (
+            WitType::Option(Box::new(WitType::U8)),
+            Val::Result(Ok(None)),
+        ),
+    ] {
+        let guest = Guest::new(&ty);
+        let more = (0..MORE).map(|_| Val::U64(7));
+        let many: Vec<Val> = [val.clone()].into_iter().chain(more).collect();
+        for (name, args) in [("flat", std::slice::from_ref(&val)), ("sink", &many)] {
+            let refused = guest.copied(name, args).unwrap_err();
+            assert!(
+                refused.contains("not of its type"),
+                "{ty} {val:?}: {refused}"
+            );
+        }
+    }
+}
+
+/// The arguments are what is too large, not the result.
+#[test]
+fn arguments_larger_than_any_memory_are_beyond_its_limit() {
+    let wide = WitType::Tuple(vec![WitType::Tuple(vec![WitType::U64; 100]); 100]);
+    let case = |name: &str, ty| Case {
+        name: Name::new(name),
+        ty,
+    };
+    let cases = [case("small", None), case("big", Some(wide))];
+    let ty = WitType::List(Box::new(WitType::Variant(cases.into_iter().collect())));
+    let vals = Val::List(vec![Val::Variant("small".to_owned(), None); 60_000]);
+    let refused = Guest::new(&ty).copied("flat", &[vals]).unwrap_err();
+    let expected = "memory limit of 4096 MiB exceeded: the task asked for 4800480000 bytes";
+    assert!(refused.contains(expected), "{refused}");
+}
+
 /// The guest gets its memory back.
 #[test]
 fn a_result_is_returned_and_cleaned_up() {

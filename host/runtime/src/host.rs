@@ -16,7 +16,7 @@ use crate::bindings::petiole::task as wit;
 use crate::egress::Egress;
 use crate::files::{Files, FilesView};
 use crate::granted::Granted;
-use crate::json_texts::JsonTexts;
+use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::keyvalue::{KeyValueState, KeyValueView};
 use crate::limiter::Limiter;
 use crate::limits::{Limit, LimitExceeded};
@@ -374,7 +374,14 @@ fn progress(state: String, meta: &str, limit: usize) -> Result<Progress, String>
 }
 
 fn json(name: &str, text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("{name} is not JSON: {error}"))
+    let value = serde_json::from_str(text);
+    let value = value.map_err(|error| format!("{name} is not JSON: {error}"))?;
+    if is_too_deep(&value) {
+        return Err(format!(
+            "{name} has more than {MAX_DEPTH} levels of arrays and objects"
+        ));
+    }
+    Ok(value)
 }
 
 fn object(name: &str, text: &str) -> Result<Map<String, Value>, String> {

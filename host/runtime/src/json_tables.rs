@@ -598,6 +598,34 @@ fn a_json_record_must_hold_json() {
     assert_eq!(exception.exc_type, "InvalidResult");
 }
 
+/// What holds a result must be readable too.
+#[test]
+fn a_result_of_too_many_levels_is_invalid() {
+    let levels = |levels| json_text(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    let nested = |within: Val| Val::List(vec![within]);
+    let ty = list(WitType::Json);
+    let of = |val| Some(Val::Result(Err(Some(Box::new(val)))));
+    let err = WitType::Result(None, Some(Box::new(ty.clone())));
+    let deepest = returned(Some(&ty), Some(nested(levels(99))), 1_000).outcome;
+    let Outcome::Success(result) = deepest else {
+        panic!("{deepest:?}")
+    };
+    let stored = json!({"result": result, "children": [[["id", null], []]]}).to_string();
+    assert!(serde_json::from_str::<Value>(&stored).is_ok());
+    for too_deep in [
+        returned(Some(&ty), Some(nested(levels(100))), 1_000),
+        returned(Some(&err), of(nested(levels(100))), 1_000),
+    ] {
+        let message = "the result has more than 100 levels of arrays and objects";
+        let exception = exception("InvalidResult", json!([message]), "petiole.exceptions");
+        let expected = Outcome::Failure {
+            exception,
+            traceback: None,
+        };
+        assert_eq!(too_deep.outcome, expected);
+    }
+}
+
 fn json_text(text: String) -> Val {
     Val::Record(vec![("petiole-json".to_owned(), Val::String(text))])
 }

@@ -101,6 +101,24 @@ impl JsonTexts {
     }
 }
 
+/// The levels of arrays and objects that a guest's JSON may have. Messages and results hold it within some more, and
+/// Petiole itself reads 127 of them (serde_json's recursion limit).
+pub(crate) const MAX_DEPTH: usize = 100;
+
+/// Whether it has more than [`MAX_DEPTH`] levels.
+pub(crate) fn is_too_deep(value: &Value) -> bool {
+    is_deeper(value, MAX_DEPTH)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |within: &Value| is_deeper(within, levels.saturating_sub(1));
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(is_deeper),
+        Value::Object(members) => levels == 0 || members.values().any(is_deeper),
+        _ => false,
+    }
+}
+
 /// What a text's value takes, told by signs alone: it may be no JSON.
 fn memory(text: &str) -> usize {
     let mut bytes = text.bytes();

@@ -9,7 +9,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::backtrace::backtrace;
-use crate::json_texts::JsonTexts;
+use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::last_words::LastWords;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
@@ -87,17 +87,22 @@ fn returned_err(
 
 /// A failure's arguments count as its result.
 fn bounded(outcome: Outcome, limit: usize) -> Ended {
-    let size = match &outcome {
-        Outcome::Success(value) => json_size(value),
+    let (values, other) = match &outcome {
+        Outcome::Success(value) => (std::slice::from_ref(value), 0),
         Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } => {
             if let Some(message) = overlong(exception) {
                 return failure("InvalidResult", message).into();
             }
-            exception.exc_message.iter().map(json_size).sum()
+            (&*exception.exc_message, 0)
         }
-        Outcome::Reject { reason, .. } => reason.len(),
-        Outcome::Ignore => 0,
+        Outcome::Reject { reason, .. } => (&[][..], reason.len()),
+        Outcome::Ignore => (&[][..], 0),
     };
+    if values.iter().any(is_too_deep) {
+        let message = format!("the result has more than {MAX_DEPTH} levels of arrays and objects");
+        return failure("InvalidResult", message).into();
+    }
+    let size = other + values.iter().map(json_size).sum::<usize>();
     if size <= limit {
         return outcome.into();
     }

@@ -104,14 +104,22 @@ pub(super) fn keep(
     source: &Source,
     policy: &Policy,
 ) -> Publication {
-    copy(message).kept(&policy.quarantine, &refusal.to_string(), &source.queue)
+    without_marks(message).kept(&policy.quarantine, &refusal.to_string(), &source.queue)
 }
 
-/// A message without the marks of its way here. It loses its `expiration` too: the broker would drop
-/// it while it waits, where the header `expires` makes a worker store REVOKED.
+/// The message without its `expiration`: the broker would drop it while it waits, where the header `expires` makes a
+/// worker store REVOKED.
 fn copy(message: &Message) -> Message {
-    let mut message = message.clone();
-    message.headers = headers::without_brokers(&message.headers);
+    let mut message = without_marks(message);
     message.properties.expiration = None;
     message
+}
+
+/// The message without the marks of its way here.
+fn without_marks(message: &Message) -> Message {
+    Message {
+        properties: message.properties.clone(),
+        headers: headers::without_brokers(&message.headers),
+        body: message.body.clone(),
+    }
 }

@@ -97,6 +97,9 @@ fn assert_kept(kept: &Publication, original: &Message, refusal: &Refusal) {
     let mut headers = original.headers.clone();
     headers.insert("x-petiole-reason".into(), refusal.to_string().into());
     headers.insert("x-petiole-queue".into(), "wasm".into());
+    if let Some(expiration) = &original.properties.expiration {
+        headers.insert("x-petiole-expiration".into(), expiration.as_str().into());
+    }
     assert_eq!(kept.message.headers, headers);
 }
 

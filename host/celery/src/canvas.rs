@@ -78,14 +78,24 @@ pub(crate) fn check_all(signatures: &[Signature]) -> Result<(), Refusal> {
 /// Checks that the rest of a chain can be sent, and that nothing waits for a step of it which is not told when
 /// the chain fails before.
 pub(crate) fn check_steps(chain: &[Signature]) -> Result<(), Refusal> {
+    let has_chord = |step: &Signature| {
+        step.options
+            .get("chord")
+            .is_some_and(|chord| !chord.is_null())
+    };
+    if chain.iter().any(has_chord) {
+        return Err(unsupported("a chain in the header of a chord"));
+    }
     let mut budget = Budget::default();
-    chain.iter().try_for_each(|step| {
-        let chord = step.options.get("chord");
-        if chord.is_some_and(|chord| !chord.is_null()) {
-            return Err(unsupported("a chain in the header of a chord"));
-        }
-        budget.check_step(&Part::of(step.view()).named(String::new))
-    })
+    let mut steps: Vec<Part<'_>> = chain
+        .iter()
+        .map(|step| Part::of(step.view()).named(String::new))
+        .collect();
+    let Some(next) = steps.pop() else {
+        return Ok(());
+    };
+    steps.iter().try_for_each(|step| budget.check_step(step))?;
+    budget.unfold(&next, steps, &mut |_, _| Ok(())).map(drop)
 }
 
 impl Budget {

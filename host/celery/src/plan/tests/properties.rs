@@ -47,7 +47,59 @@ fn expected(links: &[Link], prefix: &str) -> Vec<String> {
     names
 }
 
+fn any_options() -> impl Strategy<Value = Value> {
+    let option = prop_oneof![
+        Just(json!({})),
+        Just(json!({"task_id": "fixed"})),
+        Just(json!({"headers": {"tenant": "acme"}})),
+        Just(json!({"link": {"task": "linked"}})),
+        Just(json!({"link_error": [{"task": "oops"}, {"task": "oops"}]})),
+        Just(json!({"chain": [{"task": "last"}]})),
+        Just(json!({"group_id": null, "group_index": 7})),
+        Just(json!({"chord": {"task": "sum"}})),
+        Just(json!({"priority": "high"})),
+    ];
+    (option, 0..8u8).prop_map(|(option, often)| if often == 0 { option } else { json!({}) })
+}
+
+/// Any canvas, some of which can't be carried out.
+fn any_signature() -> impl Strategy<Value = Value> {
+    let task = any_options().prop_map(|options| json!({"task": "t", "options": options}));
+    task.prop_recursive(6, 40, 4, |inner| {
+        let tasks = prop::collection::vec(inner, 0..4);
+        let kind = prop_oneof![9 => Just("chain"), 9 => Just("group"), 1 => Just("chord")];
+        let workflow = (kind, tasks, any_options(), any::<bool>());
+        workflow.prop_map(|(kind, tasks, options, immutable)| {
+            json!({
+                "task": format!("celery.{kind}"), "subtask_type": kind, "immutable": immutable,
+                "kwargs": {"tasks": tasks}, "args": [1], "options": options,
+            })
+        })
+    })
+}
+
+fn any_signatures() -> impl Strategy<Value = Value> {
+    prop::collection::vec(any_signature(), 0..3).prop_map(Value::from)
+}
+
 proptest! {
+    #[test]
+    fn what_is_not_refused_before_the_run_is_carried_out(
+        link in any_signatures(),
+        link_error in any_signatures(),
+        chain in any_signatures(),
+    ) {
+        let request = request(json!({"link": link, "link_error": link_error}), chain);
+        if request.unsupported().is_some() {
+            return Ok(());
+        }
+        let succeeded = plan_of(&request, Outcome::Success(json!(1)));
+        prop_assert_eq!(&succeeded.ended, &Ended::Success);
+        for plan in [succeeded, plan_of(&request, failed())] {
+            prop_assert!(plan.publications.iter().all(|sent| !sent.message.is_kept()));
+        }
+    }
+
     #[test]
     fn everything_linked_is_sent_once_with_the_same_ids(
         links in prop::collection::vec(any_link(), 0..5),

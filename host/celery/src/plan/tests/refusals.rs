@@ -192,6 +192,11 @@ fn what_follows_is_checked_before_the_run() {
             "which is a chord, is not",
         ),
         (
+            json!({}),
+            json!([{"task": "b"}, group]),
+            "which is a chord, is not",
+        ),
+        (
             json!({"link": bad}),
             json!([]),
             "option `priority` of \"ok\" is a string",

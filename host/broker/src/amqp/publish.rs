@@ -46,7 +46,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may be silent then, once a new channel has answered: else it is replaced. RabbitMQ's channel waits
 /// up to 65 s for a quorum queue that it meets for the first time (`rabbit_fifo_client:enqueue`), and does nothing
 /// else in that time: for example with 3.10 that is opened while a killed node recovers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// How long a confirm is awaited on a channel that answers, while none comes for any other message.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 /// How often that is looked at.

@@ -34,3 +34,10 @@ def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, s
         server.kill()
         server.wait()
         rabbitmq.stop()
+
+
+def test_a_worker_that_waits_ends_when_it_is_told_to(queue, start_worker):
+    [port] = free_ports(1)
+    worker = start_worker(queue, wait=False, results=f"redis://127.0.0.1:{port}/0")
+    wait_until(lambda: "trying again in" in worker.log(), worker.log, 60)
+    assert worker.stop() == 0, worker.log()

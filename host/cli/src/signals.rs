@@ -20,6 +20,15 @@ impl Signals {
         })
     }
 
+    /// The next of them.
+    pub(crate) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.quit.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+
     /// Passes them on, for as long as it is polled.
     pub(crate) async fn pass_on(mut self, shutdown: Shutdown) {
         loop {

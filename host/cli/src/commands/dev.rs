@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use petiole_modules::{Digest, Upload};
 
@@ -9,6 +10,7 @@ use crate::audit::{Actor, Entry};
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
 use crate::exit::{Failure, Result};
+use crate::signals::Signals;
 use crate::{http, logging, session};
 
 /// `petiole dev`
@@ -28,7 +30,8 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
         let node = Node::open(config).await?;
         push(&node, files).await?;
         let hint = hint(&node);
-        Box::pin(node.work(listening, settings, &hint)).await
+        let signals = Signals::listen().context("can't listen to signals")?;
+        Box::pin(node.work(listening, signals, settings, &hint)).await
     })
 }
 

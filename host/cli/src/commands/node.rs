@@ -58,10 +58,10 @@ impl Node {
     pub(super) async fn work(
         self,
         listening: Option<Listening>,
+        signals: Signals,
         settings: toml::Table,
         hint: &str,
     ) -> Result {
-        let signals = Signals::listen().context("can't listen to signals")?;
         let _session = listening
             .as_ref()
             .map(|listening| session(listening, settings))

@@ -1,8 +1,11 @@
+use anyhow::Context;
+
 use super::block_on;
 use super::node::Node;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written};
-use crate::exit::{Failure, Result};
+use crate::exit::{Exit, Failure, Result};
+use crate::signals::Signals;
 use crate::{http, logging};
 
 /// `petiole worker`
@@ -12,7 +15,12 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     logging::init(config.loglevel.value, config.log_format.value);
     block_on(async {
         let listening = http::listen(&config, None).await?;
-        let node = Node::open(config).await?;
-        Box::pin(node.work(listening, toml::Table::new(), "")).await
+        let mut signals = Signals::listen().context("can't listen to signals")?;
+        // Servers that are not up yet are waited for.
+        let node = tokio::select! {
+            node = Node::open(config) => node?,
+            () = signals.any() => return Ok(Exit::Ok),
+        };
+        Box::pin(node.work(listening, signals, toml::Table::new(), "")).await
     })
 }

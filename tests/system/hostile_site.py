@@ -53,7 +53,7 @@ class Upload:
 class HostileSite:
     """One worker for all attacks, with a stream of neighbours on its queue."""
 
-    def __init__(self, folder, component, amqp_url, redis_url, grants, slots=SLOTS):
+    def __init__(self, folder, component, amqp_url, redis_url, grants, slots=SLOTS, env=None):
         self.folder, self.component, self.redis_url = Path(folder), component, redis_url
         self.queue = f"petiole-hostile-{uuid.uuid4().hex[:8]}"
         self.canary = Canary()
@@ -69,7 +69,7 @@ class HostileSite:
             store=f"file://{self.folder}/hostile-modules",
             queues=[self.queue],
             options=["-c", str(slots), "--config", config, "--quarantine-queue", f"{self.queue}-quarantine"],
-            env={"HOSTILE_SECRET": SECRET, "TMPDIR": self.folder / "tmp"},
+            env={"HOSTILE_SECRET": SECRET, "TMPDIR": self.folder / "tmp", **(env or {})},
         ).start()
         self.app = Celery("producer", broker=amqp_url, backend=redis_url, set_as_current=False)
         self.app.conf.update(task_default_queue=self.queue)

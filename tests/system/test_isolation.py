@@ -28,7 +28,7 @@ def test_small_tasks_beside_two_that_compute(tmp_path, component, amqp_url, redi
     site = HostileSite(tmp_path, component, amqp_url, redis_url, {})
     try:
         site.start()
-        limits = f"[defaults]\ntime_limit = {WINDOW + 5}\ncpu_time_limit = {WINDOW}\n"
+        limits = f"[defaults]\ntime_limit = {WINDOW + 60}\ncpu_time_limit = {WINDOW}\n"
         assert site.push("hostile.spin", component("hostile/spin").read_bytes(), limits.encode())[0] == 201
         quiet, loud = [], []
         for _ in range(WINDOWS):

@@ -27,7 +27,7 @@ def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, s
         rabbitmq.start()
         worker.wait_ready()
         app = producer(rabbitmq.url, results, queue)
-        assert app.send_task("my_app.tasks.add", (2, 3)).get(timeout=60) == 5
+        assert app.send_task("probe.tasks.add", (2, 3)).get(timeout=60) == 5
         app.close()
     finally:
         worker.kill()

@@ -22,6 +22,10 @@ pub(crate) fn banner<'a>(
             "concurrency",
             format!("{} tasks at once", config.concurrency.value),
         ),
+        (
+            "memory",
+            format!("{} for all of them together", config.memory_budget.value),
+        ),
         ("http", http.unwrap_or("off (--http ADDR)").to_owned()),
     ];
     let mut text = format!(

@@ -75,6 +75,8 @@ pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
     let size = PoolSize {
         slots,
         max_memory: config.max_limits.limits().map_err(Failure::usage)?.memory,
+        budget: usize::try_from(config.memory_budget.value.0).unwrap_or(usize::MAX),
+        readers: std::thread::available_parallelism().map_or(1, usize::from),
     };
     Runtime::new(size)
         .context("can't make the sandbox pool")

@@ -12,7 +12,11 @@ use crate::wit_type::{Name, WitType};
 
 /// Arguments that fit a task's parameters.
 #[derive(Debug, Clone)]
-pub struct Arguments(pub(crate) Vec<Val>);
+pub struct Arguments {
+    pub(crate) vals: Vec<Val>,
+    /// What they take, in bytes.
+    pub(crate) memory: usize,
+}
 
 /// Arguments that do not fit a task's parameters. Its text names the task, the parameter, the type
 /// wanted and the value got.
@@ -66,10 +70,12 @@ pub(crate) fn bind(
     } else {
         bind_each(shape, args, kwargs, memory)
     };
-    vals.map(Arguments).map_err(|problem| ArgumentError {
+    let vals = vals.map_err(|problem| ArgumentError {
         task: task.to_owned(),
         problem: Box::new(problem),
-    })
+    })?;
+    let memory = memory.taken();
+    Ok(Arguments { vals, memory })
 }
 
 fn bind_each(

@@ -11,7 +11,11 @@
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "petiole:task/task",
-    imports: { default: trappable },
+    imports: {
+        "petiole:task/canvas.send": async | trappable,
+        "petiole:task/progress.update-state": async | trappable,
+        default: trappable,
+    },
 });
 
 pub(crate) mod keyvalue {

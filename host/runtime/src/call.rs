@@ -11,11 +11,13 @@ use wasmtime::component::{ComponentExportIndex, Resource, Val};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::bind::{ArgumentError, Arguments, bind};
+use crate::budget::{Held, NoMemoryLeft, Reading};
 use crate::canonical;
 use crate::granted::Granted;
 use crate::host::Sandbox;
+use crate::json_texts::JsonTexts;
 use crate::last_words::last_words;
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::meter::Meter;
 use crate::module::{Loaded, Task};
 use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
@@ -81,6 +83,15 @@ pub struct Run {
     pub limit: Option<Limit>,
     /// Whether it takes long to read what it came to.
     pub long: bool,
+    /// Of the budget of all tasks, for what is here: keep it as long as that.
+    pub memory: RunMemory,
+}
+
+/// What a call's values have of the budget of all tasks, until this is dropped.
+#[derive(Debug)]
+pub struct RunMemory {
+    _sent: Held,
+    _result: Reading,
 }
 
 /// What a call used.
@@ -118,6 +129,12 @@ pub enum HostFault {
         /// wasmtime's words.
         reason: String,
     },
+    /// Others have the memory that the task may have: it was given up, and is to be run again later.
+    #[error("{reason}")]
+    NoMemoryLeft {
+        /// What there is in all, and what it asked for.
+        reason: String,
+    },
     /// wasmtime or the operating system failed.
     #[error("the sandbox failed: {reason}")]
     Internal {
@@ -141,6 +158,8 @@ pub(crate) struct Function {
     /// Whether a call may be long at work without a pause: it has lists, or a call of it has had
     /// [`LARGE_MEMORY`].
     pub(crate) long: AtomicBool,
+    /// Whether its type leaves it open how large its result is.
+    pub(crate) unbounded: bool,
     pub(crate) signature: TaskSignature,
 }
 
@@ -190,62 +209,101 @@ impl Task {
             reason: error.to_string(),
         })?;
         let sandbox = Sandbox::new(loaded, context, limits, &meter, granted, files, progress);
-        let mut store = store(loaded, sandbox, limits);
+        let mut running = Running {
+            store: store(loaded, sandbox, limits),
+            held: None,
+        };
+        let store = &mut running.store;
         let mut long = self.function().long.load(Relaxed);
-        let run = run(loaded, self.function(), &mut store, &arguments.0);
-        let ended = match meter.run(run, long).await {
+        let mut reading = reading(loaded, self.function(), limits.result);
+        let run = run(loaded, self.function(), store, &arguments);
+        let ended = match meter.run(run, long, &mut reading).await {
             Ok(val) => {
                 let ty = self.function().shape.result.as_ref();
                 long |= val.as_ref().is_some_and(holds_long_text);
-                unpaused(long, || returned(ty, val, limits.result))
+                let texts = texts(loaded, limits.result);
+                unpaused(long, || returned(ty, val, texts))
             }
-            Err(error) => broke_off(&error, &mut store, &limits)?,
+            Err(error) => broke_off(&error, store, &limits, reading.has_waited())?,
         };
-        let Sandbox {
-            limiter,
-            log,
-            sent,
-            children,
-            ..
-        } = store.data_mut();
-        let peak_memory = limiter.peak_memory();
-        let log = log.finish();
-        let (sent, children) = (std::mem::take(sent), *children);
-        let temp = store.data_mut().files.take_temp();
-        let large = peak_memory > LARGE_MEMORY;
+        reading.keep(ended.memory());
+        let mut held = running.take_held();
+        let sandbox = running.store.data_mut();
+        let memory_of_sent = sandbox.sent_texts.values.taken();
+        let mut usage = Usage {
+            peak_memory: sandbox.limiter.peak_memory(),
+            log: sandbox.log.finish(),
+            children: sandbox.children,
+            ..Usage::default()
+        };
+        let sent = std::mem::take(&mut sandbox.sent);
+        let temp = sandbox.files.take_temp();
+        let large = usage.peak_memory > LARGE_MEMORY;
         if large {
             self.function().long.store(true, Relaxed);
         }
-        unpaused(large, || drop(store));
+        unpaused(large, || drop(running));
+        held.keep(memory_of_sent);
         if let Some(temp) = temp {
             temp.remove(SLOW_DISK).await;
         }
-        let (bytes_in, bytes_out) = meter.network();
+        usage.add(&meter);
         Ok(Run {
             outcome: redacted(ended.outcome, granted),
             sent,
-            usage: Usage {
-                wall: meter.wall(),
-                cpu: meter.cpu(),
-                peak_memory,
-                host_calls: meter.host_calls(),
-                log,
-                bytes_in,
-                bytes_out,
-                requests: meter.requests(),
-                disk: meter.disk_written(),
-                children,
-            },
+            usage,
             limit: ended.limit,
-            long: long || children > 0,
+            long: long || usage.children > 0,
+            memory: RunMemory {
+                _sent: held,
+                _result: reading,
+            },
         })
+    }
+}
+
+impl Usage {
+    /// What the meter has counted.
+    fn add(&mut self, meter: &Meter) {
+        let (bytes_in, bytes_out) = meter.network();
+        *self = Self {
+            wall: meter.wall(),
+            cpu: meter.cpu(),
+            host_calls: meter.host_calls(),
+            bytes_in,
+            bytes_out,
+            requests: meter.requests(),
+            disk: meter.disk_written(),
+            ..*self
+        };
+    }
+}
+
+/// A run with its sandbox.
+struct Running {
+    store: Store<Sandbox>,
+    held: Option<Held>,
+}
+
+impl Running {
+    fn take_held(&mut self) -> Held {
+        let held = &mut self.store.data_mut().limiter.held;
+        let nothing = held.budget().hold(0);
+        std::mem::replace(held, nothing)
+    }
+}
+
+/// The system has the memory back before the budget has: fields are dropped in their order.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.held = Some(self.take_held());
     }
 }
 
 fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
     let mut store = Store::new(loaded.engine(), sandbox);
-    store.limiter(|sandbox| &mut sandbox.limiter);
-    store.set_hostcall_fuel(lift_fuel(limits.result));
+    store.limiter_async(|sandbox| &mut sandbox.limiter);
+    store.set_hostcall_fuel(lift_memory(loaded, limits.result));
     store.set_max_component_handles(limits.handles);
     // a guest that computes yields at every tick, so that others run and its limits are seen
     store.set_epoch_deadline(1);
@@ -258,10 +316,29 @@ fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
 }
 
 /// The host memory that one value out of a sandbox may take, in bytes.
-fn lift_fuel(result: usize) -> usize {
+pub(crate) fn lift_fuel(result: usize) -> usize {
     result
         .saturating_mul(LIFT_FACTOR)
         .saturating_add(LIFT_FLOOR)
+}
+
+/// The same, where the budget has as much.
+fn lift_memory(loaded: &Loaded, result: usize) -> usize {
+    lift_fuel(result).min(loaded.budget.result())
+}
+
+/// The texts of one result, or of all signatures that one task sends.
+pub(crate) fn texts(loaded: &Loaded, result: usize) -> JsonTexts {
+    JsonTexts::new(result).within(loaded.budget.result())
+}
+
+/// What the result is read with: the value, and beside it the JSON that is made of it.
+fn reading(loaded: &Loaded, function: &Function, result: usize) -> Reading {
+    let most = match function.unbounded {
+        true => lift_memory(loaded, result).saturating_mul(2),
+        false => 0,
+    };
+    loaded.budget.reading(most)
 }
 
 /// Instantiates and calls; the result is none for a function without one.
@@ -269,14 +346,16 @@ async fn run(
     loaded: &Loaded,
     function: &Function,
     store: &mut Store<Sandbox>,
-    arguments: &[Val],
+    arguments: &Arguments,
 ) -> wasmtime::Result<Option<Val>> {
+    let values = arguments.memory.min(loaded.budget.values());
+    store.data_mut().limiter.held.grow_beyond(values).await?;
     let instance = loaded.instance_pre.instantiate_async(&mut *store).await?;
     let func = instance
         .get_func(&mut *store, function.export)
         .ok_or_else(|| ExportGone(function.signature.name.clone()))?;
     if function.lists {
-        return canonical::call(func, store, arguments)
+        return canonical::call(func, store, &arguments.vals)
             .await
             .map_err(ResultUnreadable::or);
     }
@@ -285,7 +364,7 @@ async fn run(
         None => &mut [],
         Some(_) => result.as_mut_slice(),
     };
-    func.call_async(store, arguments, results)
+    func.call_async(store, &arguments.vals, results)
         .await
         .map_err(ResultUnreadable::or)?;
     let [result] = result;
@@ -298,11 +377,16 @@ fn broke_off(
     error: &wasmtime::Error,
     store: &mut Store<Sandbox>,
     limits: &Limits,
+    has_waited: bool,
 ) -> Result<Ended, HostFault> {
     if error.is::<PoolConcurrencyLimitError>() {
         return Err(HostFault::PoolExhausted {
             reason: error.root_cause().to_string(),
         });
+    }
+    let has_waited = has_waited || store.data().limiter.held.has_waited();
+    if let Some(reason) = no_memory_left(error, has_waited) {
+        return Err(HostFault::NoMemoryLeft { reason });
     }
     // what fails while the guest runs is an answer to the guest
     let by_host = error.is::<std::io::Error>() && !error.is::<WasmBacktrace>();
@@ -322,6 +406,19 @@ fn broke_off(
         limits,
     };
     Ok(broken.ended())
+}
+
+/// Why a run is given up that others keep from its end: it must not fail for them. One that had to wait has had less
+/// than its time, and which part of the rest it would have needed nobody knows.
+fn no_memory_left(error: &wasmtime::Error, has_waited: bool) -> Option<String> {
+    if let Some(none_left) = error.downcast_ref::<NoMemoryLeft>() {
+        return Some(none_left.to_string());
+    }
+    let out_of_time = error
+        .downcast_ref::<LimitExceeded>()
+        .is_some_and(|exceeded| exceeded.limit == Limit::Time);
+    (out_of_time && has_waited)
+        .then(|| "the task's time has passed, in which it waited for memory".to_owned())
 }
 
 /// Whether the guest has as many component-model handles as it may. wasmtime's error for one too many has no

@@ -47,6 +47,10 @@ pub struct PoolSize {
     pub slots: u32,
     /// The largest memory any task may be given, in bytes; 4 GiB at most.
     pub max_memory: usize,
+    /// What the memory of all of them together stays within, in bytes.
+    pub budget: usize,
+    /// How many of them share what results are read with: as many as compute at once, which is one for each processor.
+    pub readers: usize,
 }
 
 /// The sandbox pool can't be set up.

@@ -13,12 +13,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::petiole::task as wit;
+use crate::call;
 use crate::egress::Egress;
 use crate::files::{Files, FilesView};
 use crate::granted::Granted;
-use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
+use crate::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::keyvalue::{KeyValueState, KeyValueView};
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, claim};
 use crate::limits::{Limit, LimitExceeded};
 use crate::meter::Meter;
 use crate::module::Loaded;
@@ -42,7 +43,7 @@ pub(crate) struct Sandbox {
     /// What may come of them: themselves, and the signatures that are nested in them.
     pub(crate) children: usize,
     /// The texts of the signatures in `sent`.
-    sent_texts: JsonTexts,
+    pub(crate) sent_texts: JsonTexts,
     pub(crate) meter: Arc<Meter>,
     /// None where the task has no use for it.
     pub(crate) egress: Option<Arc<Egress>>,
@@ -55,6 +56,8 @@ pub(crate) struct Sandbox {
     /// Since the Unix epoch.
     started: Duration,
     progress: watch::Sender<Option<Progress>>,
+    /// Held for what it tells, in bytes.
+    progress_memory: usize,
     /// None until the guest calls a function of WASI: to make it is a good part of a small task's time.
     wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
@@ -82,12 +85,12 @@ impl Sandbox {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.handles);
         Self {
-            limiter: Limiter::new(&limits),
+            limiter: Limiter::new(&limits, loaded.budget.hold(claim(&limits))),
             wasi: None,
             log,
             sent: Vec::new(),
             children: 0,
-            sent_texts: JsonTexts::new(limits.result),
+            sent_texts: call::texts(loaded, limits.result),
             meter: Arc::clone(meter),
             context,
             limits,
@@ -102,6 +105,7 @@ impl Sandbox {
             keyvalue: KeyValueState::default(),
             granted: Arc::clone(granted),
             progress: progress.clone(),
+            progress_memory: 0,
             resources,
         }
     }
@@ -253,12 +257,18 @@ impl wit::log::Host for Sandbox {
 }
 
 impl wit::progress::Host for Sandbox {
-    fn update_state(
+    async fn update_state(
         &mut self,
         state: String,
         meta: String,
     ) -> wasmtime::Result<Result<(), String>> {
         let limit = self.limits.result.min(MAX_STATE_META);
+        if meta.len() <= limit {
+            // the last one may still be on its way to the store
+            let more = (2 * json_texts::memory(&meta)).saturating_sub(self.progress_memory);
+            self.limiter.held.grow_beyond(more).await?;
+            self.progress_memory = self.progress_memory.saturating_add(more);
+        }
         let progress = unpaused(is_long(meta.len()), || progress(state, &meta, limit));
         Ok(progress.map(|progress| {
             self.progress.send_replace(Some(progress));
@@ -267,7 +277,7 @@ impl wit::progress::Host for Sandbox {
 }
 
 impl wit::canvas::Host for Sandbox {
-    fn send(
+    async fn send(
         &mut self,
         signature: wit::canvas::Signature,
     ) -> wasmtime::Result<Result<String, String>> {
@@ -281,7 +291,10 @@ impl wit::canvas::Host for Sandbox {
         if let Err(too_large) = within("signature", size, self.limits.result) {
             return Ok(Err(too_large));
         }
+        let before = self.sent_texts.values.taken();
         unpaused(is_long(size), || self.spend_texts(texts))?;
+        let more = self.sent_texts.values.taken().saturating_sub(before);
+        self.limiter.held.grow_beyond(more).await?;
         let read = unpaused(is_long(size), || {
             let (id, signature) = self.signature(signature)?;
             Ok((id, signature.tasks(), signature))

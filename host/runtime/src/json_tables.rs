@@ -13,7 +13,7 @@ use crate::from_json;
 use crate::json_texts::{JsonTexts, ValueMemory};
 use crate::limits::Limit;
 use crate::mismatch::Mismatch;
-use crate::outcome::returned;
+use crate::outcome::{self, Ended};
 use crate::signature::Shape;
 use crate::to_json;
 use crate::wit_type::{Case, Field, Name, WitType};
@@ -24,6 +24,10 @@ fn to_json(ty: &WitType, val: Val) -> Result<Value, to_json::ToJsonError> {
 
 fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
     from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))
+}
+
+fn returned(ty: Option<&WitType>, val: Option<Val>, limit: usize) -> Ended {
+    outcome::returned(ty, val, JsonTexts::new(limit))
 }
 
 fn option(ty: WitType) -> WitType {
@@ -368,7 +372,7 @@ fn arguments_bind_as_in_python() {
         ),
     ] {
         let bound = bind(&ty, &args, kw).unwrap();
-        assert_eq!(bound.0, vals);
+        assert_eq!(bound.vals, vals);
     }
     for (args, kw, message) in [
         (
@@ -422,7 +426,7 @@ fn args_and_kwargs_take_anything() {
     ]);
     assert!(ty.takes_anything());
     let bound = bind(&ty, &json!([1, "x"]), json!({"k": [null]}));
-    let bound = bound.unwrap().0;
+    let bound = bound.unwrap().vals;
     let [args, kwargs] = bound.as_slice() else {
         panic!("{bound:?}")
     };
@@ -696,6 +700,29 @@ fn values_are_bounded_before_they_are_json() {
         // the list, at most
         assert!(texts.values.taken() < (VALUES + 1) * size_of::<Value>() + 33_000_000);
     }
+}
+
+/// However large a result may be, its values take no more than there is for them; what they have is told.
+#[test]
+fn values_stay_within_what_there_is_for_them() {
+    let ty = list(WitType::Json);
+    let returned = |count| {
+        let val = Val::List(vec![json_text(r#"{"a": ["b"]}"#.to_owned()); count]);
+        outcome::returned(
+            Some(&ty),
+            Some(val),
+            JsonTexts::new(1 << 20).within(100_000),
+        )
+    };
+    let ended = returned(100);
+    assert_eq!(ended.limit, None);
+    // each has an object, a name, an array and a text
+    assert!(
+        (20_000..=100_000).contains(&ended.memory()),
+        "{}",
+        ended.memory()
+    );
+    assert_eq!(returned(1_000).limit, Some(Limit::Result));
 }
 
 #[test]

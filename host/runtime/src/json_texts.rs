@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::call::{LIFT_FACTOR, LIFT_FLOOR};
+use crate::call::{LIFT_FACTOR, LIFT_FLOOR, lift_fuel};
 
 /// What a JSON value takes in memory, in bytes, and what an array or object and a string take beside it: about.
 const VALUE: usize = size_of::<Value>();
@@ -32,18 +32,44 @@ pub(crate) fn members_memory(len: usize) -> usize {
     members.saturating_add(TABLE + 2 * ALLOCATION)
 }
 
+/// What a JSON value takes beside itself.
+pub(crate) fn memory_within(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text_memory(text.len()),
+        Value::Array(items) => {
+            let within = items.iter().map(memory_within).sum::<usize>();
+            within.saturating_add(values_memory::<Value>(items.len()))
+        }
+        Value::Object(members) => {
+            let within = members
+                .iter()
+                .map(|(name, value)| text_memory(name.len()).saturating_add(memory_within(value)));
+            within
+                .sum::<usize>()
+                .saturating_add(members_memory(members.len()))
+        }
+    }
+}
+
 /// The memory that values of one kind may take: those of one message, of one result, or of all signatures that one task
 /// sends.
 #[derive(Debug)]
 pub(crate) struct ValueMemory {
     limit: usize,
+    /// What they may take, in bytes.
+    most: usize,
     taken: usize,
 }
 
 impl ValueMemory {
-    /// `limit`: of the values' JSON, in bytes. They may take [`LIFT_FACTOR`] times as much, and [`LIFT_FLOOR`].
+    /// `limit`: of the values' JSON, in bytes. They may take [`lift_fuel`] for it.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, taken: 0 }
+        Self {
+            limit,
+            most: lift_fuel(limit),
+            taken: 0,
+        }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -53,14 +79,16 @@ impl ValueMemory {
     /// Counts values that take so many bytes.
     ///
     /// # Errors
-    /// [`Self::size`], where that is over the limit.
+    /// [`Self::size`], which is over the limit, where they take more than they may.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<(), usize> {
         self.taken = self.taken.saturating_add(bytes);
-        let size = self.size();
-        if size > self.limit { Err(size) } else { Ok(()) }
+        if self.taken > self.most {
+            return Err(self.size().max(self.limit.saturating_add(1)));
+        }
+        Ok(())
     }
 
-    #[cfg(test)]
+    /// In bytes.
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }
@@ -85,6 +113,12 @@ impl JsonTexts {
             bytes: 0,
             values: ValueMemory::new(limit),
         }
+    }
+
+    /// The same, where no more memory than `most` is for the values, in bytes.
+    pub(crate) fn within(mut self, most: usize) -> Self {
+        self.values.most = self.values.most.min(most);
+        self
     }
 
     /// Counts one more, before it is read.
@@ -120,7 +154,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
 }
 
 /// What a text's value takes, told by signs alone: it may be no JSON.
-fn memory(text: &str) -> usize {
+pub(crate) fn memory(text: &str) -> usize {
     let mut bytes = text.bytes();
     let mut memory = VALUE.saturating_add(text.len());
     while let Some(byte) = bytes.next() {

@@ -25,6 +25,7 @@
 mod backtrace;
 mod bind;
 mod bindings;
+mod budget;
 mod cache;
 mod call;
 mod canonical;
@@ -69,8 +70,9 @@ mod wasi;
 mod wit_type;
 
 pub use bind::{ArgumentError, Arguments};
+pub use budget::{Budget, BudgetUse};
 pub use cache::{Cache, CacheError};
-pub use call::{Context, HostFault, Progress, Run, Usage};
+pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
 pub use compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };

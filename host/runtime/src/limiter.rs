@@ -1,15 +1,27 @@
-//! Bounds the memories of a sandbox together, and its tables.
+//! Bounds the memories of a sandbox together, and its tables; what it may have comes out of the budget of all.
 
-use wasmtime::ResourceLimiter;
+use async_trait::async_trait;
+use wasmtime::ResourceLimiterAsync;
 
+use crate::budget::Held;
 use crate::engine::TABLE_ELEMENTS;
 use crate::limits::{Limit, LimitExceeded, Limits};
+
+/// What an element of a table takes, in bytes.
+const TABLE_ELEMENT: usize = 8;
+
+/// The most that memories and tables may take together, in bytes.
+pub(crate) fn claim(limits: &Limits) -> usize {
+    let tables = limits.table_elements.saturating_mul(TABLE_ELEMENT);
+    limits.memory.saturating_add(tables)
+}
 
 /// Counts what a sandbox has, and denies what goes over.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory: Account,
     table: Account,
+    pub(crate) held: Held,
     hit: Option<LimitExceeded>,
 }
 
@@ -26,10 +38,11 @@ struct Account {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, held: Held) -> Self {
         Self {
             memory: Account::new(limits.memory, limits.memory),
             table: Account::new(limits.table_elements, TABLE_ELEMENTS),
+            held,
             hit: None,
         }
     }
@@ -76,14 +89,19 @@ impl Account {
         Ok(())
     }
 
-    fn take_back(&mut self) {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.granted));
+    /// What was granted last.
+    fn take_back(&mut self) -> usize {
+        let granted = std::mem::take(&mut self.granted);
+        self.used = self.used.saturating_sub(granted);
+        granted
     }
 }
 
-/// A denied growth is `memory.grow`'s -1, which an interpreter may survive by collecting garbage.
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
+/// A growth over a limit of the task's own is denied, which is `memory.grow`'s -1: an interpreter may survive it by
+/// collecting garbage. One within its limits waits until the budget has as much.
+#[async_trait]
+impl ResourceLimiterAsync for Limiter {
+    async fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
@@ -91,6 +109,7 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         match self.memory.grow(current, desired) {
             Ok(()) => {
+                self.held.grow(self.memory.granted).await?;
                 self.memory.peak = self.memory.peak.max(self.memory.used);
                 self.forget(Limit::Memory);
                 Ok(true)
@@ -103,11 +122,12 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory.take_back();
+        let denied = self.memory.take_back();
+        self.held.shrink(denied);
         Ok(())
     }
 
-    fn table_growing(
+    async fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
@@ -115,6 +135,8 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         match self.table.grow(current, desired) {
             Ok(()) => {
+                let bytes = self.table.granted.saturating_mul(TABLE_ELEMENT);
+                self.held.grow(bytes).await?;
                 self.forget(Limit::TableElements);
                 Ok(true)
             }
@@ -126,7 +148,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.table.take_back();
+        let denied = self.table.take_back();
+        self.held.shrink(denied.saturating_mul(TABLE_ELEMENT));
         Ok(())
     }
 }

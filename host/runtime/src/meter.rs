@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::timeout;
 
+use crate::budget::Reading;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::unpaused::unpaused;
 
@@ -72,16 +73,17 @@ impl Meter {
     }
 
     /// Runs `run` on the meter, and ends it as soon as the call is over a limit. `long`: whether it may be long
-    /// at work without a pause.
+    /// at work without a pause. `reading`: what its result is read with, which it has at the end.
     pub(crate) async fn run<T>(
         &self,
         run: impl Future<Output = wasmtime::Result<T>>,
         long: bool,
+        reading: &mut Reading,
     ) -> wasmtime::Result<T> {
         let Limits {
             time, soft_time, ..
         } = self.limits;
-        let mut run = pin!(self.metered(run, long));
+        let mut run = pin!(self.metered(run, long, reading));
         if let Some(soft) = soft_time.filter(|soft| *soft < time) {
             match timeout(soft, run.as_mut()).await {
                 Ok(ended) => return ended,
@@ -102,28 +104,31 @@ impl Meter {
         &self,
         run: impl Future<Output = wasmtime::Result<T>>,
         mut long: bool,
+        reading: &mut Reading,
     ) -> wasmtime::Result<T> {
         let mut run = pin!(run);
         let mut next_long = long;
         self.exact.store(long, Relaxed);
-        poll_fn(|cx| {
-            self.poll.store(self.clock(), Relaxed);
-            let polled = unpaused(next_long, || run.as_mut().poll(cx));
+        loop {
+            reading.enter().await;
+            let polled = poll_fn(|cx| {
+                self.poll.store(self.clock(), Relaxed);
+                Poll::Ready(unpaused(next_long, || run.as_mut().poll(cx)))
+            });
+            let polled = polled.await;
             let (used, exact) = (self.since_poll(), self.exact.swap(true, Relaxed));
             self.cpu.fetch_add(charged(used, exact), Relaxed);
             // by the wall clock it may as well have been the kernel that kept the guest waiting
             let over = used > LONG_POLL;
             long |= over && exact;
             next_long = long || over;
-            match polled {
-                Poll::Ready(ended) => Poll::Ready(ended),
-                Poll::Pending => match self.check(self.cpu()) {
-                    Ok(()) => Poll::Pending,
-                    Err(exceeded) => Poll::Ready(Err(exceeded.into())),
-                },
+            if let Poll::Ready(ended) = polled {
+                return ended;
             }
-        })
-        .await
+            reading.leave();
+            self.check(self.cpu())?;
+            woken().await;
+        }
     }
 
     /// As at the end of a poll, from within one: an error here has the guest's stack.
@@ -285,6 +290,16 @@ impl Meter {
     }
 }
 
+/// Waits for whatever the task's waker was given to last.
+async fn woken() {
+    let mut waited = false;
+    poll_fn(|_| match std::mem::replace(&mut waited, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
 /// The time on a CPU of a poll, in nanoseconds. By the wall clock it is one of [`LONG_POLL`] at most: the thread
 /// may have stood still for long (a cgroup's quota, a busy machine), and that must not end a task whose limit is
 /// small. What a long operation in a first poll takes beyond it is not charged.
@@ -324,6 +339,7 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::budget::Budget;
 
     fn meter(cpu_time: Duration) -> Meter {
         let limits = Limits {
@@ -348,6 +364,10 @@ mod tests {
         Meter::new(limits, "task", "id")
     }
 
+    fn none() -> Reading {
+        Budget::new(0, 1, 1).reading(0)
+    }
+
     /// As under a cgroup's quota.
     #[tokio::test]
     async fn a_thread_that_stands_still_uses_no_cpu_time() {
@@ -360,7 +380,7 @@ mod tests {
             }
             Ok(())
         };
-        meter.run(polls, false).await.unwrap();
+        meter.run(polls, false, &mut none()).await.unwrap();
         assert!(meter.cpu() < LONG_POLL * 2, "{:?}", meter.cpu());
     }
 
@@ -372,7 +392,7 @@ mod tests {
             while started.elapsed() < LONG_POLL * 10 {}
             Ok(())
         };
-        meter.run(polls, true).await.unwrap();
+        meter.run(polls, true, &mut none()).await.unwrap();
         assert!(meter.cpu() > LONG_POLL, "{:?}", meter.cpu());
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use crate::budget::Budget;
 use crate::cache::{Cache, CacheError};
 use crate::call::Function;
 use crate::compile::{CompileError, Compiler};
@@ -17,6 +18,7 @@ use crate::files::{Storage, raise_descriptors};
 use crate::host::{Sandbox, linker};
 use crate::reflect::{RefusedExport, exports};
 use crate::unpaused::{holds_list, is_long, unpaused};
+use crate::wit_type::is_unbounded;
 use crate::{Interfaces, RefusedImport, docs, engine, imports};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
@@ -28,6 +30,7 @@ pub struct Runtime {
     /// That each task may have at once.
     connections: usize,
     storage: Arc<Storage>,
+    budget: Budget,
 }
 
 /// A component whose exports can be called. A clone is the same module.
@@ -56,6 +59,7 @@ pub(crate) struct Loaded {
     /// One permit for each name that its tasks look up at once.
     pub(crate) lookups: Arc<Semaphore>,
     pub(crate) storage: Arc<Storage>,
+    pub(crate) budget: Budget,
     /// Whether any of its tasks may send requests.
     pub(crate) http: bool,
 }
@@ -136,7 +140,13 @@ impl Runtime {
             network: Arc::new(Network::system()),
             connections: connections_for_each(raise_descriptors(), size.slots),
             storage: Arc::new(Storage::new(size.slots)),
+            budget: Budget::new(size.budget, size.slots, size.readers),
         })
+    }
+
+    /// What all its tasks' memory stays within.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The same sandboxes, for modules that reach another network.
@@ -212,6 +222,7 @@ impl Runtime {
             connections: self.connections,
             lookups: lookups_of_module(),
             storage: Arc::clone(&self.storage),
+            budget: self.budget.clone(),
             http: interfaces.http,
         });
         let mut docs = docs::docs(wasm);
@@ -219,10 +230,12 @@ impl Runtime {
             let docs = docs.remove(&function).unwrap_or_default();
             let signature = export.shape.signature(name, &function, docs);
             let lists = export.shape.types().any(holds_list);
+            let result = export.shape.result.as_ref();
             let function = Function {
                 export: export.index,
                 long: lists.into(),
                 lists,
+                unbounded: result.is_some_and(|ty| ty.holds(is_unbounded)),
                 shape: export.shape,
                 signature,
             };
@@ -341,6 +354,8 @@ mod tests {
         let size = PoolSize {
             slots: 1,
             max_memory: 1 << 20,
+            budget: 1 << 20,
+            readers: 1,
         };
         let runtime = Runtime::new(size).unwrap();
         let dir = tempfile::tempdir().unwrap();

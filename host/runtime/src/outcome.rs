@@ -9,7 +9,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::backtrace::backtrace;
-use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
+use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep, memory_within};
 use crate::last_words::LastWords;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
@@ -42,9 +42,18 @@ impl From<Outcome> for Ended {
     }
 }
 
-/// What the function returned. `limit`: the result's size as JSON, in bytes.
-pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, limit: usize) -> Ended {
-    let texts = &mut JsonTexts::new(limit);
+impl Ended {
+    /// What its values take, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let (values, other) = values(&self.outcome);
+        other + values.iter().map(memory_within).sum::<usize>()
+    }
+}
+
+/// What the function returned. `texts`: of the result, with the limit of its size as JSON.
+pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, mut texts: JsonTexts) -> Ended {
+    let limit = texts.values.limit();
+    let texts = &mut texts;
     let outcome = match (ty, val) {
         (Some(WitType::Result(ok, _)), Some(Val::Result(Ok(val)))) => {
             payload(ok.as_deref(), val, texts).map(Outcome::Success)
@@ -85,19 +94,25 @@ fn returned_err(
     })
 }
 
-/// A failure's arguments count as its result.
-fn bounded(outcome: Outcome, limit: usize) -> Ended {
-    let (values, other) = match &outcome {
+/// A failure's arguments count as its result. With them: the bytes of a text beside.
+fn values(outcome: &Outcome) -> (&[Value], usize) {
+    match outcome {
         Outcome::Success(value) => (std::slice::from_ref(value), 0),
         Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } => {
-            if let Some(message) = overlong(exception) {
-                return failure("InvalidResult", message).into();
-            }
-            (&*exception.exc_message, 0)
+            (&exception.exc_message, 0)
         }
-        Outcome::Reject { reason, .. } => (&[][..], reason.len()),
-        Outcome::Ignore => (&[][..], 0),
-    };
+        Outcome::Reject { reason, .. } => (&[], reason.len()),
+        Outcome::Ignore => (&[], 0),
+    }
+}
+
+fn bounded(outcome: Outcome, limit: usize) -> Ended {
+    if let Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } = &outcome
+        && let Some(message) = overlong(exception)
+    {
+        return failure("InvalidResult", message).into();
+    }
+    let (values, other) = values(&outcome);
     if values.iter().any(is_too_deep) {
         let message = format!("the result has more than {MAX_DEPTH} levels of arrays and objects");
         return failure("InvalidResult", message).into();

@@ -113,6 +113,14 @@ pub(crate) enum TypeError {
     TooLarge,
 }
 
+/// Whether a type alone does not say how large its values are.
+pub(crate) fn is_unbounded(ty: &WitType) -> bool {
+    matches!(
+        ty,
+        WitType::String | WitType::Bytes | WitType::Json | WitType::List(_)
+    )
+}
+
 /// Text that the types of one component may still take.
 #[derive(Debug)]
 pub(crate) struct TypeBudget(usize);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal};
 use petiole_modules::ModuleName;
-use petiole_runtime::Limit;
+use petiole_runtime::{BudgetUse, Limit};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -107,6 +107,9 @@ pub(crate) struct Metrics {
     modules_failed: Family<ModuleLabels, Gauge>,
     active: Gauge,
     ready: Gauge,
+    memory_budget: Gauge,
+    memory_used: Gauge,
+    memory_waiting: Gauge,
 }
 
 impl Metrics {
@@ -137,6 +140,9 @@ impl Metrics {
             modules_failed: Family::default(),
             active: Gauge::default(),
             ready: Gauge::default(),
+            memory_budget: Gauge::default(),
+            memory_used: Gauge::default(),
+            memory_waiting: Gauge::default(),
         };
         metrics.register(&mut registry);
         Self {
@@ -246,6 +252,25 @@ impl Metrics {
             "1 while tasks are taken",
             self.ready.clone(),
         );
+        for (name, help, gauge) in [
+            (
+                "petiole_memory_budget_bytes",
+                "What the memory of all tasks together stays within",
+                &self.memory_budget,
+            ),
+            (
+                "petiole_memory_used_bytes",
+                "What they have of it, with what is kept for small ones",
+                &self.memory_used,
+            ),
+            (
+                "petiole_memory_waiting",
+                "Tasks that wait for memory",
+                &self.memory_waiting,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
     }
 
     /// The labels of a task; `name` is none where no module has it.
@@ -407,8 +432,16 @@ impl Metrics {
         &self,
         ready: bool,
         failed: impl IntoIterator<Item = &'a ModuleName>,
+        memory: BudgetUse,
     ) -> String {
         self.ready.set(i64::from(ready));
+        for (gauge, value) in [
+            (&self.memory_budget, memory.total),
+            (&self.memory_used, memory.used),
+            (&self.memory_waiting, memory.waiting),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
         self.modules_failed.clear();
         for module in failed {
             let module = module.to_string();
@@ -456,6 +489,13 @@ mod tests {
         }
     }
 
+    const MEMORY: BudgetUse = BudgetUse {
+        total: 1024,
+        used: 512,
+        peak: 768,
+        waiting: 2,
+    };
+
     fn raised(name: &str) -> Ended {
         Ended::Failure {
             exception: Exception::new("a", name, "b"),
@@ -475,7 +515,7 @@ mod tests {
         metrics.refused(&task, &Refusal::ArgumentsTooLarge { size: 2, limit: 1 });
         metrics.refused(&task, &Refusal::Expired);
         let failed = "shop.orders".parse().unwrap();
-        let text = metrics.text(true, [&failed]);
+        let text = metrics.text(true, [&failed], MEMORY);
         let host = r#"hostname="w@\"h\"""#;
         let task_labels = r#"name="my_app.add",queue_name="celery""#;
         let labels = format!("{host},{task_labels}");
@@ -509,10 +549,13 @@ mod tests {
             format!("celery_worker_tasks_active{{{host}}} 0"),
             format!("petiole_worker_ready{{{host}}} 1"),
             format!("petiole_modules_failed{{{host},module=\"shop.orders\"}} 1"),
+            format!("petiole_memory_budget_bytes{{{host}}} 1024"),
+            format!("petiole_memory_used_bytes{{{host}}} 512"),
+            format!("petiole_memory_waiting{{{host}}} 2"),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }
-        let text = metrics.text(true, []);
+        let text = metrics.text(true, [], MEMORY);
         assert!(!text.contains("shop.orders"), "{text}");
     }
 
@@ -526,7 +569,7 @@ mod tests {
         }
         metrics.ended(&task, &raised("no\nname"), &told(None));
         metrics.ended(&task, &raised(&"N".repeat(1000)), &told(None));
-        let text = metrics.text(false, []);
+        let text = metrics.text(false, [], MEMORY);
         let failed = text
             .lines()
             .filter(|line| line.starts_with("celery_task_failed_total"));

@@ -16,8 +16,7 @@ use petiole_celery::plan::{
     Ended, Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse,
 };
 use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_results::ResultError;
-use petiole_runtime::{Context, Run, is_long, unpaused};
+use petiole_runtime::{Context, HostFault, Run, RunMemory, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -52,6 +51,24 @@ struct Journey<'a> {
     labels: TaskLabels,
 }
 
+/// A request that runs, or is known not to.
+struct Arrived<'a> {
+    admitted: Admitted,
+    delivery: Delivery,
+    turn: Turn<'a>,
+    /// Where it runs: among all tasks, and among those of its module.
+    places: (Slot, Option<OwnedSemaphorePermit>),
+}
+
+/// What earlier deliveries of a run came to.
+enum Earlier {
+    /// All is out, and only the ack was lost.
+    Settled(Settle),
+    Committed(Commit),
+    /// It must not run, for this reason.
+    NotCarriedOut(String),
+}
+
 impl Pipeline {
     /// Takes one delivery to its settlement.
     pub(crate) async fn journey(&self, mut delivery: Delivery, mut slot: Slot) {
@@ -72,7 +89,7 @@ impl Pipeline {
             Ok(request) => journey.go(request, delivery, slot).await,
             Err(undecodable) => {
                 drop(slot);
-                journey.quarantine(&undecodable, delivery).await;
+                Box::pin(journey.quarantine(&undecodable, delivery)).await;
             }
         }
     }
@@ -135,62 +152,75 @@ impl Pipeline {
 }
 
 impl<'a> Journey<'a> {
-    /// Takes a request to its end, unless an earlier delivery of it came to one: in this process, or in whichever has
-    /// committed it.
-    async fn go(&self, request: Request, delivery: Delivery, mut slot: Slot) {
-        let Some((turn, received)) = self.turn(request, &delivery, &mut slot).await else {
+    /// Takes a request to its end.
+    async fn go(&self, request: Request, delivery: Delivery, slot: Slot) {
+        let Some(Arrived {
+            admitted,
+            delivery,
+            turn,
+            places,
+        }) = self.arrive(request, delivery, slot).await
+        else {
             return;
         };
+        match admitted {
+            Admitted::Run(ready) => self.run(*ready, delivery, turn, places).await,
+            Admitted::Not(not_run) => {
+                drop(places);
+                Box::pin(self.decline(not_run, delivery, turn)).await;
+            }
+        }
+    }
+
+    /// Takes a request to where it runs, or is known not to. None where its delivery ends here: an earlier one of the
+    /// run came to an end, in this process or in whichever has committed it; or it is to come again.
+    async fn arrive(
+        &self,
+        request: Request,
+        delivery: Delivery,
+        mut slot: Slot,
+    ) -> Option<Arrived<'a>> {
+        let (turn, received) = self.turn(request, &delivery, &mut slot).await?;
         let request = match received {
             Ok(request) => request,
             Err(undecodable) => {
                 drop(slot);
-                return self.quarantine(&undecodable, delivery).await;
+                Box::pin(self.quarantine(&undecodable, delivery)).await;
+                return None;
             }
         };
-        match turn.before().filter(|_| delivery.redelivered) {
-            None => {}
-            Some(Before::Settled(settle)) => {
-                self.settle(settle, delivery, turn).await;
-                return;
-            }
-            Some(Before::Ended) => {
-                drop(slot);
-                let reason = "an earlier delivery has run".to_owned();
-                return self
-                    .refuse(&request, not_carried_out(reason), delivery, turn)
-                    .await;
-            }
-        }
-        match self.committed(&request, &delivery, &turn).await {
-            None => return,
-            Some(Ok(None)) => {}
-            Some(Ok(Some(commit))) => {
-                drop(slot);
-                return self.carry_on(&request, commit, delivery, turn).await;
-            }
-            Some(Err(error)) => {
-                drop(slot);
-                let refusal = not_carried_out(causes(&error));
-                return self.refuse(&request, refusal, delivery, turn).await;
-            }
+        let earlier = self.earlier(&request, &delivery, &turn).await?;
+        if let Some(earlier) = earlier {
+            drop(slot);
+            Box::pin(self.end_as(earlier, &request, delivery, turn)).await;
+            return None;
         }
         let admitted = self.pipeline.admit(Ok(request));
-        let Some((module_turn, admitted)) = self.module_turn(admitted, &delivery, &mut slot).await
-        else {
-            return;
-        };
-        if !delivery.usable() {
-            return;
-        }
-        match admitted {
-            Admitted::Run(ready) => {
-                let places = (slot, module_turn);
-                self.run(*ready, delivery, turn, places).await;
+        let (module_turn, admitted) = self.module_turn(admitted, &delivery, &mut slot).await?;
+        delivery.usable().then_some(Arrived {
+            admitted,
+            delivery,
+            turn,
+            places: (slot, module_turn),
+        })
+    }
+
+    /// Ends a delivery as earlier ones of its run say.
+    async fn end_as(
+        &self,
+        earlier: Earlier,
+        request: &Request,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        match earlier {
+            Earlier::Settled(settle) => {
+                self.settle(settle, delivery, turn).await;
             }
-            Admitted::Not(not_run) => {
-                drop((slot, module_turn));
-                self.decline(not_run, delivery, turn).await;
+            Earlier::Committed(commit) => self.carry_on(request, commit, delivery, turn).await,
+            Earlier::NotCarriedOut(reason) => {
+                let refusal = not_carried_out(reason);
+                self.refuse(request, refusal, delivery, turn).await;
             }
         }
     }
@@ -211,25 +241,38 @@ impl<'a> Journey<'a> {
         Some((turn, self.pipeline.decode(message)))
     }
 
-    /// What the run has committed. A task whose sender wants no result has a commit only where it sends messages,
-    /// which is not worth a question for each: only where the message comes again. None where its connection is
-    /// gone, or the worker is told to stop.
-    async fn committed(
+    /// What earlier deliveries of the run came to, if anything, in this process or in whichever has committed it. None
+    /// where that can't be told any more: the delivery's connection is gone, or the worker is told to stop.
+    async fn earlier(
         &self,
         request: &Request,
         delivery: &Delivery,
         turn: &Turn<'_>,
-    ) -> Option<Result<Option<Commit>, ResultError>> {
-        let servers = &self.pipeline.servers;
+    ) -> Option<Option<Earlier>> {
+        match turn.before().filter(|_| delivery.redelivered) {
+            None => {}
+            Some(Before::Settled(settle)) => return Some(Some(Earlier::Settled(settle))),
+            Some(Before::Ended) => {
+                let reason = "an earlier delivery has run".to_owned();
+                return Some(Some(Earlier::NotCarriedOut(reason)));
+            }
+        }
+        // A task whose sender wants no result has a commit only where it sends messages, which is not worth a question
+        // for each.
         if request.ignore_result && !delivery.redelivered {
-            return Some(Ok(None));
+            return Some(None);
         }
-        tokio::select! {
+        let servers = &self.pipeline.servers;
+        let committed = tokio::select! {
             biased;
-            committed = servers.committed(turn.key()) => Some(committed),
-            () = delivery.gone() => None,
-            () = servers.shutdown.reached(Stage::Warm) => None,
-        }
+            committed = servers.committed(turn.key()) => committed,
+            () = delivery.gone() => return None,
+            () = servers.shutdown.reached(Stage::Warm) => return None,
+        };
+        Some(match committed {
+            Ok(commit) => commit.map(Earlier::Committed),
+            Err(error) => Some(Earlier::NotCarriedOut(causes(&error))),
+        })
     }
 
     /// Waits for a turn among the tasks of the request's module, where not all of them may run at once. A
@@ -283,9 +326,15 @@ impl<'a> Journey<'a> {
     /// publishing need none.
     async fn run<P>(&self, ready: Ready, delivery: Delivery, turn: Turn<'_>, places: P) {
         task_log::received(&ready.request);
-        let (request, ran, told) = match self.call(ready).await {
+        // Its memory is kept until the delivery is settled.
+        let (request, ran, told, _memory) = match self.call(ready).await {
             Ok(called) => called,
-            Err(fault) => return self.unsettled(&fault),
+            Err((request, Fault::Sandbox(HostFault::NoMemoryLeft { .. }))) => {
+                drop(places);
+                let not_run = NotRun::await_memory(request, Timestamp::now());
+                return self.decline(not_run, delivery, turn).await;
+            }
+            Err((_, fault)) => return self.unsettled(&fault),
         };
         drop(places);
         let plan = unpaused(told.long, || {
@@ -311,7 +360,10 @@ impl<'a> Journey<'a> {
     }
 
     /// Calls the export in a fresh sandbox, and stores the states that the task sets meanwhile.
-    async fn call(&self, ready: Ready) -> Result<(Request, Ran, Told), Fault> {
+    async fn call(
+        &self,
+        ready: Ready,
+    ) -> Result<(Request, Ran, Told, RunMemory), (Box<Request>, Fault)> {
         let Ready {
             request,
             task,
@@ -331,10 +383,14 @@ impl<'a> Journey<'a> {
         let call = task
             .task
             .call(arguments, context, limits, granted, &progress);
-        let run: Run = tokio::select! {
-            run = call => run?,
+        let run = tokio::select! {
+            run = call => run.map_err(Fault::from),
             never = store_progress(updates, &request, &self.source, policy, servers) => match never {},
-            () = servers.shutdown.reached(Stage::Cold) => return Err(Fault::ColdShutdown),
+            () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
+        };
+        let run: Run = match run {
+            Ok(run) => run,
+            Err(fault) => return Err((Box::new(request), fault)),
         };
         let told = Told::of(&run, granted);
         let ran = Ran {
@@ -347,7 +403,7 @@ impl<'a> Journey<'a> {
             retry,
             usage: usage(&run.usage),
         };
-        Ok((request, ran, told))
+        Ok((request, ran, told, run.memory))
     }
 
     /// Ends a request that is not run.
@@ -370,13 +426,17 @@ impl<'a> Journey<'a> {
                     None => {}
                 }
             }
-            NotRun::Await { request, until } => {
+            NotRun::Await {
+                request,
+                until,
+                awaited,
+            } => {
                 // Where it can't wait in the broker, it comes again of its own.
                 if let Ok(plan) = postpone(&request, until, &self.source, now)
                     && self.give_back(plan, delivery).await
                 {
                     metrics.postponed(&self.labels);
-                    task_log::awaiting(&request, until);
+                    task_log::awaiting(&request, until, awaited);
                 }
             }
             NotRun::Refuse { request, refusal } => {

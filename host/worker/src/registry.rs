@@ -13,7 +13,7 @@ use petiole_modules::{
     Catalog, Digest, Generation, KeyId, ModuleName, SignatureError, SignaturePolicy, Signed,
     Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
 };
-use petiole_runtime::{Cache, Compiler, Module, Runtime};
+use petiole_runtime::{Budget, Cache, Compiler, Module, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -131,6 +131,11 @@ impl Registry {
         // What is in the way is kept, and shown by whoever needs the catalog.
         let _ = registry.look().await;
         Ok(registry)
+    }
+
+    /// What the memory of all its tasks stays within.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.runtime.budget()
     }
 
     /// Checks a component, compiles it, keeps it as a new version of the module and activates it. `digest` is the

@@ -43,7 +43,8 @@ impl Status {
     pub fn metrics(&self) -> String {
         let failed = self.registry.not_loaded();
         let failed = failed.iter().map(|failed| &failed.module);
-        self.metrics.text(self.ready(), failed)
+        let memory = self.registry.budget().usage();
+        self.metrics.text(self.ready(), failed, memory)
     }
 
     pub(crate) fn set_consuming(&self, consuming: bool) {

@@ -8,6 +8,7 @@ use petiole_celery::{Exception, Refusal, Request, Undecodable};
 use petiole_runtime::Usage;
 use tracing::{debug, error, info, warn};
 
+use crate::admit::Awaited;
 use crate::usage::Told;
 
 /// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
@@ -64,9 +65,16 @@ pub(crate) fn postponed(request: &Request, until: Timestamp) {
 }
 
 /// Not at a higher level: there may be any number of them, and why is said once, by the registry.
-pub(crate) fn awaiting(request: &Request, until: Timestamp) {
+pub(crate) fn awaiting(request: &Request, until: Timestamp, awaited: Awaited) {
     let Request { task, id, .. } = request;
-    debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
+    match awaited {
+        Awaited::Module => {
+            debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
+        }
+        Awaited::Memory => {
+            warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
+        }
+    }
 }
 
 /// What the run came to was said by the worker that ran it, unless it was lost before.

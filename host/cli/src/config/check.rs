@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use petiole_capabilities::{Grant, is_folder, is_variable};
 
 use super::layer::Setting;
-use super::resolve::Resolved;
+use super::resolve::{Resolved, most_of_task};
 use super::units::Bytes;
 use super::{ConfigError, url};
 
@@ -94,8 +94,32 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
             most.value
         )));
     }
+    memory_budget(c)?;
     c.limits.check(&c.max_limits)?;
     c.max_limits.limits().map(|_| ())
+}
+
+/// The least memory for all tasks together: 16 MiB.
+const MIN_BUDGET: Bytes = Bytes(16 << 20);
+
+/// A task that runs alone always fits.
+fn memory_budget(c: &Resolved) -> Result<(), ConfigError> {
+    let (budget, most) = (&c.memory_budget, &c.max_limits.memory);
+    if budget.value < MIN_BUDGET {
+        return Err(budget.wrong(format!(
+            "memory_budget {} is less than {MIN_BUDGET}: no task could run",
+            budget.value
+        )));
+    }
+    let fits = most_of_task(budget.value, c.concurrency.value);
+    if most.value > fits {
+        return Err(most.wrong(format!(
+            "max_limits.memory {} is more than the {fits} that one task may have of memory_budget {} with {} slots: \
+             lower it, or raise memory_budget",
+            most.value, budget.value, c.concurrency.value
+        )));
+    }
+    Ok(())
 }
 
 /// The names of values and folders are those that a manifest can ask for.

@@ -31,6 +31,7 @@ pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, Conf
         prefetch_multiplier: env.get(&keys::PREFETCH_MULTIPLIER)?,
         delivery_limit: env.get(&keys::DELIVERY_LIMIT)?,
         soft_shutdown_timeout: env.get(&keys::SOFT_SHUTDOWN_TIMEOUT)?,
+        memory_budget: env.get(&keys::MEMORY_BUDGET)?,
         results: env.get(&keys::RESULTS)?,
         result_expires: env.get(&keys::RESULT_EXPIRES)?,
         result_extended: env.get(&keys::RESULT_EXTENDED)?,

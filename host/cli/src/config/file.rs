@@ -13,7 +13,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use super::ConfigError;
 use super::http::{WrittenHttp, WrittenSignatures};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
-use super::units::{Bytes, LogFormat, LogLevel, Seconds};
+use super::units::{Bytes, LogFormat, LogLevel, Seconds, Share};
 use super::values::{Place, Source};
 
 /// One layer as it is written: what it does not name is none.
@@ -31,6 +31,7 @@ pub(crate) struct Written {
     pub prefetch_multiplier: Option<NonZeroU16>,
     pub delivery_limit: Option<NonZeroU16>,
     pub soft_shutdown_timeout: Option<Seconds>,
+    pub memory_budget: Option<Share>,
     pub results: Option<String>,
     pub result_expires: Option<Seconds>,
     pub result_extended: Option<bool>,

@@ -62,6 +62,7 @@ pub(super) const SOFT_SHUTDOWN_TIMEOUT: Key = key(
     &["PETIOLE_SOFT_SHUTDOWN_TIMEOUT"],
     "--soft-shutdown-timeout",
 );
+pub(super) const MEMORY_BUDGET: Key = no_flag("memory_budget", &["PETIOLE_MEMORY_BUDGET"]);
 pub(super) const RESULTS: Key = key(
     "results",
     &["PETIOLE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"],

@@ -8,6 +8,7 @@ mod http;
 mod keys;
 mod layer;
 mod limits;
+mod machine;
 mod node;
 mod outside;
 mod redact;

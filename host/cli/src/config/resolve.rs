@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use petiole_capabilities::{Grant, Policy};
 use petiole_celery::{Destination, Routes};
+use petiole_runtime::Budget;
 
 use super::check::check;
 use super::http::HttpSettings;
 use super::keys;
 use super::layer::{Layer, Layers, Setting};
 use super::limits::{LimitSettings, MaxLimitSettings};
-use super::units::{Bytes, LogFormat, LogLevel, Seconds};
+use super::units::{Bytes, LogFormat, LogLevel, Seconds, Share};
 use super::values::Source;
-use super::{ConfigError, node};
+use super::{ConfigError, machine, node};
 
 /// The configuration that a command runs with.
 #[derive(Debug, Clone)]
@@ -31,6 +32,7 @@ pub(crate) struct Resolved {
     pub prefetch_multiplier: Setting<NonZeroU16>,
     pub delivery_limit: Setting<NonZeroU16>,
     pub soft_shutdown_timeout: Setting<Seconds>,
+    pub memory_budget: Setting<Bytes>,
     pub results: Setting<String>,
     pub result_expires: Setting<Seconds>,
     pub result_extended: Setting<bool>,
@@ -59,6 +61,11 @@ pub(crate) struct Resolved {
 /// A slot is held until its result is stored and its messages are confirmed, so that more of them than
 /// cores keep the cores busy. An idle one costs nothing but address space.
 const SLOTS_PER_CORE: usize = 16;
+
+/// What tasks may take of the memory that there is: the other half is for messages, plans and the worker itself.
+const MEMORY_SHARE: Share = Share::Percent(50);
+/// Where the system does not tell how much there is.
+const UNTOLD_MEMORY: u64 = 4 << 30;
 
 fn default_concurrency() -> NonZeroU16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -89,11 +96,35 @@ const FOUR: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 /// RabbitMQ's own for quorum queues, since 4.0.
 const TWENTY: NonZeroU16 = NonZeroU16::MIN.saturating_add(19);
 
+/// The most memory that one task may have.
+pub(super) fn most_of_task(budget: Bytes, concurrency: NonZeroU16) -> Bytes {
+    let total = usize::try_from(budget.0).unwrap_or(usize::MAX);
+    let most = Budget::most_of_run(total, concurrency.get().into());
+    // in whole MiB, where that is not none
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    Bytes(
+        most.checked_sub(most % (1 << 20))
+            .filter(|most| *most > 0)
+            .unwrap_or(most),
+    )
+}
+
 impl Resolved {
     pub(super) fn new(layers: &[Layer]) -> Result<Self, ConfigError> {
         let l = Layers(layers);
         let celery = || "celery".to_owned();
-        let max_limits = MaxLimitSettings::resolve(&l);
+        let concurrency = l.or(&keys::CONCURRENCY, |w| w.concurrency, default_concurrency());
+        let memory = machine::memory().unwrap_or(UNTOLD_MEMORY);
+        let memory_budget = l.or(
+            &keys::MEMORY_BUDGET,
+            |w| w.memory_budget.map(|share| share.of(memory)),
+            MEMORY_SHARE.of(memory),
+        );
+        let mut max_limits = MaxLimitSettings::resolve(&l);
+        if !max_limits.memory.is_given() {
+            let most = most_of_task(memory_budget.value, concurrency.value);
+            max_limits.memory.value = max_limits.memory.value.min(most);
+        }
         let mut resolved = Self {
             broker: l.or(
                 &keys::BROKER,
@@ -113,7 +144,7 @@ impl Resolved {
                 |w| w.hostname.clone(),
                 "celery@%h".to_owned(),
             ),
-            concurrency: l.or(&keys::CONCURRENCY, |w| w.concurrency, default_concurrency()),
+            concurrency,
             prefetch_multiplier: l.or(&keys::PREFETCH_MULTIPLIER, |w| w.prefetch_multiplier, FOUR),
             delivery_limit: l.or(&keys::DELIVERY_LIMIT, |w| w.delivery_limit, TWENTY),
             soft_shutdown_timeout: l.or(
@@ -121,6 +152,7 @@ impl Resolved {
                 |w| w.soft_shutdown_timeout,
                 Seconds::whole(600),
             ),
+            memory_budget,
             results: l.or(
                 &keys::RESULTS,
                 |w| w.results.clone(),
@@ -333,6 +365,25 @@ mod tests {
         let limits = resolved.limits.limits().unwrap();
         assert_eq!((limits.memory, limits.time.as_secs()), (64 << 20, 300));
         assert_eq!(resolved.max_limits.limits().unwrap().time.as_secs(), 600);
+    }
+
+    #[test]
+    fn a_task_may_have_no_more_memory_than_there_is_for_all() {
+        let resolved = |text: &str| Resolved::new(&[file(text)]);
+        let small = resolved("concurrency = 4\nmemory_budget = '128MiB'").unwrap();
+        let most = small.max_limits.memory.value;
+        assert!(most.0 < 128 << 20, "{most}");
+        assert_eq!(small.limits.memory.value, most);
+        let large = resolved("concurrency = 4\nmemory_budget = '64GiB'").unwrap();
+        assert_eq!(large.max_limits.memory.value, Bytes(1 << 30));
+        let refused = |text| resolved(text).err().unwrap().to_string();
+        let error = refused("memory_budget = '1GiB'\nmax_limits = { memory = '2GiB' }");
+        assert!(
+            error.contains("max_limits.memory 2GiB is more than")
+                && error.contains("of memory_budget 1GiB"),
+            "{error}"
+        );
+        assert!(refused("memory_budget = '1MiB'").contains("memory_budget 1MiB"));
     }
 
     #[test]

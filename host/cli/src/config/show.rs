@@ -166,6 +166,9 @@ fn top(c: &Resolved) -> Vec<Row> {
             &c.soft_shutdown_timeout,
             |time| (*time).into(),
         ),
+        row(&keys::MEMORY_BUDGET, &c.memory_budget, |size| {
+            (*size).into()
+        }),
         row(&keys::RESULTS, &c.results, |url| redact(url).into()),
         row(&keys::RESULT_EXPIRES, &c.result_expires, |time| {
             (*time).into()

@@ -20,6 +20,14 @@ pub(crate) struct Seconds(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bytes(pub u64);
 
+/// A size, or a part of all that there is: `2GiB`, `50%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    Size(Bytes),
+    /// From 1 to 100.
+    Percent(u8),
+}
+
 /// A number of things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(transparent)]
@@ -151,6 +159,58 @@ impl<'de> Deserialize<'de> for Bytes {
             }
         }
         deserializer.deserialize_any(Size)
+    }
+}
+
+impl Share {
+    /// In whole MiB, where that is not none.
+    pub(crate) fn of(self, whole: u64) -> Bytes {
+        match self {
+            Self::Size(size) => size,
+            Self::Percent(percent) => {
+                let part = whole / 100 * u64::from(percent);
+                Bytes(
+                    part.checked_sub(part % (1 << 20))
+                        .filter(|part| *part > 0)
+                        .unwrap_or(part),
+                )
+            }
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(percent) = text.trim().strip_suffix('%') else {
+            return text.parse().map(Self::Size);
+        };
+        match percent.trim_end().parse() {
+            Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+            _ => Err(format!(
+                "{text:?} is not a part of the memory: from 1% to 100%"
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeOrPart;
+        impl Visitor<'_> for SizeOrPart {
+            type Value = Share;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size or a part of the memory, for example \"2GiB\" or \"50%\"")
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Share, E> {
+                self.visit_str(&n.to_string())
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Share, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(SizeOrPart)
     }
 }
 
@@ -294,6 +354,24 @@ mod tests {
         }
         assert_eq!(Bytes(256 << 20).to_string(), "256MiB");
         assert_eq!(Bytes(1000).to_string(), "1000");
+    }
+
+    #[test]
+    fn shares() {
+        for (text, bytes) in [
+            ("2GiB", 2 << 30),
+            ("1000", 1000),
+            ("50%", 511 << 20),
+            (" 1 % ", 10 << 20),
+            ("100%", 1023 << 20),
+        ] {
+            let share: Share = text.parse().unwrap();
+            assert_eq!(share.of((1 << 30) - 1), Bytes(bytes), "{text}");
+        }
+        assert_eq!(Share::Percent(50).of(1000), Bytes(500));
+        for text in ["", "%", "0%", "101%", "-1%", "0.5%", "much"] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
     }
 
     #[test]

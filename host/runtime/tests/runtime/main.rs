@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod budget;
 mod calls;
 mod code;
 mod costs;
@@ -65,6 +66,8 @@ fn host(slots: u32) -> Host {
         runtime: Runtime::new(PoolSize {
             slots,
             max_memory: 8 * MIB,
+            budget: slots as usize * 32 * MIB,
+            readers: 1,
         })
         .unwrap(),
         cache,

@@ -33,6 +33,8 @@ async fn registry(dir: &Path, worker: &str, compiler: Compiler) -> Arc<Registry>
     let size = PoolSize {
         slots: 1,
         max_memory: 64 << 20,
+        budget: 128 << 20,
+        readers: 1,
     };
     let limits = crate::limits::tests::limits();
     let defaults = TaskDefaults {

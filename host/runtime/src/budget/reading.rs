@@ -1,0 +1,131 @@
+//! The memory that results are read with: they are values of this process before anybody knows how large they are.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What is counted at once, in bytes.
+const UNIT: usize = 64 * 1024;
+
+/// What all that read results have together, in turn. Whoever has some waits for nothing else of the budget, so nobody
+/// waits for ever.
+#[derive(Debug)]
+pub(super) struct Pool {
+    units: Arc<Semaphore>,
+    total: usize,
+}
+
+/// What one run reads its result with.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pool: Arc<Semaphore>,
+    /// What it may take at most, in units; 0 where it is too small to be counted.
+    most: u32,
+    has: Option<OwnedSemaphorePermit>,
+    waited: bool,
+}
+
+impl Pool {
+    pub(super) fn new(bytes: usize) -> Self {
+        let total = (bytes / UNIT).min(Semaphore::MAX_PERMITS);
+        Self {
+            units: Arc::new(Semaphore::new(total)),
+            total,
+        }
+    }
+
+    /// In bytes.
+    pub(super) fn used(&self) -> usize {
+        let used = self.total.saturating_sub(self.units.available_permits());
+        used.saturating_mul(UNIT)
+    }
+
+    /// `bytes`: what the result may take at most.
+    pub(super) fn reading(&self, bytes: usize) -> Reading {
+        Reading {
+            pool: Arc::clone(&self.units),
+            most: units(bytes).min(units(self.total.saturating_mul(UNIT))),
+            has: None,
+            waited: false,
+        }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+impl Reading {
+    /// Whether the run had to wait for memory.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited
+    }
+
+    /// Waits until a result may be read: the guest may end before it is asked again.
+    pub(crate) async fn enter(&mut self) {
+        if self.most == 0 || self.has.is_some() {
+            return;
+        }
+        let pool = Arc::clone(&self.pool);
+        self.has = match pool.try_acquire_many_owned(self.most) {
+            Ok(has) => Some(has),
+            Err(_taken) => {
+                self.waited = true;
+                let pool = Arc::clone(&self.pool);
+                // it is never closed
+                pool.acquire_many_owned(self.most).await.ok()
+            }
+        };
+    }
+
+    /// The guest has not ended.
+    pub(crate) fn leave(&mut self) {
+        self.has = None;
+    }
+
+    /// The result has been read, and takes so many bytes until this is dropped.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        if bytes < UNIT {
+            self.leave();
+        }
+        if let Some(has) = &mut self.has {
+            let more = has.num_permits().saturating_sub(bytes.div_ceil(UNIT));
+            drop(has.split(more));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn enters(reading: &mut Reading) -> bool {
+        let enter = pin!(reading.enter());
+        enter.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn results_are_read_in_turn_and_counted_until_they_are_gone() {
+        let pool = Pool::new(10 * UNIT);
+        let [mut one, mut two, mut none] = [6 * UNIT, 100 * UNIT, 0].map(|most| pool.reading(most));
+        assert!(enters(&mut one) && enters(&mut none));
+        assert!(enters(&mut one), "it has it");
+        assert!(!enters(&mut two) && two.has_waited() && !one.has_waited());
+        one.keep(2 * UNIT + 1);
+        assert_eq!(pool.used(), 3 * UNIT);
+        assert!(!enters(&mut two), "it may take all that there is");
+        one.keep(10);
+        assert_eq!(pool.used(), 0);
+        assert!(enters(&mut two));
+        assert_eq!(pool.used(), 10 * UNIT);
+        two.leave();
+        assert_eq!(pool.used(), 0);
+        assert!(enters(&mut one));
+        drop(one);
+        assert_eq!(pool.used(), 0);
+    }
+}

@@ -52,7 +52,8 @@ export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127
 exec 3<&0 2>> "$dir/output"
 $inside epmd -port "$epmd" > /dev/null 2>&1 &
 epmd_pid=$!
-$inside "$server" >> "$dir/output" 2>&1 3<&- &
+# Where Mnesia leaves a dump of itself.
+(cd "$dir" && exec $inside "$server") >> "$dir/output" 2>&1 3<&- &
 server_pid=$!
 printf '%s\n' "$server_pid" > "$dir/pid"
 {

@@ -1,5 +1,6 @@
 """A worker that starts before its servers waits for them, as Celery's does."""
 
+import socket
 import subprocess
 
 from conftest import producer
@@ -41,3 +42,12 @@ def test_a_worker_that_waits_ends_when_it_is_told_to(queue, start_worker):
     worker = start_worker(queue, wait=False, results=f"redis://127.0.0.1:{port}/0")
     wait_until(lambda: "trying again in" in worker.log(), worker.log, 60)
     assert worker.stop() == 0, worker.log()
+
+
+def test_a_worker_that_connects_ends_when_it_is_told_to(queue, start_worker):
+    """To a broker that takes the connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        worker = start_worker(queue, wait=False, broker=f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}//")
+        connection, _ = silent.accept()
+        with connection:
+            assert worker.stop() == 0, worker.log()

@@ -48,8 +48,7 @@ const OWN_LIMIT: usize = 4096;
 
 /// A RabbitMQ broker.
 pub(crate) struct Amqp {
-    /// Taken when dropped.
-    runtime: Option<Runtime>,
+    threads: Threads,
     consuming: Link,
     publishing: Link,
     publisher: Publisher,
@@ -75,28 +74,22 @@ impl Amqp {
         let closing = CancellationToken::new();
         let name = connection_name();
         let connected = runtime.spawn(connect_both(targets.into(), name, closing.clone()));
-        match connected.await {
-            Ok(Ok((consuming, publishing, publisher, supervisors))) => Ok(Self {
-                runtime: Some(runtime),
-                consuming,
-                publishing,
-                publisher,
-                closing,
-                supervisors: tokio::sync::Mutex::new(supervisors),
-                own: Mutex::default(),
-                levels: tokio::sync::Mutex::default(),
-            }),
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(BrokerError::Lost {
-                    reason: error.to_string(),
-                })
-            }
-        }
+        let threads = Threads(Some(runtime));
+        // Whoever waits for this may stop to.
+        let (consuming, publishing, publisher, supervisors) =
+            connected.await.map_err(|error| BrokerError::Lost {
+                reason: error.to_string(),
+            })??;
+        Ok(Self {
+            threads,
+            consuming,
+            publishing,
+            publisher,
+            closing,
+            supervisors: tokio::sync::Mutex::new(supervisors),
+            own: Mutex::default(),
+            levels: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Carries an operation out on the consuming connection: an alarm does not stop it.
@@ -116,7 +109,7 @@ impl Amqp {
         queues: &[String],
         prefetch: u16,
     ) -> Result<Deliveries, BrokerError> {
-        let Some(runtime) = &self.runtime else {
+        let Some(runtime) = &self.threads.0 else {
             return Err(BrokerError::Closed);
         };
         let prefetch = prefetch.max(1);
@@ -429,8 +422,15 @@ impl Broker for Amqp {
 impl Drop for Amqp {
     fn drop(&mut self) {
         self.closing.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            // Dropped inside another runtime, it would panic.
+    }
+}
+
+/// The runtime of a broker's connections. Dropped inside another runtime, tokio's own would panic.
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }

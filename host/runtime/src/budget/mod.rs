@@ -14,10 +14,12 @@ pub(crate) use reading::Reading;
 
 /// What each slot has without asking, in bytes: small tasks need no more, so they never wait.
 const SHARE_OF_SLOT: usize = 2 * 1024 * 1024;
-/// The part of the budget that all slots together have so, at most: a quarter.
-const SHARES_OF_SLOTS: usize = 4;
+/// The part of the budget that all slots together have so, at most: an eighth.
+const SHARES_OF_SLOTS: usize = 8;
 /// The part of the budget that results are read with: a quarter.
 const READING: usize = 4;
+/// The part of the budget for results that have been read, until they are out: an eighth.
+const KEPT: usize = 8;
 /// The part of the budget that one run may have for values of one kind (its arguments, what it sends): an eighth. Those
 /// who read results at once share it.
 const VALUES: usize = 8;
@@ -71,7 +73,8 @@ impl Budget {
         let of_slot = SHARE_OF_SLOT.min(total / SHARES_OF_SLOTS / slots);
         let kept = of_slot
             .saturating_mul(slots)
-            .saturating_add(total / READING);
+            .saturating_add(total / READING)
+            .saturating_add(total / KEPT);
         let state = State {
             ledger: Ledger::new(total.saturating_sub(kept)),
             waiting: HashMap::new(),
@@ -80,7 +83,7 @@ impl Budget {
             total,
             of_slot,
             readers,
-            reading: reading::Pool::new(total / READING),
+            reading: reading::Pool::new(total / READING, total / KEPT),
             state: Mutex::new(state),
         }))
     }
@@ -99,18 +102,21 @@ impl Budget {
 
     /// The most that one run may read its result with, twice: the value, and beside it the JSON that is made of it.
     pub(crate) fn result(&self) -> usize {
-        self.values() / self.0.readers
+        let all = self.values() / self.0.readers;
+        // What all read with at once is no more than there is.
+        all - all % reading::UNIT
     }
 
     /// How it is used.
     pub fn usage(&self) -> BudgetUse {
         let State { ledger, .. } = &*self.state();
         let Shared { total, reading, .. } = &*self.0;
-        let of_slots = total - total / READING - ledger.total();
+        let of_results = total / READING + total / KEPT;
+        let of_slots = total - of_results - ledger.total();
         BudgetUse {
             total: *total,
             used: of_slots + reading.used() + ledger.used(),
-            peak: of_slots + total / READING + ledger.peak(),
+            peak: of_slots + of_results + ledger.peak(),
             waiting: ledger.waiting(),
         }
     }
@@ -293,16 +299,16 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
-    /// 4 slots: 2 MiB each, 16 MiB to read results with, 40 MiB for all.
+    /// 4 slots: 2 MiB each, 16 MiB to read results with, 8 MiB for those that were read, 32 MiB for all.
     const TOTAL: usize = 64 * MIB;
-    const OF_ALL: usize = 40;
+    const OF_ALL: usize = 32;
 
     #[tokio::test]
     async fn a_slots_share_is_had_without_asking() {
         let budget = Budget::new(TOTAL, 4, 1);
         let mut large = budget.hold(0);
         large.grow((2 + OF_ALL) * MIB).await.unwrap();
-        assert_eq!(budget.usage().used, 48 * MIB);
+        assert_eq!(budget.usage().used, (8 + OF_ALL) * MIB);
         let mut small: Vec<_> = (0..3).map(|_| budget.hold(0)).collect();
         for held in &mut small {
             held.grow(2 * MIB).await.unwrap();
@@ -319,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn many_slots_share_a_quarter() {
+    fn many_slots_share_an_eighth() {
         let budget = Budget::new(64 * MIB, 1024, 1);
-        assert_eq!(budget.0.of_slot, 16 * 1024);
+        assert_eq!(budget.0.of_slot, 8 * 1024);
         assert_eq!(Budget::most_of_run(64 * MIB, 1024), 16 * MIB);
     }
 

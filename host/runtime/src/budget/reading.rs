@@ -5,13 +5,15 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is counted at once, in bytes.
-const UNIT: usize = 64 * 1024;
+pub(super) const UNIT: usize = 64 * 1024;
 
 /// What all that read results have together, in turn. Whoever has some waits for nothing else of the budget, so nobody
 /// waits for ever.
 #[derive(Debug)]
 pub(super) struct Pool {
     units: Arc<Semaphore>,
+    /// For results that have been read, and wait to be out: they must not keep others from computing.
+    kept: Arc<Semaphore>,
     total: usize,
 }
 
@@ -19,24 +21,30 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pool: Arc<Semaphore>,
+    for_kept: Arc<Semaphore>,
     /// What it may take at most, in units; 0 where it is too small to be counted.
     most: u32,
     has: Option<OwnedSemaphorePermit>,
+    kept: Option<OwnedSemaphorePermit>,
     waited: bool,
 }
 
 impl Pool {
-    pub(super) fn new(bytes: usize) -> Self {
-        let total = (bytes / UNIT).min(Semaphore::MAX_PERMITS);
+    /// `kept`: for results that have been read, in bytes.
+    pub(super) fn new(bytes: usize, kept: usize) -> Self {
+        let units = |bytes: usize| (bytes / UNIT).min(Semaphore::MAX_PERMITS / 2);
+        let (total, kept) = (units(bytes), units(kept));
         Self {
             units: Arc::new(Semaphore::new(total)),
-            total,
+            kept: Arc::new(Semaphore::new(kept)),
+            total: total + kept,
         }
     }
 
     /// In bytes.
     pub(super) fn used(&self) -> usize {
-        let used = self.total.saturating_sub(self.units.available_permits());
+        let free = self.units.available_permits() + self.kept.available_permits();
+        let used = self.total.saturating_sub(free);
         used.saturating_mul(UNIT)
     }
 
@@ -44,8 +52,10 @@ impl Pool {
     pub(super) fn reading(&self, bytes: usize) -> Reading {
         Reading {
             pool: Arc::clone(&self.units),
-            most: units(bytes).min(units(self.total.saturating_mul(UNIT))),
+            for_kept: Arc::clone(&self.kept),
+            most: units(bytes),
             has: None,
+            kept: None,
             waited: false,
         }
     }
@@ -83,12 +93,18 @@ impl Reading {
         self.has = None;
     }
 
-    /// The result has been read, and takes so many bytes until this is dropped.
+    /// The result has been read, and takes so many bytes until this is dropped: of what is for that, or where that is used
+    /// up, of what it was read with.
     pub(crate) fn keep(&mut self, bytes: usize) {
         if bytes < UNIT {
             self.leave();
+            return;
         }
-        if let Some(has) = &mut self.has {
+        let kept = Arc::clone(&self.for_kept).try_acquire_many_owned(units(bytes));
+        if let Ok(kept) = kept {
+            self.kept = Some(kept);
+            self.leave();
+        } else if let Some(has) = &mut self.has {
             let more = has.num_permits().saturating_sub(bytes.div_ceil(UNIT));
             drop(has.split(more));
         }
@@ -110,8 +126,8 @@ mod tests {
 
     #[test]
     fn results_are_read_in_turn_and_counted_until_they_are_gone() {
-        let pool = Pool::new(10 * UNIT);
-        let [mut one, mut two, mut none] = [6 * UNIT, 100 * UNIT, 0].map(|most| pool.reading(most));
+        let pool = Pool::new(10 * UNIT, 0);
+        let [mut one, mut two, mut none] = [6 * UNIT, 10 * UNIT, 0].map(|most| pool.reading(most));
         assert!(enters(&mut one) && enters(&mut none));
         assert!(enters(&mut one), "it has it");
         assert!(!enters(&mut two) && two.has_waited() && !one.has_waited());
@@ -126,6 +142,24 @@ mod tests {
         assert_eq!(pool.used(), 0);
         assert!(enters(&mut one));
         drop(one);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_result_that_is_kept_keeps_nobody_from_reading() {
+        let pool = Pool::new(10 * UNIT, 5 * UNIT);
+        let [mut one, mut two, mut three] = [10 * UNIT; 3].map(|most| pool.reading(most));
+        assert!(enters(&mut one));
+        one.keep(4 * UNIT);
+        assert!(enters(&mut two));
+        assert_eq!(pool.used(), 14 * UNIT);
+        // There is no more for those that are kept.
+        two.keep(2 * UNIT);
+        assert!(!enters(&mut three));
+        drop(one);
+        two.leave();
+        assert!(enters(&mut three));
+        drop((two, three));
         assert_eq!(pool.used(), 0);
     }
 }

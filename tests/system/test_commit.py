@@ -167,3 +167,14 @@ def test_a_message_out_of_quarantine_runs_again(amqp_url, redis_url, queue, star
             wait_until(lambda: refused() == number, worker.log)  # noqa: B023
             petiole("quarantine", "retry", "--all", "--broker", amqp_url, "--quarantine-queue", kept)
         wait_until(lambda: refused() == 3, worker.log)
+
+
+def test_a_rejected_message_that_is_moved_back_runs_again(amqp_url, redis_url, queue, start_worker):
+    """Out of a dead-letter queue, say: it comes as a message of its own."""
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        worker, task_id = start_worker(queue), str(uuid.uuid4())
+        for number in (1, 2, 3):
+            app.signature("probe.tasks.reject", args=(False,)).apply_async(task_id=task_id)
+            wait_until(lambda: worker.log().count(f"[{task_id}] rejected") == number, worker.log)  # noqa: B023
+        assert runs(worker, task_id) == 3

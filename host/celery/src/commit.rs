@@ -6,34 +6,36 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::headers::{DEATHS, SENT_AGAIN};
+use crate::headers::sent_again;
 use crate::plan::{Plan, Settle};
 use crate::{Destination, Message, Properties, Publication, Request};
 
 /// Tells the runs of a task apart. A message that comes again is the same run; a retry, a message that the task has
-/// given back or replaced itself by, and one that an operator has sent again are others.
+/// given back or replaced itself by, one that an operator has taken out of quarantine, and one that an exchange has put
+/// into another queue are others.
 ///
-/// Its text is the key of the run's [`Commit`]. The id comes last: whatever it is, no two keys are the same text.
+/// Its text is the key of the run's [`Commit`]. The id comes last, and the queue's length before it: whatever they are,
+/// no two keys are the same text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunKey {
     retries: u32,
     requeues: u32,
     replaced: u32,
-    /// Out of quarantine, or out of the queue for rejected messages.
+    /// Out of quarantine.
     sent_again: u64,
+    queue: String,
     id: String,
 }
 
 impl RunKey {
-    /// The key of a request's run.
-    pub fn of(request: &Request) -> Self {
-        let headers = &request.message.headers;
-        let again = headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0);
+    /// The key of a request's run; `queue`: the one that its message was consumed from.
+    pub fn of(request: &Request, queue: &str) -> Self {
         Self {
             retries: request.retries,
             requeues: request.requeues,
             replaced: request.replaced_task_nesting,
-            sent_again: again.saturating_add(rejections(headers)),
+            sent_again: sent_again(&request.message.headers),
+            queue: queue.to_owned(),
             id: request.id.clone(),
         }
     }
@@ -46,20 +48,15 @@ impl fmt::Display for RunKey {
             requeues,
             replaced,
             sent_again,
+            queue,
             id,
         } = self;
-        write!(f, "{retries}-{requeues}-{replaced}-{sent_again}-{id}")
+        let length = queue.len();
+        write!(
+            f,
+            "{retries}-{requeues}-{replaced}-{sent_again}-{length}-{queue}-{id}"
+        )
     }
-}
-
-/// How often a message was rejected for good before somebody moved it back, as RabbitMQ counts in `x-death`.
-fn rejections(headers: &Map<String, Value>) -> u64 {
-    let deaths = headers.get(DEATHS).and_then(Value::as_array);
-    let rejected = deaths.into_iter().flatten().filter_map(|death| {
-        let rejected = death.get("reason").and_then(Value::as_str) == Some("rejected");
-        death.get("count").filter(|_| rejected)?.as_u64()
-    });
-    rejected.fold(0, u64::saturating_add)
 }
 
 /// What is left to do about the delivery of a run that has ended. Kept by a result backend.
@@ -76,6 +73,7 @@ pub struct Commit {
 /// The record's first line; the bodies follow, one after the other.
 #[derive(Serialize, Deserialize)]
 struct Line {
+    attempt: u64,
     rejected: bool,
     sends_itself: bool,
     messages: Vec<Head>,
@@ -95,14 +93,20 @@ struct Head {
 }
 
 impl Commit {
-    /// The record of a plan.
-    pub fn record(plan: &Plan) -> Vec<u8> {
-        encode(&plan.publications, plan.settle, plan.sends_itself())
+    /// The record of a plan. `attempt`, a number by chance, tells it from that of another delivery of the run, which may
+    /// have run at the same time.
+    pub fn record(plan: &Plan, attempt: u64) -> Vec<u8> {
+        encode(
+            &plan.publications,
+            plan.settle,
+            plan.sends_itself(),
+            attempt,
+        )
     }
 
     /// The record of a plan whose messages are all confirmed.
     pub fn done(settle: Settle) -> Vec<u8> {
-        encode(&[], settle, false)
+        encode(&[], settle, false, 0)
     }
 
     /// Reads a record; none where it is not one.
@@ -129,8 +133,14 @@ impl Commit {
     }
 }
 
-fn encode(publications: &[Publication], settle: Settle, sends_itself: bool) -> Vec<u8> {
+fn encode(
+    publications: &[Publication],
+    settle: Settle,
+    sends_itself: bool,
+    attempt: u64,
+) -> Vec<u8> {
     let line = Line {
+        attempt,
         rejected: settle == Settle::Reject,
         sends_itself,
         messages: publications.iter().map(Head::of).collect(),
@@ -208,25 +218,28 @@ mod tests {
 
     #[test]
     fn runs_are_told_apart() {
-        let death = |reason: &str, count: u64| json!([{"reason": reason, "count": count}]);
         let table = [
-            (json!({}), "0-0-0-0-x"),
+            (json!({}), "0-0-0-0-4-wasm-x"),
             (
                 json!({"redelivered": true, "x-delivery-count": 3}),
-                "0-0-0-0-x",
+                "0-0-0-0-4-wasm-x",
             ),
-            (json!({"retries": 2}), "2-0-0-0-x"),
-            (json!({"x-petiole-requeues": 1}), "0-1-0-0-x"),
-            (json!({"replaced_task_nesting": 1}), "0-0-1-0-x"),
-            (json!({"x-petiole-sent-again": 4}), "0-0-0-4-x"),
-            (json!({"x-petiole-sent-again": "no number"}), "0-0-0-0-x"),
-            (json!({"x-death": death("expired", 5)}), "0-0-0-0-x"),
-            (json!({"x-death": death("rejected", 5)}), "0-0-0-5-x"),
-            (json!({"x-death": "forged"}), "0-0-0-0-x"),
-            (json!({"id": "0-x"}), "0-0-0-0-0-x"),
+            (json!({"retries": 2}), "2-0-0-0-4-wasm-x"),
+            (json!({"x-petiole-requeues": 1}), "0-1-0-0-4-wasm-x"),
+            (json!({"replaced_task_nesting": 1}), "0-0-1-0-4-wasm-x"),
+            (json!({"x-petiole-sent-again": 4}), "0-0-0-4-4-wasm-x"),
+            (
+                json!({"x-petiole-sent-again": "no number"}),
+                "0-0-0-0-4-wasm-x",
+            ),
+            (json!({"id": "0-x"}), "0-0-0-0-4-wasm-0-x"),
         ];
         for (headers, key) in table {
-            assert_eq!(RunKey::of(&request(&headers)).to_string(), key, "{headers}");
+            assert_eq!(
+                RunKey::of(&request(&headers), "wasm").to_string(),
+                key,
+                "{headers}"
+            );
         }
     }
 
@@ -269,7 +282,7 @@ mod tests {
                 settle: if rejected { Settle::Reject } else { Settle::Ack },
                 ended: if retry { Ended::Retry { exception } } else { Ended::Success },
             };
-            let commit = Commit::read(&Commit::record(&plan)).unwrap();
+            let commit = Commit::read(&Commit::record(&plan, 7)).unwrap();
             prop_assert_eq!(commit.publications, plan.publications);
             prop_assert_eq!(commit.settle, plan.settle);
             prop_assert_eq!(commit.sends_itself, retry);
@@ -298,7 +311,7 @@ mod tests {
             settle: Settle::Ack,
             ended: Ended::Success,
         };
-        let record = Commit::record(&plan);
+        let record = Commit::record(&plan, 7);
         assert!(Commit::read(&record).is_some());
         assert!(Commit::read(record.get(..record.len() - 1).unwrap()).is_none());
         assert!(Commit::read(&[&record[..], b"x"].concat()).is_none());

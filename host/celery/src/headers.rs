@@ -40,8 +40,6 @@ pub(crate) const DEPTH: &str = "x-petiole-depth";
 pub(crate) const REQUEUES: &str = "x-petiole-requeues";
 /// Header of a message that was sent again out of quarantine: how often.
 pub(crate) const SENT_AGAIN: &str = "x-petiole-sent-again";
-/// Header of a message that was dead-lettered: from where, how often and why.
-pub(crate) const DEATHS: &str = "x-death";
 /// Header added to a message in quarantine: why it is there.
 pub(crate) const REASON: &str = "x-petiole-reason";
 /// Header added to a message in quarantine: the queue that it was consumed from, or the routing key that it was
@@ -64,6 +62,11 @@ pub const UNREADABLE: &str = "x-petiole-unreadable";
 /// Header of such a message: its AMQP properties as they came, or the beginning of them.
 pub const RAW_PROPERTIES: &str = "x-petiole-raw-properties";
 
+/// How often a message was sent again out of quarantine.
+pub(crate) fn sent_again(headers: &Map<String, Value>) -> u64 {
+    headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0)
+}
+
 pub(crate) fn is_celerys(name: &str) -> bool {
     CELERY.contains(&name)
 }
@@ -79,7 +82,7 @@ pub(crate) fn is_petioles(name: &str) -> bool {
 pub(crate) fn is_brokers(name: &str) -> bool {
     matches!(
         name,
-        DEATHS | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
+        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
     ) || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
         || is_quarantines(name)

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::headers::{
     DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, SENT_AGAIN, UNREADABLE,
-    USER_ID, without_quarantines,
+    USER_ID, sent_again, without_quarantines,
 };
 use crate::wire::{self, beginning};
 use crate::{Destination, Message, Properties, Publication};
@@ -180,8 +180,8 @@ impl Kept {
                 "its properties or headers can't be read: {reason}; drop it, and have its sender send it again"
             ));
         }
-        let again = headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0);
-        headers.insert(SENT_AGAIN.to_owned(), again.saturating_add(1).into());
+        let again = sent_again(headers).saturating_add(1);
+        headers.insert(SENT_AGAIN.to_owned(), again.into());
         Ok(Publication {
             destination: self.destination,
             message: self.message,

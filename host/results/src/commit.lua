@@ -1,10 +1,11 @@
--- KEYS: of each result celery-task-meta-<id>, also its channel; after them, with a commit, that of its run
--- ARGV: their lifetime in seconds or 0; of each result its JSON; after them, with a commit, its record, and 1 where
--- it replaces another. Where the run has another record, answers that, and changes nothing.
-local lifetime = ARGV[1]
+-- KEYS: of each result celery-task-meta-<id>, also its channel; after them that of their run, unless the mode is "store"
+-- ARGV: the results' lifetime in seconds or 0; the mode; of each result its JSON; after them, to commit or replace, the
+-- run's record and its lifetime
+-- Answers the record that was there before, and changes nothing then: to replace, none counts.
+local lifetime, mode = ARGV[1], ARGV[2]
 local results = #KEYS
 
-local function set(key, value)
+local function set(key, value, lifetime)
   if lifetime == '0' then
     redis.call('SET', key, value)
   else
@@ -24,19 +25,21 @@ local function succeeded(key)
   return status == 'SUCCESS'
 end
 
-if #ARGV > results + 1 then
+if mode ~= 'store' then
   results = results - 1
-  local run, record, replaces = KEYS[#KEYS], ARGV[#ARGV - 1], ARGV[#ARGV]
-  local earlier = replaces == '0' and redis.call('GET', run)
+  local run, record = KEYS[#KEYS], ARGV[results + 3]
+  local earlier = mode ~= 'replace' and redis.call('GET', run)
   if earlier and earlier ~= record then
-    return earlier
+    return mode == 'commit' and earlier
   end
-  set(run, record)
+  if record then
+    set(run, record, ARGV[results + 4])
+  end
 end
 for place = 1, results do
-  local key, json = KEYS[place], ARGV[place + 1]
+  local key, json = KEYS[place], ARGV[place + 2]
   if not succeeded(key) then
-    set(key, json)
+    set(key, json, lifetime)
     redis.call('PUBLISH', key, json)
   end
 end

@@ -20,6 +20,9 @@ pub use error::ResultError;
 /// Celery's default `result_expires`: 1 day.
 pub const RESULT_EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long what a run has committed is kept at least: its message may come again after a broker was away.
+pub const RECORD_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a backend is waited for, reconnecting as needed, before it counts as out of reach.
 pub const BACKEND_WAIT: Duration = Duration::from_secs(10);
 
@@ -34,8 +37,15 @@ pub trait ResultBackend: Send + Sync {
     /// Storing the same state twice does no harm.
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;
 
+    /// Stores a state of a task that runs, unless its run has ended meanwhile on another worker: a record says so.
+    fn tell<'a>(
+        &'a self,
+        run: &'a RunKey,
+        meta: &'a TaskMeta,
+    ) -> BoxFuture<'a, Result<(), ResultError>>;
+
     /// Stores, in one step that happens whole or not at all, how a run has ended and what it commits: its results as
-    /// by [`store`](Self::store), and its record under its key, for as long as a result. Where the run has a record and this
+    /// by [`store`](Self::store), and its record under its key, for as long as a result and [`RECORD_LIFE`] at least. Where the run has a record and this
     /// one does not replace it, nothing is stored, and the answer is what was committed before.
     fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>>;
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connect::whole_seconds;
 use crate::error::{parse, read};
-use crate::{BACKEND_WAIT, End, ResultBackend, ResultError};
+use crate::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, ResultError};
 
 /// One attempt to connect, within [`BACKEND_WAIT`].
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -183,6 +183,29 @@ impl RedisBackend {
         format!("{}celery-task-meta-{task_id}", self.server.key_prefix())
     }
 
+    /// Stores a state, unless a run has committed before.
+    async fn store_unless(&self, run: Option<&RunKey>, meta: &TaskMeta) -> Result<(), ResultError> {
+        let mut invocation = self.commit.prepare_invoke();
+        let mode = if run.is_some() { "tell" } else { "store" };
+        invocation.arg(self.expires).arg(mode);
+        invocation.key(self.key(&meta.task_id));
+        invocation.arg(meta.to_json().to_string());
+        if let Some(run) = run {
+            invocation.key(self.run_key(run));
+        }
+        let store = &invocation;
+        self.ask(|mut connection| async move { store.invoke_async::<()>(&mut connection).await })
+            .await
+    }
+
+    /// Seconds; 0 is never.
+    fn record_expires(&self) -> u64 {
+        match self.expires {
+            0 => 0,
+            expires => expires.max(RECORD_LIFE.as_secs()),
+        }
+    }
+
     /// The key of what a run has committed.
     fn run_key(&self, run: &RunKey) -> String {
         format!("{}petiole-run-{run}", self.server.key_prefix())
@@ -191,29 +214,28 @@ impl RedisBackend {
 
 impl ResultBackend for RedisBackend {
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
-        Box::pin(async move {
-            let mut invocation = self.commit.prepare_invoke();
-            invocation.arg(self.expires);
-            invocation.key(self.key(&meta.task_id));
-            invocation.arg(meta.to_json().to_string());
-            let store = &invocation;
-            self.ask(
-                |mut connection| async move { store.invoke_async::<()>(&mut connection).await },
-            )
-            .await
-        })
+        Box::pin(async move { self.store_unless(None, meta).await })
+    }
+
+    fn tell<'a>(
+        &'a self,
+        run: &'a RunKey,
+        meta: &'a TaskMeta,
+    ) -> BoxFuture<'a, Result<(), ResultError>> {
+        Box::pin(self.store_unless(Some(run), meta))
     }
 
     fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
         Box::pin(async move {
             let mut invocation = self.commit.prepare_invoke();
-            invocation.arg(self.expires);
+            let mode = if end.replaces { "replace" } else { "commit" };
+            invocation.arg(self.expires).arg(mode);
             for meta in end.results {
                 invocation.key(self.key(&meta.task_id));
                 invocation.arg(meta.to_json().to_string());
             }
             invocation.key(self.run_key(end.run));
-            invocation.arg(end.record).arg(u8::from(end.replaces));
+            invocation.arg(end.record).arg(self.record_expires());
             let commit = &invocation;
             let earlier: Option<Vec<u8>> = self
                 .ask(|mut connection| async move { commit.invoke_async(&mut connection).await })

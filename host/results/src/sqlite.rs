@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::whole_seconds;
 use crate::error::{parse, read};
-use crate::{BACKEND_WAIT, End, ResultBackend, ResultError};
+use crate::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, ResultError};
 
 /// Requests that wait for the thread; whoever comes later waits before it.
 const QUEUE: usize = 256;
@@ -98,7 +98,8 @@ struct Row {
 
 struct Run {
     key: String,
-    record: Vec<u8>,
+    /// None where only a state is told.
+    record: Option<Vec<u8>>,
     replaces: bool,
 }
 
@@ -206,9 +207,33 @@ impl SqliteBackend {
 impl ResultBackend for SqliteBackend {
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
         Box::pin(async move {
+            let results = vec![meta.into()];
             let store = |reply| Store {
-                results: vec![meta.into()],
+                results,
                 run: None,
+                reply,
+            };
+            self.ask(|reply| Request::Store(store(reply)))
+                .await
+                .map(drop)
+        })
+    }
+
+    fn tell<'a>(
+        &'a self,
+        run: &'a RunKey,
+        meta: &'a TaskMeta,
+    ) -> BoxFuture<'a, Result<(), ResultError>> {
+        Box::pin(async move {
+            let run = Run {
+                key: run.to_string(),
+                record: None,
+                replaces: false,
+            };
+            let results = vec![meta.into()];
+            let store = |reply| Store {
+                results,
+                run: Some(run),
                 reply,
             };
             self.ask(|reply| Request::Store(store(reply)))
@@ -223,7 +248,7 @@ impl ResultBackend for SqliteBackend {
                 results: end.results.iter().map(Row::from).collect(),
                 run: Some(Run {
                     key: end.run.to_string(),
-                    record: end.record.to_vec(),
+                    record: Some(end.record.to_vec()),
                     replaces: end.replaces,
                 }),
                 reply,
@@ -310,10 +335,11 @@ impl Writer {
                 }
             }
             let now = jiff::Timestamp::now().as_millisecond();
-            self.answer_stores(stores, now);
+            // Before the commit, which waits for the disk.
             for read in reads {
                 self.answer_read(read, now);
             }
+            self.answer_stores(stores, now);
             self.sweep_when_due(now);
         }
     }
@@ -354,6 +380,10 @@ impl Writer {
         now: i64,
     ) -> Result<Vec<Option<Vec<u8>>>, rusqlite::Error> {
         let expires_at = self.expires_ms.map(|lifetime| now.saturating_add(lifetime));
+        let record_life = i64::try_from(RECORD_LIFE.as_millis()).unwrap_or(i64::MAX);
+        let record_expires_at = self
+            .expires_ms
+            .map(|lifetime| now.saturating_add(lifetime.max(record_life)));
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -364,13 +394,15 @@ impl Writer {
                     true => None,
                     false => committed(&transaction, &run.key, now)?,
                 };
-                let earlier = earlier.filter(|earlier| *earlier != run.record);
+                let earlier = earlier.filter(|earlier| Some(earlier) != run.record.as_ref());
                 if earlier.is_some() {
                     answers.push(earlier);
                     continue;
                 }
-                let commit = params![run.key, run.record, expires_at];
-                transaction.prepare_cached(COMMIT)?.execute(commit)?;
+                if let Some(record) = &run.record {
+                    let commit = params![run.key, record, record_expires_at];
+                    transaction.prepare_cached(COMMIT)?.execute(commit)?;
+                }
             }
             let mut statement = transaction.prepare_cached(STORE)?;
             for Row {
@@ -445,7 +477,7 @@ mod tests {
         };
         let run = Some(Run {
             key: format!("{task_id}-{now}"),
-            record: b"{}".to_vec(),
+            record: Some(b"{}".to_vec()),
             replaces: false,
         });
         let results = vec![row];

@@ -55,6 +55,14 @@ pub(crate) enum Carried {
     Before(Commit),
 }
 
+/// The run that a plan ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) key: &'a RunKey,
+    /// What it has committed before does not count.
+    pub(crate) replaces: bool,
+}
+
 /// What is left to do once the results are stored.
 #[derive(Clone, Copy)]
 struct Rest<'a> {
@@ -186,10 +194,10 @@ impl Servers {
     pub(crate) async fn carry_out(
         &self,
         plan: &Plan,
-        run: Option<&RunKey>,
+        run: Option<Ending<'_>>,
     ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
-        match self.committed_as(plan, run, false, &mut patience).await? {
+        match self.committed_as(plan, run, &mut patience).await? {
             Ok(None) => {}
             Ok(Some(earlier)) => return Ok(Carried::Before(earlier)),
             Err(error) if plan.publications.iter().any(|one| self.is_kept(one)) => {
@@ -197,7 +205,8 @@ impl Servers {
             }
             Err(error) => return Ok(Carried::GivenUp(causes(&error))),
         }
-        self.finish(plan.into(), run, patience).await
+        self.finish(plan.into(), run.map(|run| run.key), patience)
+            .await
     }
 
     /// Carries out what is left of a run that was committed before.
@@ -208,18 +217,25 @@ impl Servers {
 
     /// Carries out the plan that keeps a message whose own plan was given up, after all its tries: each step once, but
     /// for what goes to the quarantine queue. Where that can't be kept either, nothing is settled.
-    pub(crate) async fn keep(&self, plan: &Plan, run: Option<&RunKey>) -> Result<(), Fault> {
+    pub(crate) async fn keep(&self, plan: &Plan, key: &RunKey) -> Result<(), Fault> {
         let mut patience = Patience::new(Duration::ZERO);
-        if let Err(error) = self.committed_as(plan, run, true, &mut patience).await? {
+        let run = Ending {
+            key,
+            replaces: true,
+        };
+        if let Err(error) = self.committed_as(plan, Some(run), &mut patience).await? {
             not_stored(plan, &error);
         }
-        self.finish(plan.into(), run, patience).await.map(drop)
+        self.finish(plan.into(), Some(key), patience)
+            .await
+            .map(drop)
     }
 
-    /// What a run has committed, on whichever worker. Asked for as long as it takes: nothing has happened yet.
+    /// What a run has committed, on whichever worker. Asked for as long as it takes, whatever the backend says: nothing
+    /// has happened yet, and whoever mends it (a password, a permission) finds the queue as it was.
     ///
     /// # Errors
-    /// Where the backend refuses for good.
+    /// Where what it has is no record.
     pub(crate) async fn committed(&self, run: &RunKey) -> Result<Option<Commit>, ResultError> {
         let Results::Backend(backend) = &self.results else {
             return Ok(None);
@@ -227,27 +243,30 @@ impl Servers {
         let mut pause = FIRST_PAUSE;
         loop {
             match backend.committed(run).await {
-                Err(error) if !error.is_final() => {
-                    self.results_outage.begins(&error);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                answer => {
+                Ok(committed) => {
                     self.results_outage.ends();
-                    return answer;
+                    return Ok(committed);
                 }
+                Err(error @ ResultError::CorruptRecord { .. }) => return Err(error),
+                Err(error) => self.results_outage.begins(&error),
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// Stores a state of a task that still runs, once: one that is not the last may be lost.
     pub(crate) async fn tell(
         &self,
+        run: Option<&RunKey>,
         results: &[TaskMeta],
         replies: &[Publication],
     ) -> Result<(), Fault> {
         for meta in results {
-            self.store(meta).await?;
+            match (&self.results, run) {
+                (Results::Backend(backend), Some(run)) => backend.tell(run, meta).await?,
+                _ => self.store(meta).await?,
+            }
         }
         for reply in replies {
             self.broker.publish(reply.clone()).await?;
@@ -282,16 +301,16 @@ impl Servers {
     async fn committed_as(
         &self,
         plan: &Plan,
-        run: Option<&RunKey>,
-        replaces: bool,
+        run: Option<Ending<'_>>,
         patience: &mut Patience,
     ) -> Result<Result<Option<Commit>, ResultError>, Fault> {
-        let record = run.map(|_| Commit::record(plan)).unwrap_or_default();
-        let end = run.map(|run| End {
-            run,
-            record: &record,
+        let run = run.filter(|_| self.results.backend().is_some());
+        let record = run.map(|_| Commit::record(plan, fastrand::u64(..)));
+        let end = run.zip(record.as_deref()).map(|(run, record)| End {
+            run: run.key,
+            record,
             results: &plan.results,
-            replaces,
+            replaces: run.replaces,
         });
         loop {
             let error = match or_cold(&self.shutdown, self.commit(plan, end)).await? {
@@ -327,8 +346,11 @@ impl Servers {
                 replaces: true,
             };
             // Worth one try: without the mark all is sent again, where the message comes again.
-            if let Err(error) = or_cold(&self.shutdown, backend.commit(done)).await? {
-                tracing::warn!(target: "petiole", "run {run} is not marked as done: {}", causes(&error));
+            match or_cold(&self.shutdown, backend.commit(done)).await {
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "petiole", "run {run} is not marked as done: {}", causes(&error));
+                }
             }
         }
         Ok(carried)

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
-use crate::carry_out::{Carried, Fault, Servers, causes};
+use crate::carry_out::{Carried, Ending, Fault, Servers, causes};
 use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
 use crate::registry::Registry;
@@ -159,12 +159,12 @@ impl<'a> Journey<'a> {
             delivery,
             turn,
             places,
-        }) = self.arrive(request, delivery, slot).await
+        }) = Box::pin(self.arrive(request, delivery, slot)).await
         else {
             return;
         };
         match admitted {
-            Admitted::Run(ready) => self.run(*ready, delivery, turn, places).await,
+            Admitted::Run(ready) => Box::pin(self.run(*ready, delivery, turn, places)).await,
             Admitted::Not(not_run) => {
                 drop(places);
                 Box::pin(self.decline(not_run, delivery, turn)).await;
@@ -180,7 +180,7 @@ impl<'a> Journey<'a> {
         delivery: Delivery,
         mut slot: Slot,
     ) -> Option<Arrived<'a>> {
-        let (turn, received) = self.turn(request, &delivery, &mut slot).await?;
+        let (mut turn, received) = self.turn(request, &delivery, &mut slot).await?;
         let request = match received {
             Ok(request) => request,
             Err(undecodable) => {
@@ -189,7 +189,7 @@ impl<'a> Journey<'a> {
                 return None;
             }
         };
-        let earlier = self.earlier(&request, &delivery, &turn).await?;
+        let earlier = self.earlier(&request, &delivery, &mut turn).await?;
         if let Some(earlier) = earlier {
             drop(slot);
             Box::pin(self.end_as(earlier, &request, delivery, turn)).await;
@@ -232,7 +232,11 @@ impl<'a> Journey<'a> {
         delivery: &Delivery,
         slot: &mut Slot,
     ) -> Option<(Turn<'a>, Result<Request, Box<Undecodable>>)> {
-        let mut turn = pin!(self.pipeline.runs.turn(RunKey::of(&request)));
+        let mut turn = pin!(
+            self.pipeline
+                .runs
+                .turn(RunKey::of(&request, &self.source.queue))
+        );
         if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
             return Some((turn, Ok(request)));
         }
@@ -247,7 +251,7 @@ impl<'a> Journey<'a> {
         &self,
         request: &Request,
         delivery: &Delivery,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Option<Option<Earlier>> {
         match turn.before().filter(|_| delivery.redelivered) {
             None => {}
@@ -260,6 +264,7 @@ impl<'a> Journey<'a> {
         // A task whose sender wants no result has a commit only where it sends messages, which is not worth a question
         // for each.
         if request.ignore_result && !delivery.redelivered {
+            turn.replaces = true;
             return Some(None);
         }
         let servers = &self.pipeline.servers;
@@ -270,6 +275,11 @@ impl<'a> Journey<'a> {
             () = servers.shutdown.reached(Stage::Warm) => return None,
         };
         Some(match committed {
+            // Somebody has moved a message back that was rejected: it is to run again.
+            Ok(Some(commit)) if commit.settle == Settle::Reject && !delivery.redelivered => {
+                turn.replaces = true;
+                None
+            }
             Ok(commit) => commit.map(Earlier::Committed),
             Err(error) => Some(Earlier::NotCarriedOut(causes(&error))),
         })
@@ -327,7 +337,7 @@ impl<'a> Journey<'a> {
     async fn run<P>(&self, ready: Ready, delivery: Delivery, turn: Turn<'_>, places: P) {
         task_log::received(&ready.request);
         // Its memory is kept until the delivery is settled.
-        let (request, ran, told, _memory) = match self.call(ready).await {
+        let (request, ran, told, _memory) = match self.call(ready, &turn).await {
             Ok(called) => called,
             Err((request, Fault::Sandbox(HostFault::NoMemoryLeft { .. }))) => {
                 drop(places);
@@ -341,7 +351,7 @@ impl<'a> Journey<'a> {
             let policy = &self.pipeline.policy;
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });
-        let (settle, ended) = match self.carry_out(plan, &request, &turn).await {
+        let (settle, ended) = match Box::pin(self.carry_out(plan, &request, &turn)).await {
             Ok(carried) => carried,
             Err(fault) => {
                 turn.not_carried_out();
@@ -363,6 +373,7 @@ impl<'a> Journey<'a> {
     async fn call(
         &self,
         ready: Ready,
+        turn: &Turn<'_>,
     ) -> Result<(Request, Ran, Told, RunMemory), (Box<Request>, Fault)> {
         let Ready {
             request,
@@ -383,9 +394,10 @@ impl<'a> Journey<'a> {
         let call = task
             .task
             .call(arguments, context, limits, granted, &progress);
+        let told = (!turn.replaces).then(|| turn.key());
         let run = tokio::select! {
             run = call => run.map_err(Fault::from),
-            never = store_progress(updates, &request, &self.source, policy, servers) => match never {},
+            never = store_progress(updates, &request, told, &self.source, policy, servers) => match never {},
             () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         };
         let run: Run = match run {
@@ -543,7 +555,10 @@ impl<'a> Journey<'a> {
         request: &Request,
         turn: &Turn<'_>,
     ) -> Result<(Settle, Option<Ended>), Fault> {
-        let run = commits(request, &plan).then(|| turn.key());
+        let run = commits(request, &plan).then(|| Ending {
+            key: turn.key(),
+            replaces: turn.replaces,
+        });
         match self.pipeline.servers.carry_out(&plan, run).await? {
             Carried::Out => Ok((plan.settle, Some(plan.ended))),
             Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
@@ -578,7 +593,7 @@ impl<'a> Journey<'a> {
         let refusal = not_carried_out(reason);
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
         let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
-        servers.keep(&plan, Some(turn.key())).await?;
+        servers.keep(&plan, turn.key()).await?;
         Ok((plan.settle, Some(plan.ended)))
     }
 

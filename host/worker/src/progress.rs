@@ -1,18 +1,20 @@
 use std::convert::Infallible;
 
 use jiff::Timestamp;
-use petiole_celery::Request;
 use petiole_celery::plan::{Policy, Source, update};
+use petiole_celery::{Request, RunKey};
 use petiole_runtime::Progress;
 use tokio::sync::watch;
 
 use crate::carry_out::{Servers, causes};
 
 /// Stores the states that a task sets, for as long as it is polled. When they come faster than they can be
-/// stored, only the last one is; one that can't be stored is dropped.
+/// stored, only the last one is; one that can't be stored is dropped, and so is one of a `run` that has ended meanwhile on
+/// another worker.
 pub(crate) async fn store_progress(
     mut updates: watch::Receiver<Option<Progress>>,
     request: &Request,
+    run: Option<&RunKey>,
     source: &Source,
     policy: &Policy,
     servers: &Servers,
@@ -22,7 +24,7 @@ pub(crate) async fn store_progress(
             continue;
         };
         let (states, replies) = update(request, state, meta, source, policy, Timestamp::now());
-        if let Err(fault) = servers.tell(&states, &replies).await {
+        if let Err(fault) = servers.tell(run, &states, &replies).await {
             let Request { task, id, .. } = request;
             tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {}", causes(&fault));
         }

@@ -34,6 +34,8 @@ pub(crate) struct Turn<'a> {
     runs: &'a Runs,
     key: RunKey,
     run: Arc<Run>,
+    /// What the run has committed before does not count.
+    pub(crate) replaces: bool,
     /// Some until dropped: it must be gone before the run is looked at for other holders.
     before: Option<OwnedMutexGuard<Option<Before>>>,
 }
@@ -47,6 +49,7 @@ impl Runs {
             runs: self,
             key,
             run,
+            replaces: false,
             before,
         }
     }
@@ -147,7 +150,7 @@ mod tests {
             headers: headers.as_object().unwrap().clone(),
             body,
         };
-        RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap())
+        RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap(), "q")
     }
 
     #[tokio::test]

@@ -47,7 +47,8 @@ macro_rules! all_conform {
             hundred_at_once
             the_first_commit_of_a_run_stays
             of_many_commits_of_a_run_one_is_the_first
-            a_commit_expires
+            a_commit_outlives_its_results
+            a_run_that_has_ended_says_no_more
             expires
             readers_on_other_connections_see_results
             wait_ends_with_a_final_state

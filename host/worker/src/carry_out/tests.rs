@@ -82,6 +82,14 @@ impl ResultBackend for Refusing {
         async { Err(error) }.boxed()
     }
 
+    fn tell<'a>(
+        &'a self,
+        _: &'a RunKey,
+        meta: &'a TaskMeta,
+    ) -> BoxFuture<'a, Result<(), ResultError>> {
+        self.store(meta)
+    }
+
     fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
         async move {
             match end.results {
@@ -116,6 +124,14 @@ impl ResultBackend for Keeping {
         async { Ok(()) }.boxed()
     }
 
+    fn tell<'a>(
+        &'a self,
+        _: &'a RunKey,
+        meta: &'a TaskMeta,
+    ) -> BoxFuture<'a, Result<(), ResultError>> {
+        self.store(meta)
+    }
+
     fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
         let mut records = self.records.lock().unwrap();
         let earlier = records.get(end.run).filter(|_| !end.replaces).cloned();
@@ -139,6 +155,13 @@ impl ResultBackend for Keeping {
     }
 }
 
+fn ending(key: &RunKey) -> Option<Ending<'_>> {
+    Some(Ending {
+        key,
+        replaces: false,
+    })
+}
+
 fn run() -> RunKey {
     let headers = serde_json::json!({"task": "a.b", "id": "a"});
     let message = Message {
@@ -150,7 +173,7 @@ fn run() -> RunKey {
         headers: headers.as_object().unwrap().clone(),
         body: b"[[], {}, {}]".to_vec(),
     };
-    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap())
+    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap(), "q")
 }
 
 fn refused(code: u16) -> PublishError {
@@ -253,7 +276,7 @@ async fn a_refused_callback_is_kept_at_once_and_the_others_go() {
     let (broker, servers) = servers(vec![refused(403)], Results::Disabled);
     let plan = plan(vec![to("next"), to("other")], Ended::Success);
     assert_eq!(
-        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        servers.carry_out(&plan, ending(&run())).await.unwrap(),
         Carried::Out
     );
     assert_eq!(seen(&broker), (strings(&["other", "kept"]), 3));
@@ -264,7 +287,7 @@ async fn passing_trouble_is_tried_again_for_the_one_it_hit() {
     let (broker, servers) = servers(vec![nacked(), refused(541)], Results::Disabled);
     let plan = plan(vec![to("next")], Ended::Success);
     assert_eq!(
-        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        servers.carry_out(&plan, ending(&run())).await.unwrap(),
         Carried::Out
     );
     assert_eq!(seen(&broker), (strings(&["next"]), 3));
@@ -276,7 +299,7 @@ async fn when_patience_is_over_what_is_left_is_kept() {
     servers.patience = Duration::ZERO;
     let plan = plan(vec![to("next")], Ended::Success);
     assert_eq!(
-        servers.carry_out(&plan, Some(&run())).await.unwrap(),
+        servers.carry_out(&plan, ending(&run())).await.unwrap(),
         Carried::Out
     );
     assert_eq!(seen(&broker), (strings(&["kept"]), 3));
@@ -287,7 +310,7 @@ async fn a_task_that_cannot_be_sent_on_is_given_up_with_the_brokers_words() {
     for ended in [retry(), Ended::Postponed] {
         let (broker, servers) = servers(vec![refused(403)], Results::Disabled);
         let plan = plan(vec![to("next")], ended);
-        match servers.carry_out(&plan, Some(&run())).await.unwrap() {
+        match servers.carry_out(&plan, ending(&run())).await.unwrap() {
             Carried::GivenUp(reason) => assert!(reason.contains("the broker's words"), "{reason}"),
             carried => panic!("{carried:?}"),
         }
@@ -302,7 +325,7 @@ async fn a_result_that_is_refused_for_good_gives_the_plan_up_before_anything_is_
         let (broker, mut servers) = servers(Vec::new(), backend);
         servers.patience = patience;
         let plan = with_result(plan(vec![to("next")], Ended::Success));
-        match servers.carry_out(&plan, Some(&run())).await.unwrap() {
+        match servers.carry_out(&plan, ending(&run())).await.unwrap() {
             Carried::GivenUp(reason) => assert!(reason.contains("NOPERM"), "{reason}"),
             carried => panic!("{carried:?}"),
         }
@@ -315,7 +338,7 @@ async fn a_message_is_kept_even_where_its_result_cannot_be_stored() {
     let backend = Results::Backend(Arc::new(Refusing { is_final: true }));
     let (broker, servers) = servers(vec![unroutable()], backend);
     let plan = with_result(plan(vec![to("kept")], failed()));
-    let carried = servers.carry_out(&plan, Some(&run())).await.unwrap();
+    let carried = servers.carry_out(&plan, ending(&run())).await.unwrap();
     assert_eq!(carried, Carried::Out);
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     assert_eq!(*broker.declared.lock().unwrap(), strings(&["kept"]));
@@ -325,7 +348,7 @@ async fn a_message_is_kept_even_where_its_result_cannot_be_stored() {
 async fn what_can_be_kept_nowhere_is_a_fault() {
     let (_, refusing) = servers(vec![refused(403)], Results::Disabled);
     let keeping = plan(vec![to("kept")], failed());
-    let fault = refusing.keep(&keeping, None).await.unwrap_err();
+    let fault = refusing.keep(&keeping, &run()).await.unwrap_err();
     assert!(matches!(fault, Fault::Publish(_)), "{fault}");
 }
 
@@ -335,7 +358,7 @@ async fn a_result_that_nothing_else_tells_of_gives_the_plan_up() {
     let backend = Results::Backend(Arc::new(Refusing { is_final: true }));
     let (_, refusing) = servers(Vec::new(), backend);
     let nothing_kept = with_result(plan(Vec::new(), Ended::Revoked));
-    let carried = refusing.carry_out(&nothing_kept, Some(&run())).await;
+    let carried = refusing.carry_out(&nothing_kept, ending(&run())).await;
     assert!(matches!(carried, Ok(Carried::GivenUp(_))));
 }
 
@@ -365,11 +388,11 @@ async fn what_an_earlier_delivery_has_committed_is_carried_out_instead() {
     let run = run();
     let first = with_result(plan(vec![to("next")], Ended::Success));
     // Lost between the commit and the publishing.
-    let record = Commit::record(&first);
+    let record = Commit::record(&first, 1);
     backend.records.lock().unwrap().insert(run.clone(), record);
 
     let second = with_result(plan(vec![to("other")], failed()));
-    let Carried::Before(commit) = servers.carry_out(&second, Some(&run)).await.unwrap() else {
+    let Carried::Before(commit) = servers.carry_out(&second, ending(&run)).await.unwrap() else {
         panic!("carried out twice")
     };
     assert_eq!(seen(&broker).0, Vec::<String>::new());
@@ -389,7 +412,7 @@ async fn a_task_without_messages_is_committed_once_and_one_with_messages_is_mark
         let backend = Arc::new(Keeping::default());
         let (_, servers) = servers(Vec::new(), Results::Backend(backend.clone()));
         let plan = with_result(plan(publications, Ended::Success));
-        let carried = servers.carry_out(&plan, Some(&run())).await.unwrap();
+        let carried = servers.carry_out(&plan, ending(&run())).await.unwrap();
         assert_eq!(carried, Carried::Out);
         assert_eq!(*backend.commits.lock().unwrap(), commits);
     }
@@ -401,10 +424,10 @@ async fn a_plan_that_was_given_up_is_replaced_by_the_one_that_keeps_the_message(
     let (broker, servers) = servers(vec![refused(403)], Results::Backend(backend.clone()));
     let run = run();
     let retried = with_result(plan(vec![to("next")], retry()));
-    let carried = servers.carry_out(&retried, Some(&run)).await.unwrap();
+    let carried = servers.carry_out(&retried, ending(&run)).await.unwrap();
     assert!(matches!(carried, Carried::GivenUp(_)), "{carried:?}");
     let kept = with_result(plan(vec![to("kept")], failed()));
-    servers.keep(&kept, Some(&run)).await.unwrap();
+    servers.keep(&kept, &run).await.unwrap();
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     let commit = servers.committed(&run).await.unwrap().unwrap();
     assert_eq!((commit.publications.len(), commit.sends_itself), (0, false));

@@ -16,6 +16,18 @@ class Proxy:
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
+    def watch(self, what):
+        """An event, set once `what(direction, bytes)` is true of some."""
+        seen = threading.Event()
+
+        def watching(direction, data):
+            if what(direction, data):
+                seen.set()
+            return False
+
+        self.trap = watching
+        return seen
+
     def set_trap(self, trap, on_trap):
         """`on_trap()` is called before anything is closed, so that a client that it kills sees nothing of this."""
         self.on_trap, self.trap = on_trap, trap

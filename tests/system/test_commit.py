@@ -103,9 +103,10 @@ def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queu
         declare(app, queue)
         options = ["--concurrency", "1", "--route", f"out.*={queue}-out", "--quarantine-queue", f"{queue}-kept"]
         worker = start_worker(queue, *options, broker=broker_url, results=results_url)
+        acked = broker_proxy.watch(amqp(TO_SERVER, ACK))
         app.signature("probe.tasks.add", args=(1, 1)).apply_async(link=app.signature("out.warm"))
         wait_until(lambda: messages(app, f"{queue}-out"), lambda: f"a callback\n{worker.log()}")
-        wait_until(lambda: "succeeded" in worker.log(), "a first task has ended")
+        assert acked.wait(30), worker.log()
 
         proxy.set_trap(trap(), worker.kill)
         callback = str(uuid.uuid4())

@@ -27,6 +27,13 @@ pub(super) struct Outgoing {
     pub(super) body: Vec<u8>,
 }
 
+impl Outgoing {
+    /// Exchange and routing key.
+    pub(super) fn route(&self) -> (String, String) {
+        (self.exchange.to_string(), self.routing_key.to_string())
+    }
+}
+
 /// The AMQP form of a message. `fallback_id` identifies a message that has no id of its own.
 pub(super) fn outgoing(
     message: Message,

@@ -8,6 +8,7 @@ mod consume;
 mod convert;
 mod declare;
 mod delay;
+mod flights;
 mod guard;
 mod publish;
 mod supervise;

@@ -8,35 +8,31 @@
 //! closed by a refusal is sent again alone, so that only the one that is meant is refused.
 
 use std::collections::{HashMap, HashSet};
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Fuse, FusedFuture};
-use lapin::options::{BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::Channel;
+use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::confirms::{Confirm, Confirms, Fate};
+use super::confirms::Fate;
 use super::convert::Outgoing;
+use super::flights::{Ended, Flights, Landing};
 use super::supervise::{Link, Live, Pauses, Said};
 use super::{declare, limited};
-use crate::{Answer, BrokerError, PublishError};
+use crate::{BrokerError, PublishError};
 
 /// Publications that wait to be written to a channel.
 const WAITING_LIMIT: usize = 1024;
 /// Publications of a channel whose confirm is awaited.
 const IN_FLIGHT_LIMIT: usize = 256;
-/// Bytes of their bodies below which one more is written: what a slow link has to carry before a confirm can come.
-const BYTES_LIMIT: usize = 4 << 20;
 /// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
 /// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
 /// twice.
@@ -57,18 +53,6 @@ const EXCHANGES_LIMIT: usize = 32;
 const PROVEN_LIMIT: usize = 4096;
 /// Channels for messages that go alone.
 const LANES: usize = 4;
-
-/// What a return is matched by: message id, exchange, routing key.
-type Key = (String, String, String);
-
-/// What became of a publication that was written.
-enum Landing {
-    Known(Fate),
-    /// The broker closed the channel for it, and for nothing else.
-    Refused(Answer),
-    /// The broker closed the channel for it or for one of its neighbours.
-    Suspected,
-}
 
 struct Order {
     outgoing: Arc<Outgoing>,
@@ -130,8 +114,7 @@ impl Publisher {
         if !own {
             self.note(&outgoing, matches!(landing, Landing::Known(_)));
         }
-        let exchange = outgoing.exchange.to_string();
-        let routing_key = outgoing.routing_key.to_string();
+        let (exchange, routing_key) = outgoing.route();
         match landing {
             Landing::Known(Fate::Taken) => {
                 self.largest
@@ -158,15 +141,15 @@ impl Publisher {
 
     fn is_proven(&self, outgoing: &Outgoing) -> bool {
         let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.contains(&route(outgoing))
+        proven.contains(&outgoing.route())
     }
 
     fn note(&self, outgoing: &Outgoing, proven: bool) {
         let mut routes = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if !proven {
-            routes.remove(&route(outgoing));
+            routes.remove(&outgoing.route());
         } else if routes.len() < PROVEN_LIMIT {
-            routes.insert(route(outgoing));
+            routes.insert(outgoing.route());
         }
     }
 
@@ -191,15 +174,6 @@ impl Publisher {
         #[expect(clippy::indexing_slicing, reason = "as many as LANES")]
         &self.lanes[fastrand::usize(..LANES)]
     }
-}
-
-fn route(outgoing: &Outgoing) -> (String, String) {
-    let Outgoing {
-        exchange,
-        routing_key,
-        ..
-    } = outgoing;
-    (exchange.to_string(), routing_key.to_string())
 }
 
 /// Whether the broker may refuse a message for what it is, apart from its exchange: for a body larger than any
@@ -297,17 +271,6 @@ async fn confirm_channel(live: &Live) -> Result<Channel, BrokerError> {
     Ok(channel)
 }
 
-enum Ended {
-    /// The channel is gone with its connection. Whoever waits for a confirm learns it by the drop of its order.
-    Lost,
-    /// The broker closed the channel for one of its messages.
-    Refused,
-    /// The broker takes messages, and confirms none here. It may have those in flight or not.
-    Silent(&'static str),
-    /// Nobody publishes any more.
-    Unused,
-}
-
 async fn serve(
     channel: &Channel,
     live: &Live,
@@ -329,8 +292,10 @@ async fn serve(
                 if next.is_none() {
                     return Ended::Unused;
                 }
-                while let Some(order) = next {
-                    flights.start(channel, order);
+                while let Some(Order { outgoing, answer, written }) = next {
+                    if written.send(()).is_ok() {
+                        flights.start(channel, outgoing, answer);
+                    }
                     next = if flights.has_room(in_flight) { waiting.try_recv().ok() } else { None };
                 }
             }
@@ -375,283 +340,13 @@ async fn answers(channel: &Channel, live: &Live) -> bool {
     }
 }
 
-struct Flight {
-    key: Key,
-    /// Bytes of its body.
-    size: usize,
-    /// When lapin got it.
-    written: Instant,
-    answer: oneshot::Sender<Landing>,
-    confirm: BoxFuture<'static, lapin::Result<Confirmation>>,
-}
-
-/// A flight that ended with its channel.
-struct Fallen {
-    answer: oneshot::Sender<Landing>,
-    error: lapin::Error,
-}
-
-struct Flights {
-    flying: Vec<Flight>,
-    confirms: Confirms<Key, oneshot::Sender<Landing>>,
-    /// Bytes of all that is in flight.
-    size: usize,
-    /// When the last confirm came, or an alarm of the broker was last seen; none as long as the channel is new.
-    heard: Option<Instant>,
-    /// When the channel last answered a question.
-    answered: Instant,
-}
-
-impl Flights {
-    fn new() -> Self {
-        Self {
-            flying: Vec::new(),
-            confirms: Confirms::new(),
-            size: 0,
-            heard: None,
-            answered: Instant::now(),
-        }
-    }
-
-    /// One at first: a channel that is silent from the beginning leaves no more in doubt.
-    fn has_room(&self, in_flight: usize) -> bool {
-        let in_flight = if self.heard.is_none() { 1 } else { in_flight };
-        self.flying.len() < in_flight && self.size < BYTES_LIMIT
-    }
-
-    fn start(&mut self, channel: &Channel, order: Order) {
-        if order.written.send(()).is_err() {
-            return;
-        }
-        let outgoing = order.outgoing;
-        let (exchange, routing_key) = route(&outgoing);
-        let key = (outgoing.message_id.clone(), exchange, routing_key);
-        let channel = channel.clone();
-        let size = outgoing.body.len();
-        let confirm = Box::pin(async move {
-            let options = BasicPublishOptions {
-                mandatory: outgoing.mandatory,
-                immediate: false,
-            };
-            let Outgoing {
-                exchange,
-                routing_key,
-                body,
-                properties,
-                ..
-            } = &*outgoing;
-            channel
-                .basic_publish(
-                    exchange.clone(),
-                    routing_key.clone(),
-                    options,
-                    body,
-                    properties.clone(),
-                )
-                .await?
-                .await
-        });
-        self.size += size;
-        self.flying.push(Flight {
-            key,
-            size,
-            written: Instant::now(),
-            answer: order.answer,
-            confirm,
-        });
-    }
-
-    /// For how long confirms have been awaited and none has come, and for how much of that no answer either.
-    fn silence(&self, now: Instant) -> (Duration, Duration) {
-        let Some(oldest) = self.flying.iter().map(|flight| flight.written).min() else {
-            return (Duration::ZERO, Duration::ZERO);
-        };
-        let since = self.heard.map_or(oldest, |heard| oldest.max(heard));
-        (
-            now.duration_since(since),
-            now.duration_since(since.max(self.answered)),
-        )
-    }
-
-    /// What has [landed](Self::landed), or none when the connection is gone. Confirms that came before its end count.
-    async fn landed_before(&mut self, gone: &CancellationToken) -> Option<Vec<Fallen>> {
-        tokio::select! {
-            biased;
-            fallen = self.landed() => Some(fallen),
-            () = gone.cancelled() => None,
-        }
-    }
-
-    /// Waits until confirms have come, and answers what is certain by them. None falls while the channel lives.
-    async fn landed(&mut self) -> Vec<Fallen> {
-        poll_fn(|context| {
-            let mut any = false;
-            loop {
-                let before = self.flying.len();
-                let fallen = self.pass(context);
-                if !fallen.is_empty() {
-                    return Poll::Ready(fallen);
-                }
-                let found = self.flying.len() < before;
-                any |= found;
-                answer(self.confirms.pass_done(self.flying.len()));
-                if !found {
-                    return if any {
-                        Poll::Ready(Vec::new())
-                    } else {
-                        Poll::Pending
-                    };
-                }
-            }
-        })
-        .await
-    }
-
-    /// Looks at every flight, so that a confirm that came before the channel's end counts.
-    fn pass(&mut self, context: &mut Context<'_>) -> Vec<Fallen> {
-        let mut fallen = Vec::new();
-        let mut index = 0;
-        while let Some(flight) = self.flying.get_mut(index) {
-            match Pin::as_mut(&mut flight.confirm).poll(context) {
-                Poll::Pending => index += 1,
-                Poll::Ready(Ok(confirmation)) => {
-                    let Flight {
-                        key, size, answer, ..
-                    } = self.flying.remove(index);
-                    self.size -= size;
-                    self.heard = Some(Instant::now());
-                    self.confirms.found(key, answer, confirm(confirmation));
-                }
-                Poll::Ready(Err(error)) => {
-                    let Flight { answer, .. } = self.flying.remove(index);
-                    fallen.push(Fallen { answer, error });
-                }
-            }
-        }
-        fallen
-    }
-
-    /// The channel is gone: whoever waits is told what is known.
-    fn end(mut self, fallen: Vec<Fallen>) -> Ended {
-        answer(self.confirms.channel_gone());
-        let refusal = fallen.iter().find_map(|one| declare::answer(&one.error));
-        let Some(refusal) = refusal else {
-            return Ended::Lost;
-        };
-        debug!(answer = %refusal, in_flight = fallen.len() + self.flying.len(), "a publishing channel was closed");
-        let fallen = fallen.into_iter().map(|one| one.answer);
-        let flying = self.flying.into_iter().map(|one| one.answer);
-        let mut unanswered: Vec<_> = fallen.chain(flying).collect();
-        // One who no longer waits does not need to know.
-        match (unanswered.pop(), unanswered.is_empty()) {
-            (Some(only), true) => drop(only.send(Landing::Refused(refusal))),
-            (last, _) => {
-                for one in unanswered.into_iter().chain(last) {
-                    let _ = one.send(Landing::Suspected);
-                }
-            }
-        }
-        Ended::Refused
-    }
-}
-
-fn answer(fates: Vec<(oneshot::Sender<Landing>, Fate)>) {
-    for (answer, fate) in fates {
-        // One who no longer waits does not need to know.
-        let _ = answer.send(Landing::Known(fate));
-    }
-}
-
-fn confirm(confirmation: Confirmation) -> Confirm<Key> {
-    let nacked = confirmation.is_nack();
-    let returned = confirmation.take_message().map(|message| {
-        let id = message
-            .properties
-            .message_id()
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        (
-            id,
-            message.exchange.to_string(),
-            message.routing_key.to_string(),
-        )
-    });
-    if nacked {
-        Confirm::Nack(returned)
-    } else {
-        Confirm::Ack(returned)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::future::pending;
-
     use lapin::BasicProperties;
 
     use super::*;
-
-    fn flying(written: Instant, confirmed: bool) -> (Flights, oneshot::Receiver<Landing>) {
-        let mut flights = Flights::new();
-        let (answer, landing) = oneshot::channel();
-        flights.flying.push(Flight {
-            key: Key::default(),
-            size: 0,
-            written,
-            answer,
-            confirm: Box::pin(async move {
-                if !confirmed {
-                    pending::<()>().await;
-                }
-                Ok(Confirmation::Ack(None))
-            }),
-        });
-        (flights, landing)
-    }
-
-    #[tokio::test]
-    async fn a_confirm_that_came_before_the_connections_end_counts() {
-        let (mut flights, landing) = flying(Instant::now(), true);
-        let gone = CancellationToken::new();
-        gone.cancel();
-        while flights.landed_before(&gone).await.is_some() {}
-        assert!(matches!(flights.end(Vec::new()), Ended::Lost));
-        assert!(matches!(landing.await, Ok(Landing::Known(Fate::Taken))));
-    }
-
-    #[test]
-    fn a_channel_is_silent_since_its_last_confirm_and_its_last_answer() {
-        let start = Instant::now();
-        let second = |count| start + Duration::from_secs(count);
-        for (written, heard, answered, want) in [
-            (1, None, 0, (99, 99)),
-            (1, Some(5), 0, (95, 95)),
-            (5, Some(1), 0, (95, 95)),
-            (5, Some(1), 90, (95, 10)),
-        ] {
-            let (mut flights, _) = flying(second(written), false);
-            flights.heard = heard.map(second);
-            flights.answered = second(answered);
-            let (unconfirmed, unanswered) = flights.silence(second(100));
-            assert_eq!((unconfirmed.as_secs(), unanswered.as_secs()), want);
-        }
-        let nothing_awaited = Flights::new().silence(second(100));
-        assert_eq!(nothing_awaited, (Duration::ZERO, Duration::ZERO));
-    }
-
-    #[test]
-    fn what_is_in_flight_is_bounded() {
-        let (mut flights, _) = flying(Instant::now(), false);
-        assert!(!flights.has_room(3), "more than one on a new channel");
-        flights.heard = Some(Instant::now());
-        assert!(flights.has_room(3));
-        assert!(!flights.has_room(1));
-        flights.size = BYTES_LIMIT;
-        assert!(!flights.has_room(3));
-    }
 
     #[test]
     fn a_message_that_may_be_refused_for_what_it_is_goes_alone() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use lapin::uri::{AMQPQueryString, AMQPUri, SASLMechanism};
-use petiole_servers::{Tls, TlsOptions, with_host};
+use petiole_servers::{TORN, Tls, TlsOptions, is_torn, with_host};
 use url::{Host, Url};
 
 use crate::BrokerError;
@@ -40,15 +40,11 @@ pub fn redact(urls: &str) -> String {
 }
 
 fn redact_one(text: &str) -> Option<String> {
-    let mut url = Url::parse(text.trim()).ok()?;
-    // behind a `?` or `#` that a password has in it
-    if [url.query(), url.fragment()]
-        .iter()
-        .flatten()
-        .any(|rest| rest.contains('@'))
-    {
+    let (_, rest) = text.split_once("://")?;
+    if is_torn(rest) {
         return None;
     }
+    let mut url = Url::parse(text.trim()).ok()?;
     if url.password().is_some() {
         url.set_password(Some("***")).ok()?;
     }
@@ -130,6 +126,9 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
         ));
     };
     let scheme = amqp_scheme(scheme).map_err(|reason| refuse(text, reason))?;
+    if is_torn(rest) {
+        return Err(refuse(text, TORN));
+    }
     let text = with_host(scheme, rest);
     let mut url = Url::parse(&text).map_err(|error| refuse(&text, error.to_string()))?;
     if url.fragment().is_some() {
@@ -376,6 +375,8 @@ mod tests {
             ("amqp://h;localhost", "a url each"),
             ("amqp://u:secret@h:99999999", "port"),
             ("amqp://u:1#secret@h", "%23"),
+            ("amqp://u:12?secret@h", "%3F"),
+            ("amqp://u:12/secret@h", "%2F"),
             ("sqlite://", "names no file"),
             ("sqlite:x", "sqlite://PATH"),
             ("amqp://h;sqlite://x", "stands alone"),
@@ -414,6 +415,7 @@ mod tests {
             "amqp://u:pa;ss@h",
             "amqp://u:12;ss@h",
             "amqp://u:12?ss@h",
+            "amqp://u:12/ss@h",
             "amqp://u:12#ss@h",
         ] {
             assert_eq!(redact(unreadable), "***");

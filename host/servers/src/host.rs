@@ -10,6 +10,15 @@ pub fn with_host(scheme: &str, rest: &str) -> String {
     format!("{scheme}://{login}{missing}{host}{path}")
 }
 
+/// Whether an `@` stands behind the host, where it has to be written `%40`: or a password has a `/`, `?` or `#` in it that
+/// is not escaped, and its rest stands there. Nothing of such a URL may be shown.
+pub fn is_torn(rest: &str) -> bool {
+    split(rest).2.contains('@')
+}
+
+/// What is said of one that is torn.
+pub const TORN: &str = "an `@` stands behind its host: write %40 for it there, and in a password %2F, %3F and %23 for a `/`, `?` and `#`";
+
 /// The login with its `@`, the host with its port, and the rest with its `/`, `?` or `#`.
 pub(crate) fn split(rest: &str) -> (&str, &str, &str) {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -22,6 +31,22 @@ pub(crate) fn split(rest: &str) -> (&str, &str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_is_not_escaped_tears_its_url() {
+        for rest in [
+            "u:a/b@h",
+            "u:a?b@h/1",
+            "u:a#b@h",
+            "u:p@h/a@b",
+            "h?password=a@b",
+        ] {
+            assert!(is_torn(rest), "{rest}");
+        }
+        for rest in ["", "h", "u:p@h", "u:p@q@h:1/v?a=b", "u:p@[::1]:7/x%40"] {
+            assert!(!is_torn(rest), "{rest}");
+        }
+    }
 
     #[test]
     fn a_host_that_is_missing_is_this_machine() {

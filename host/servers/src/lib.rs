@@ -4,6 +4,6 @@ mod host;
 mod redis;
 mod tls;
 
-pub use host::with_host;
+pub use host::{TORN, is_torn, with_host};
 pub use redis::{Server, redacted};
 pub use tls::{Check, ClientFiles, Tls, TlsOptions, is_untrusted};

@@ -11,7 +11,7 @@ use redis::{
 };
 use url::Url;
 
-use crate::host::{split, with_host};
+use crate::host::{TORN, is_torn, split, with_host};
 use crate::tls::{Check, Pem, Tls, TlsOptions};
 
 /// Parameters of Celery's own client, which say nothing about the server: they are passed over.
@@ -320,6 +320,9 @@ fn install_provider() {
 
 /// Reads a URL without its parameters, which go to the options.
 fn read(scheme: &str, rest: &str, options: &mut Options) -> Result<Url, String> {
+    if is_torn(rest) {
+        return Err(TORN.to_owned());
+    }
     let mut url = Url::parse(&with_host(scheme, rest)).map_err(|error| error.to_string())?;
     if url.fragment().is_some() {
         return Err("it has a `#`: in a password, write %23".to_owned());
@@ -486,17 +489,17 @@ fn redacted_one(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return "(not a URL)".to_owned();
     };
-    // From the right: a password that should have been percent-encoded is hidden as well.
-    let (userinfo, place) = match rest.rsplit_once('@') {
-        Some((userinfo, place)) => (Some(userinfo), place),
-        None => (None, rest),
-    };
-    let place = place.split_once('?').map_or(place, |(place, _)| place);
-    match userinfo.map(|userinfo| userinfo.split_once(':')) {
-        None => format!("{scheme}://{place}"),
-        Some(Some((user, _))) => format!("{scheme}://{user}:***@{place}"),
-        Some(None) => format!("{scheme}://***@{place}"),
+    if is_torn(rest) {
+        return format!("{scheme}://***");
     }
+    let (login, host, rest) = split(rest);
+    let path = rest.split_once(['?', '#']).map_or(rest, |(path, _)| path);
+    let login = match login.split_once(':') {
+        Some((user, _)) => format!("{user}:***@"),
+        None if login.is_empty() => String::new(),
+        None => "***@".to_owned(),
+    };
+    format!("{scheme}://{login}{host}{path}")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::budget::{Held, NoMemoryLeft, Reading};
 use crate::canonical;
 use crate::granted::Granted;
 use crate::host::Sandbox;
-use crate::json_texts::JsonTexts;
+use crate::json_texts::{JsonTexts, lift_fuel};
 use crate::last_words::last_words;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::meter::Meter;
@@ -24,13 +24,6 @@ use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
 use crate::redact::redacted;
 use crate::signature::{Shape, TaskSignature};
 use crate::unpaused::{holds_long_text, unpaused};
-
-/// The host memory that reading a value out of a sandbox may take, as a multiple of the result's
-/// limit: a list of numbers has 40 bytes here for each two or more of JSON.
-pub(crate) const LIFT_FACTOR: usize = 32;
-/// And what any call may take, so that small limits of results do not stop host calls, which are read by the
-/// same measure.
-pub(crate) const LIFT_FLOOR: usize = 16 * 1024 * 1024;
 
 /// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
 /// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which
@@ -315,14 +308,7 @@ fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
     store
 }
 
-/// The host memory that one value out of a sandbox may take, in bytes.
-pub(crate) fn lift_fuel(result: usize) -> usize {
-    result
-        .saturating_mul(LIFT_FACTOR)
-        .saturating_add(LIFT_FLOOR)
-}
-
-/// The same, where the budget has as much.
+/// The host memory that one value out of a sandbox may take, in bytes, as far as the budget has it.
 fn lift_memory(loaded: &Loaded, result: usize) -> usize {
     lift_fuel(result).min(loaded.budget.result())
 }
@@ -404,6 +390,7 @@ fn broke_off(
         denied: store.data().limiter.hit(),
         handles_full: handles_full(store),
         limits,
+        most: store.data().limiter.held.budget().result(),
     };
     Ok(broken.ended())
 }

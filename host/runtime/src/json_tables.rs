@@ -722,7 +722,9 @@ fn values_stay_within_what_there_is_for_them() {
         "{}",
         ended.memory()
     );
-    assert_eq!(returned(1_000).limit, Some(Limit::Result));
+    let ended = returned(1_000);
+    assert_eq!(ended.limit, Some(Limit::Result));
+    assert!(format!("{ended:?}").contains("100000 bytes of memory that one may take"));
 }
 
 #[test]

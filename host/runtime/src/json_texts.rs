@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 
-use crate::call::{LIFT_FACTOR, LIFT_FLOOR, lift_fuel};
+/// The host memory that reading a value out of a sandbox may take, as a multiple of the result's
+/// limit: a list of numbers has 40 bytes here for each two or more of JSON.
+const LIFT_FACTOR: usize = 32;
+/// And what any call may take, so that small limits of results do not stop host calls, which are read by the
+/// same measure.
+const LIFT_FLOOR: usize = 16 * 1024 * 1024;
 
 /// What a JSON value takes in memory, in bytes, and what an array or object and a string take beside it: about.
 const VALUE: usize = size_of::<Value>();
@@ -52,6 +57,13 @@ pub(crate) fn memory_within(value: &Value) -> usize {
     }
 }
 
+/// The host memory that one value out of a sandbox may take, in bytes.
+pub(crate) fn lift_fuel(result: usize) -> usize {
+    result
+        .saturating_mul(LIFT_FACTOR)
+        .saturating_add(LIFT_FLOOR)
+}
+
 /// The memory that values of one kind may take: those of one message, of one result, or of all signatures that one task
 /// sends.
 #[derive(Debug)]
@@ -93,10 +105,23 @@ impl ValueMemory {
         self.taken
     }
 
+    /// What is said of values that would be within their limit, had the process more memory for them.
+    pub(crate) fn beyond_budget(&self) -> Option<String> {
+        let lowered = self.most < lift_fuel(self.limit);
+        (lowered && self.taken > self.most).then(|| beyond_budget(self.most))
+    }
+
     /// The bytes of JSON that all count as.
     fn size(&self) -> usize {
         self.taken.saturating_sub(LIFT_FLOOR).div_ceil(LIFT_FACTOR)
     }
+}
+
+/// What is said of a result for which `memory_budget` has not as much as its own limit allows, but so many bytes.
+pub(crate) fn beyond_budget(most: usize) -> String {
+    format!(
+        "the result takes more than the {most} bytes of memory that one may take of the worker's memory_budget: raise that, or return less"
+    )
 }
 
 /// The JSON texts of a guest, and the values beside them: of one result, or of all signatures that one task sends.

@@ -9,7 +9,9 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::backtrace::backtrace;
-use crate::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep, memory_within};
+use crate::json_texts::{
+    JsonTexts, MAX_DEPTH, beyond_budget, is_too_deep, lift_fuel, memory_within,
+};
 use crate::last_words::LastWords;
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::task_error::{is_task_error, task_error};
@@ -66,7 +68,10 @@ pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, mut texts: JsonTe
     };
     match outcome {
         Ok(outcome) => bounded(outcome, limit),
-        Err(error @ ToJsonError::TooLarge { .. }) => exceeded(Limit::Result, error.to_string()),
+        Err(error @ ToJsonError::TooLarge { .. }) => {
+            let message = texts.values.beyond_budget();
+            exceeded(Limit::Result, message.unwrap_or_else(|| error.to_string()))
+        }
         Err(error) => failure("InvalidResult", error.to_string()).into(),
     }
 }
@@ -223,6 +228,8 @@ pub(crate) struct Broken<'a> {
     /// What it wrote of it.
     pub(crate) words: Option<LastWords>,
     pub(crate) limits: &'a Limits,
+    /// What a result may take of this process's memory, in bytes.
+    pub(crate) most: usize,
 }
 
 impl Broken<'_> {
@@ -231,11 +238,7 @@ impl Broken<'_> {
             Some(hit) if hit.limit == Limit::Time => out_of_time(hit.allowed),
             Some(hit) => exceeded(hit.limit, self.told(hit)),
             None if self.error.is::<ResultUnreadable>() => {
-                let limit = self.limits.result;
-                let message = format!(
-                    "the result is too large to be read: the limit is {limit} bytes of JSON"
-                );
-                exceeded(Limit::Result, message)
+                exceeded(Limit::Result, self.unreadable())
             }
             None => self.crashed().into(),
         };
@@ -243,6 +246,14 @@ impl Broken<'_> {
             *traceback = self.traceback();
         }
         ended
+    }
+
+    fn unreadable(&self) -> String {
+        let limit = self.limits.result;
+        if self.most < lift_fuel(limit) {
+            return beyond_budget(self.most);
+        }
+        format!("the result is too large to be read: the limit is {limit} bytes of JSON")
     }
 
     /// What the guest wrote of its end, and its stack.

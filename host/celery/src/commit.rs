@@ -1,5 +1,6 @@
 //! What a run commits with its result: how its delivery ends, and the messages that are still to be sent.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -61,9 +62,9 @@ impl fmt::Display for RunKey {
 
 /// What is left to do about the delivery of a run that has ended. Kept by a result backend.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Commit {
+pub struct Commit<'a> {
     /// Published first.
-    pub publications: Vec<Publication>,
+    pub publications: Cow<'a, [Publication]>,
     /// Done last.
     pub settle: Settle,
     /// What it sends is its own task, to run again.
@@ -92,23 +93,45 @@ struct Head {
     size: usize,
 }
 
-impl Commit {
-    /// The record of a plan. `attempt`, a number by chance, tells it from that of another delivery of the run, which may
+impl<'a> Commit<'a> {
+    /// What a plan leaves to do once its results are stored.
+    pub fn of(plan: &'a Plan) -> Self {
+        Self {
+            publications: Cow::Borrowed(&plan.publications),
+            settle: plan.settle,
+            sends_itself: plan.sends_itself(),
+        }
+    }
+
+    /// Nothing but to settle: all messages are confirmed.
+    pub fn done(settle: Settle) -> Self {
+        Self {
+            publications: Cow::Borrowed(&[]),
+            settle,
+            sends_itself: false,
+        }
+    }
+
+    /// As a backend keeps it. `attempt`, a number by chance, tells it from that of another delivery of the run, which may
     /// have run at the same time.
-    pub fn record(plan: &Plan, attempt: u64) -> Vec<u8> {
-        encode(
-            &plan.publications,
-            plan.settle,
-            plan.sends_itself(),
+    pub fn record(&self, attempt: u64) -> Vec<u8> {
+        let line = Line {
             attempt,
-        )
+            rejected: self.settle == Settle::Reject,
+            sends_itself: self.sends_itself,
+            messages: self.publications.iter().map(Head::of).collect(),
+        };
+        // A structure with text for keys is always JSON.
+        let mut record = serde_json::to_vec(&line).unwrap_or_default();
+        record.push(b'\n');
+        for publication in &*self.publications {
+            record.extend_from_slice(&publication.message.body);
+        }
+        record
     }
+}
 
-    /// The record of a plan whose messages are all confirmed.
-    pub fn done(settle: Settle) -> Vec<u8> {
-        encode(&[], settle, false, 0)
-    }
-
+impl Commit<'static> {
     /// Reads a record; none where it is not one.
     pub fn read(record: &[u8]) -> Option<Self> {
         let end = record.iter().position(|byte| *byte == b'\n')?;
@@ -121,37 +144,16 @@ impl Commit {
             bodies = rest;
             publications.push(head.publication(body.to_vec()));
         }
+        let settle = match line.rejected {
+            true => Settle::Reject,
+            false => Settle::Ack,
+        };
         bodies.is_empty().then_some(Self {
-            publications,
-            settle: if line.rejected {
-                Settle::Reject
-            } else {
-                Settle::Ack
-            },
+            publications: publications.into(),
+            settle,
             sends_itself: line.sends_itself,
         })
     }
-}
-
-fn encode(
-    publications: &[Publication],
-    settle: Settle,
-    sends_itself: bool,
-    attempt: u64,
-) -> Vec<u8> {
-    let line = Line {
-        attempt,
-        rejected: settle == Settle::Reject,
-        sends_itself,
-        messages: publications.iter().map(Head::of).collect(),
-    };
-    // A structure with text for keys is always JSON.
-    let mut record = serde_json::to_vec(&line).unwrap_or_default();
-    record.push(b'\n');
-    for publication in publications {
-        record.extend_from_slice(&publication.message.body);
-    }
-    record
 }
 
 impl Head {
@@ -282,7 +284,7 @@ mod tests {
                 settle: if rejected { Settle::Reject } else { Settle::Ack },
                 ended: if retry { Ended::Retry { exception } } else { Ended::Success },
             };
-            let commit = Commit::read(&Commit::record(&plan, 7)).unwrap();
+            let commit = Commit::read(&Commit::of(&plan).record(7)).unwrap();
             prop_assert_eq!(commit.publications, plan.publications);
             prop_assert_eq!(commit.settle, plan.settle);
             prop_assert_eq!(commit.sends_itself, retry);
@@ -311,12 +313,12 @@ mod tests {
             settle: Settle::Ack,
             ended: Ended::Success,
         };
-        let record = Commit::record(&plan, 7);
+        let record = Commit::of(&plan).record(7);
         assert!(Commit::read(&record).is_some());
         assert!(Commit::read(record.get(..record.len() - 1).unwrap()).is_none());
         assert!(Commit::read(&[&record[..], b"x"].concat()).is_none());
         assert!(Commit::read(b"").is_none());
-        let done = Commit::read(&Commit::done(Settle::Reject)).unwrap();
+        let done = Commit::read(&Commit::done(Settle::Reject).record(0)).unwrap();
         assert_eq!((done.publications.len(), done.settle), (0, Settle::Reject));
     }
 }

@@ -17,6 +17,9 @@ pub struct Origin<'a> {
     pub root_id: Option<&'a str>,
     /// Header `origin`: who composed the message, as `pid@host`.
     pub origin: &'a str,
+    /// How often its sender was taken out of quarantine: what that sends has the ids that it gave before, and is to run as
+    /// well.
+    pub sent_again: u64,
 }
 
 /// Composes the task message of a signature whose id is `id`, as Celery's `apply_async` does.
@@ -73,6 +76,7 @@ pub(crate) fn check(task: &Part<'_>) -> Result<usize, SignatureError> {
         parent_id: Some(&longest),
         root_id: Some(&longest),
         origin: &longest,
+        sent_again: u64::MAX,
     };
     let id = Some(task.id()).filter(|id| !id.is_empty());
     let id = id.or(task.signature.task_id()).unwrap_or(&longest);
@@ -228,6 +232,9 @@ impl Sent<'_> {
             if !headers::is_celerys(name) && !headers::is_brokers(name) {
                 set(name, value.clone());
             }
+        }
+        if from.sent_again > 0 {
+            set(headers::SENT_AGAIN, from.sent_again.into());
         }
         fields
     }

@@ -76,6 +76,7 @@ fn command_line() -> Origin<'static> {
         parent_id: None,
         root_id: None,
         origin: "1@test",
+        sent_again: 0,
     }
 }
 
@@ -772,7 +773,7 @@ proptest! {
         let mut signature = task.clone();
         signature.options.insert("link".into(), list(&link).into());
         signature.options.insert("link_error".into(), list(&link_error).into());
-        let from = Origin { parent_id: Some("parent"), root_id: Some("root"), origin: "1@test" };
+        let from = Origin { parent_id: Some("parent"), root_id: Some("root"), origin: "1@test", sent_again: 0 };
         let sent = compose(&signature, "child", &chain, from, &Routes::new("celery"), now()).unwrap();
         let request = Request::decode(sent.message, |_| usize::MAX).unwrap();
         prop_assert_eq!(&request.id, "child");

@@ -30,6 +30,7 @@ pub(crate) async fn send(
         parent_id: None,
         root_id: None,
         origin,
+        sent_again: 0,
     };
     let publication = petiole_celery::compose(signature, &id, &[], from, routes, now)?;
     broker.publish(publication).await?;

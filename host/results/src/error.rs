@@ -49,7 +49,7 @@ pub enum ResultError {
     },
     /// What is stored under a run's key is no record of ours: somebody else wrote it.
     #[error(
-        "what result backend {backend} holds for run {run:?} is no record: delete it, and retry the task out of quarantine"
+        "what result backend {backend} holds for run {run:?} is no record: send the task's message again by `petiole quarantine retry`"
     )]
     CorruptRecord {
         /// The URL, its password hidden.
@@ -76,7 +76,11 @@ impl ResultError {
 }
 
 /// Reads what a backend holds for a run.
-pub(crate) fn read(backend: &str, run: &RunKey, record: &[u8]) -> Result<Commit, ResultError> {
+pub(crate) fn read(
+    backend: &str,
+    run: &RunKey,
+    record: &[u8],
+) -> Result<Commit<'static>, ResultError> {
     Commit::read(record).ok_or_else(|| ResultError::CorruptRecord {
         backend: backend.to_owned(),
         run: run.to_string(),

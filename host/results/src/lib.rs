@@ -47,13 +47,16 @@ pub trait ResultBackend: Send + Sync {
     /// Stores, in one step that happens whole or not at all, how a run has ended and what it commits: its results as
     /// by [`store`](Self::store), and its record under its key, for as long as a result and [`RECORD_LIFE`] at least. Where the run has a record and this
     /// one does not replace it, nothing is stored, and the answer is what was committed before.
-    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>>;
+    fn commit<'a>(
+        &'a self,
+        end: End<'a>,
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>>;
 
     /// What a run has committed; none where it has not ended, or its record has expired.
     fn committed<'a>(
         &'a self,
         run: &'a RunKey,
-    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>>;
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>>;
 
     /// What is stored for a task, as Celery's JSON; none for a task that is not known (PENDING).
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>>;
@@ -88,7 +91,7 @@ pub trait ResultBackend: Send + Sync {
 pub struct End<'a> {
     /// Which run.
     pub run: &'a RunKey,
-    /// What it leaves to be done: [`Commit::record`] or [`Commit::done`].
+    /// What it leaves to be done: [`Commit::record`].
     pub record: &'a [u8],
     /// Its own result and those of tasks that can't run any more.
     pub results: &'a [TaskMeta],

@@ -225,7 +225,10 @@ impl ResultBackend for RedisBackend {
         Box::pin(self.store_unless(Some(run), meta))
     }
 
-    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    fn commit<'a>(
+        &'a self,
+        end: End<'a>,
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
             let mut invocation = self.commit.prepare_invoke();
             let mode = if end.replaces { "replace" } else { "commit" };
@@ -249,7 +252,7 @@ impl ResultBackend for RedisBackend {
     fn committed<'a>(
         &'a self,
         run: &'a RunKey,
-    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
             let record = self.get(&self.run_key(run)).await?;
             record

@@ -242,7 +242,10 @@ impl ResultBackend for SqliteBackend {
         })
     }
 
-    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    fn commit<'a>(
+        &'a self,
+        end: End<'a>,
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
             let store = |reply| Store {
                 results: end.results.iter().map(Row::from).collect(),
@@ -263,7 +266,7 @@ impl ResultBackend for SqliteBackend {
     fn committed<'a>(
         &'a self,
         run: &'a RunKey,
-    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
             let key = run.to_string();
             let record = self

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use petiole_broker::{Broker, PublishError, Unsettled};
-use petiole_celery::plan::{Plan, Settle};
+use petiole_celery::plan::Plan;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultError, Results};
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ pub(crate) enum Carried {
     /// The task can't be brought to the end that the plan has for it, for this reason.
     GivenUp(String),
     /// Nothing: an earlier delivery of the run has committed this.
-    Before(Commit),
+    Before(Commit<'static>),
 }
 
 /// The run that a plan ends.
@@ -61,35 +61,6 @@ pub(crate) struct Ending<'a> {
     pub(crate) key: &'a RunKey,
     /// What it has committed before does not count.
     pub(crate) replaces: bool,
-}
-
-/// What is left to do once the results are stored.
-#[derive(Clone, Copy)]
-struct Rest<'a> {
-    publications: &'a [Publication],
-    settle: Settle,
-    /// What it sends is its own task, to run again.
-    sends_itself: bool,
-}
-
-impl<'a> From<&'a Plan> for Rest<'a> {
-    fn from(plan: &'a Plan) -> Self {
-        Self {
-            publications: &plan.publications,
-            settle: plan.settle,
-            sends_itself: plan.sends_itself(),
-        }
-    }
-}
-
-impl<'a> From<&'a Commit> for Rest<'a> {
-    fn from(commit: &'a Commit) -> Self {
-        Self {
-            publications: &commit.publications,
-            settle: commit.settle,
-            sends_itself: commit.sends_itself,
-        }
-    }
 }
 
 /// The tries that are left to a plan.
@@ -205,14 +176,18 @@ impl Servers {
             }
             Err(error) => return Ok(Carried::GivenUp(causes(&error))),
         }
-        self.finish(plan.into(), run.map(|run| run.key), patience)
+        self.finish(&Commit::of(plan), run.map(|run| run.key), patience)
             .await
     }
 
     /// Carries out what is left of a run that was committed before.
-    pub(crate) async fn carry_on(&self, commit: &Commit, run: &RunKey) -> Result<Carried, Fault> {
+    pub(crate) async fn carry_on(
+        &self,
+        commit: &Commit<'_>,
+        run: &RunKey,
+    ) -> Result<Carried, Fault> {
         let patience = Patience::new(self.patience);
-        self.finish(commit.into(), Some(run), patience).await
+        self.finish(commit, Some(run), patience).await
     }
 
     /// Carries out the plan that keeps a message whose own plan was given up, after all its tries: each step once, but
@@ -226,7 +201,7 @@ impl Servers {
         if let Err(error) = self.committed_as(plan, Some(run), &mut patience).await? {
             not_stored(plan, &error);
         }
-        self.finish(plan.into(), Some(key), patience)
+        self.finish(&Commit::of(plan), Some(key), patience)
             .await
             .map(drop)
     }
@@ -236,7 +211,10 @@ impl Servers {
     ///
     /// # Errors
     /// Where what it has is no record.
-    pub(crate) async fn committed(&self, run: &RunKey) -> Result<Option<Commit>, ResultError> {
+    pub(crate) async fn committed(
+        &self,
+        run: &RunKey,
+    ) -> Result<Option<Commit<'static>>, ResultError> {
         let Results::Backend(backend) = &self.results else {
             return Ok(None);
         };
@@ -286,7 +264,7 @@ impl Servers {
         &self,
         plan: &Plan,
         end: Option<End<'_>>,
-    ) -> Result<Option<Commit>, ResultError> {
+    ) -> Result<Option<Commit<'static>>, ResultError> {
         if let (Results::Backend(backend), Some(end)) = (&self.results, end) {
             return backend.commit(end).await;
         }
@@ -303,9 +281,9 @@ impl Servers {
         plan: &Plan,
         run: Option<Ending<'_>>,
         patience: &mut Patience,
-    ) -> Result<Result<Option<Commit>, ResultError>, Fault> {
+    ) -> Result<Result<Option<Commit<'static>>, ResultError>, Fault> {
         let run = run.filter(|_| self.results.backend().is_some());
-        let record = run.map(|_| Commit::record(plan, fastrand::u64(..)));
+        let record = run.map(|_| Commit::of(plan).record(fastrand::u64(..)));
         let end = run.zip(record.as_deref()).map(|(run, record)| End {
             run: run.key,
             record,
@@ -331,17 +309,17 @@ impl Servers {
     /// Publishes what is left, and marks the run as done.
     async fn finish(
         &self,
-        rest: Rest<'_>,
+        commit: &Commit<'_>,
         run: Option<&RunKey>,
         mut patience: Patience,
     ) -> Result<Carried, Fault> {
-        let carried = self.published(rest, &mut patience).await?;
+        let carried = self.published(commit, &mut patience).await?;
         if let (Carried::Out, Results::Backend(backend), Some(run)) = (&carried, &self.results, run)
-            && !rest.publications.is_empty()
+            && !commit.publications.is_empty()
         {
             let done = End {
                 run,
-                record: &Commit::done(rest.settle),
+                record: &Commit::done(commit.settle).record(0),
                 results: &[],
                 replaces: true,
             };
@@ -357,14 +335,18 @@ impl Servers {
     }
 
     /// Publishes the messages, then the replies: whoever reads a reply may rely on the task's other messages.
-    async fn published(&self, rest: Rest<'_>, patience: &mut Patience) -> Result<Carried, Fault> {
-        let (messages, replies): (Vec<_>, Vec<_>) = rest
+    async fn published(
+        &self,
+        commit: &Commit<'_>,
+        patience: &mut Patience,
+    ) -> Result<Carried, Fault> {
+        let (messages, replies): (Vec<_>, Vec<_>) = commit
             .publications
             .iter()
             .map(Cow::Borrowed)
             .partition(|publication| publication.mandatory);
         for together in [messages, replies] {
-            let carried = self.all(together, rest.sends_itself, patience).await?;
+            let carried = self.all(together, commit.sends_itself, patience).await?;
             if carried != Carried::Out {
                 return Ok(carried);
             }

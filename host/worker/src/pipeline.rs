@@ -4,17 +4,17 @@
 //! is the order of things. Three kinds of trouble never mix: a guest that fails is an
 //! [`Outcome`](petiole_celery::Outcome), a message that is not run is a
 //! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`]) is the only one that leaves a
-//! delivery unsettled, so that the broker delivers it again.
+//! delivery unsettled, so that the broker delivers it again. How each of them ends a delivery is in `endings`.
+
+mod endings;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use jiff::Timestamp;
-use petiole_broker::{Delivery, Unsettled};
-use petiole_celery::plan::{
-    Ended, Plan, Policy, Ran, Settle, Source, plan, postpone, quarantine, refuse,
-};
+use petiole_broker::Delivery;
+use petiole_celery::plan::{Policy, Ran, Settle, Source, plan};
 use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
 use petiole_runtime::{Context, HostFault, Run, RunMemory, is_long, unpaused};
 use serde_json::Value;
@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
-use crate::carry_out::{Carried, Ending, Fault, Servers, causes};
+use crate::carry_out::{Fault, Servers, causes};
 use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
 use crate::registry::Registry;
@@ -62,9 +62,11 @@ struct Arrived<'a> {
 
 /// What earlier deliveries of a run came to.
 enum Earlier {
+    /// Nothing that is known.
+    Nothing,
     /// All is out, and only the ack was lost.
     Settled(Settle),
-    Committed(Commit),
+    Committed(Commit<'static>),
     /// It must not run, for this reason.
     NotCarriedOut(String),
 }
@@ -189,11 +191,13 @@ impl<'a> Journey<'a> {
                 return None;
             }
         };
-        let earlier = self.earlier(&request, &delivery, &mut turn).await?;
-        if let Some(earlier) = earlier {
-            drop(slot);
-            Box::pin(self.end_as(earlier, &request, delivery, turn)).await;
-            return None;
+        match self.earlier(&request, &delivery, &mut turn).await? {
+            Earlier::Nothing => {}
+            earlier => {
+                drop(slot);
+                Box::pin(self.end_as(earlier, &request, delivery, turn)).await;
+                return None;
+            }
         }
         let admitted = self.pipeline.admit(Ok(request));
         let (module_turn, admitted) = self.module_turn(admitted, &delivery, &mut slot).await?;
@@ -203,26 +207,6 @@ impl<'a> Journey<'a> {
             turn,
             places: (slot, module_turn),
         })
-    }
-
-    /// Ends a delivery as earlier ones of its run say.
-    async fn end_as(
-        &self,
-        earlier: Earlier,
-        request: &Request,
-        delivery: Delivery,
-        turn: Turn<'_>,
-    ) {
-        match earlier {
-            Earlier::Settled(settle) => {
-                self.settle(settle, delivery, turn).await;
-            }
-            Earlier::Committed(commit) => self.carry_on(request, commit, delivery, turn).await,
-            Earlier::NotCarriedOut(reason) => {
-                let refusal = not_carried_out(reason);
-                self.refuse(request, refusal, delivery, turn).await;
-            }
-        }
     }
 
     /// Waits until no other delivery of the same run is under way in this process.
@@ -245,27 +229,27 @@ impl<'a> Journey<'a> {
         Some((turn, self.pipeline.decode(message)))
     }
 
-    /// What earlier deliveries of the run came to, if anything, in this process or in whichever has committed it. None
+    /// What earlier deliveries of the run came to, in this process or in whichever has committed it. None
     /// where that can't be told any more: the delivery's connection is gone, or the worker is told to stop.
     async fn earlier(
         &self,
         request: &Request,
         delivery: &Delivery,
         turn: &mut Turn<'_>,
-    ) -> Option<Option<Earlier>> {
+    ) -> Option<Earlier> {
         match turn.before().filter(|_| delivery.redelivered) {
             None => {}
-            Some(Before::Settled(settle)) => return Some(Some(Earlier::Settled(settle))),
+            Some(Before::Settled(settle)) => return Some(Earlier::Settled(settle)),
             Some(Before::Ended) => {
                 let reason = "an earlier delivery has run".to_owned();
-                return Some(Some(Earlier::NotCarriedOut(reason)));
+                return Some(Earlier::NotCarriedOut(reason));
             }
         }
         // A task whose sender wants no result has a commit only where it sends messages, which is not worth a question
         // for each.
         if request.ignore_result && !delivery.redelivered {
             turn.replaces = true;
-            return Some(None);
+            return Some(Earlier::Nothing);
         }
         let servers = &self.pipeline.servers;
         let committed = tokio::select! {
@@ -278,10 +262,11 @@ impl<'a> Journey<'a> {
             // Somebody has moved a message back that was rejected: it is to run again.
             Ok(Some(commit)) if commit.settle == Settle::Reject && !delivery.redelivered => {
                 turn.replaces = true;
-                None
+                Earlier::Nothing
             }
-            Ok(commit) => commit.map(Earlier::Committed),
-            Err(error) => Some(Earlier::NotCarriedOut(causes(&error))),
+            Ok(Some(commit)) => Earlier::Committed(commit),
+            Ok(None) => Earlier::Nothing,
+            Err(error) => Earlier::NotCarriedOut(causes(&error)),
         })
     }
 
@@ -417,227 +402,11 @@ impl<'a> Journey<'a> {
         };
         Ok((request, ran, told, run.memory))
     }
-
-    /// Ends a request that is not run.
-    async fn decline(&self, not_run: NotRun, delivery: Delivery, turn: Turn<'_>) {
-        let metrics = &self.pipeline.status.metrics;
-        let now = Timestamp::now();
-        match not_run {
-            NotRun::Postpone { request, until } => {
-                let plan = match postpone(&request, until, &self.source, now) {
-                    Ok(plan) => plan,
-                    Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
-                };
-                match self.end(plan, &request, delivery, turn).await {
-                    Some(Ended::Postponed) => {
-                        metrics.postponed(&self.labels);
-                        task_log::postponed(&request, until);
-                    }
-                    // It was given up, which is told of there.
-                    Some(_) => metrics.refused(&self.labels, &not_carried_out(String::new())),
-                    None => {}
-                }
-            }
-            NotRun::Await {
-                request,
-                until,
-                awaited,
-            } => {
-                // Where it can't wait in the broker, it comes again of its own.
-                if let Ok(plan) = postpone(&request, until, &self.source, now)
-                    && self.give_back(plan, delivery).await
-                {
-                    metrics.postponed(&self.labels);
-                    task_log::awaiting(&request, until, awaited);
-                }
-            }
-            NotRun::Refuse { request, refusal } => {
-                self.refuse(&request, refusal, delivery, turn).await;
-            }
-            NotRun::Quarantine(undecodable) => self.quarantine(&undecodable, delivery).await,
-        }
-    }
-
-    /// Keeps the message of a request that is not run.
-    async fn refuse(
-        &self,
-        request: &Request,
-        refusal: Refusal,
-        delivery: Delivery,
-        turn: Turn<'_>,
-    ) {
-        let policy = &self.pipeline.policy;
-        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
-        if self.end(plan, request, delivery, turn).await.is_some() {
-            self.pipeline.status.metrics.refused(&self.labels, &refusal);
-            task_log::refused(request, &refusal);
-        }
-    }
-
-    /// Keeps a message that is no request.
-    async fn quarantine(&self, undecodable: &Undecodable, delivery: Delivery) {
-        let Pipeline {
-            servers,
-            policy,
-            status,
-            ..
-        } = self.pipeline;
-        let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
-        let kept = async {
-            servers.carry_out(&plan, None).await?;
-            Ok(settle_as(delivery, plan.settle).await?)
-        };
-        match kept.await {
-            Ok(()) => {
-                status.metrics.refused(&self.labels, &undecodable.refusal);
-                task_log::undecodable(undecodable, &self.source.queue);
-            }
-            Err(fault) => self.unsettled(&fault),
-        }
-    }
-
-    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
-    /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
-    async fn give_back(&self, plan: Plan, delivery: Delivery) -> bool {
-        let given_back = async {
-            for message in plan.publications {
-                self.pipeline.servers.broker().publish(message).await?;
-            }
-            Ok(settle_as(delivery, plan.settle).await?)
-        };
-        given_back
-            .await
-            .inspect_err(|fault| self.unsettled(fault))
-            .is_ok()
-    }
-
-    /// Ends a request that is not run: what that makes of it, once it is settled.
-    async fn end(
-        &self,
-        plan: Plan,
-        request: &Request,
-        delivery: Delivery,
-        turn: Turn<'_>,
-    ) -> Option<Ended> {
-        match self.carry_out(plan, request, &turn).await {
-            Ok((settle, ended)) => {
-                let settled = self.settle(settle, delivery, turn).await;
-                ended.filter(|_| settled)
-            }
-            Err(fault) => {
-                self.unsettled(&fault);
-                None
-            }
-        }
-    }
-
-    /// Brings a run to the end that an earlier delivery has committed.
-    async fn carry_on(
-        &self,
-        request: &Request,
-        commit: Commit,
-        delivery: Delivery,
-        turn: Turn<'_>,
-    ) {
-        match self.committed_before(commit, request, &turn).await {
-            Ok((settle, _)) => {
-                self.settle(settle, delivery, turn).await;
-            }
-            Err(fault) => self.unsettled(&fault),
-        }
-    }
-
-    /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
-    /// what it makes of the task; nothing where another delivery of the run has brought it to its end.
-    async fn carry_out(
-        &self,
-        plan: Plan,
-        request: &Request,
-        turn: &Turn<'_>,
-    ) -> Result<(Settle, Option<Ended>), Fault> {
-        let run = commits(request, &plan).then(|| Ending {
-            key: turn.key(),
-            replaces: turn.replaces,
-        });
-        match self.pipeline.servers.carry_out(&plan, run).await? {
-            Carried::Out => Ok((plan.settle, Some(plan.ended))),
-            Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
-            Carried::Before(commit) => self.committed_before(commit, request, turn).await,
-        }
-    }
-
-    async fn committed_before(
-        &self,
-        commit: Commit,
-        request: &Request,
-        turn: &Turn<'_>,
-    ) -> Result<(Settle, Option<Ended>), Fault> {
-        let carried = self.pipeline.servers.carry_on(&commit, turn.key()).await?;
-        if let Carried::GivenUp(reason) = carried {
-            return self.keep(reason, request, turn).await;
-        }
-        task_log::ended_before(request, commit.publications.len());
-        Ok((commit.settle, None))
-    }
-
-    /// Keeps the message of a task whose plan was given up.
-    async fn keep(
-        &self,
-        reason: String,
-        request: &Request,
-        turn: &Turn<'_>,
-    ) -> Result<(Settle, Option<Ended>), Fault> {
-        let Pipeline {
-            servers, policy, ..
-        } = self.pipeline;
-        let refusal = not_carried_out(reason);
-        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
-        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
-        servers.keep(&plan, turn.key()).await?;
-        Ok((plan.settle, Some(plan.ended)))
-    }
-
-    /// Settles a delivery, last. Where that fails, the next delivery of its run is settled likewise, without a run.
-    async fn settle(&self, settle: Settle, delivery: Delivery, turn: Turn<'_>) -> bool {
-        match settle_as(delivery, settle).await {
-            Ok(()) => {
-                turn.done(settle);
-                true
-            }
-            Err(unsettled) => {
-                turn.unacked(settle);
-                self.unsettled(&unsettled.into());
-                false
-            }
-        }
-    }
-
-    fn unsettled(&self, fault: &Fault) {
-        self.pipeline.status.metrics.fault(&self.labels);
-        tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {}", causes(fault));
-    }
-}
-
-/// Whether a plan is committed as the end of its request's run. One that postpones it ends none; nor is there
-/// anything to remember of a task whose sender wants no result, where it sends nothing either.
-fn commits(request: &Request, plan: &Plan) -> bool {
-    plan.ended != Ended::Postponed && !(request.ignore_result && plan.publications.is_empty())
-}
-
-fn not_carried_out(reason: String) -> Refusal {
-    Refusal::NotCarriedOut { reason }
 }
 
 /// The message that a request came in; everything else is gone.
 fn into_message(request: Request) -> Message {
     request.message
-}
-
-async fn settle_as(delivery: Delivery, settle: Settle) -> Result<(), Unsettled> {
-    match settle {
-        Settle::Ack => delivery.ack().await,
-        Settle::Reject => delivery.reject().await,
-    }
 }
 
 /// Whether a message takes long to decode; a compressed one may be small.

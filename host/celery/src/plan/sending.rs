@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::canvas::{Budget, MAX_SENT_BYTES, Part, Send, Unfolded, too_large};
-use crate::headers::{SENT_AGAIN, sent_again};
+use crate::headers::sent_again;
 use crate::wire::Unsendable;
 use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
 
@@ -155,14 +155,9 @@ impl Sending {
             parent_id: Some(&request.id),
             root_id: Some(&request.root_id),
             origin: &at.policy.origin,
+            sent_again: sent_again(&request.message.headers),
         };
-        let mut publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
-        // What a run out of quarantine sends has the ids that the first run gave, and is to run as well.
-        let again = sent_again(&request.message.headers);
-        if again > 0 {
-            let headers = &mut publication.message.headers;
-            headers.insert(SENT_AGAIN.to_owned(), again.into());
-        }
+        let publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
         self.bytes = self.bytes.saturating_add(publication.message.memory());
         if self.bytes > MAX_SENT_BYTES {
             return Err(too_large().into());

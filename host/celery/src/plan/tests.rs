@@ -70,6 +70,7 @@ fn request(options: Value, chain: Value) -> Request {
         parent_id: Some("parent"),
         root_id: Some("root"),
         origin: "9@django",
+        sent_again: 0,
     };
     let sent = compose(
         &task,

@@ -197,7 +197,7 @@ async fn commit(
     record: &[u8],
     results: &[TaskMeta],
     replaces: bool,
-) -> Option<Commit> {
+) -> Option<Commit<'static>> {
     let end = End {
         run,
         record,
@@ -212,7 +212,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
     let run = run();
     assert_eq!(backend.committed(&run).await.unwrap(), None);
 
-    let first = Commit::record(&plan("next", Ended::Success), 1);
+    let first = Commit::of(&plan("next", Ended::Success)).record(1);
     let (own, step) = (meta(State::Retry, json!(1)), meta(State::Failure, json!(2)));
     let results = [own.clone(), step.clone()];
     assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
@@ -225,7 +225,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
 
     // Whose answer was lost commits the same again; another delivery of the run commits nothing.
     assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
-    let second = Commit::record(&plan("other", Ended::Success), 2);
+    let second = Commit::of(&plan("other", Ended::Success)).record(2);
     let late = [then(&own, State::Success, json!(3))];
     let answer = commit(&*backend, &run, &second, &late, false).await;
     assert_eq!(answer, Commit::read(&first));
@@ -234,7 +234,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
         Some(own.to_json())
     );
 
-    let done = Commit::done(Settle::Reject);
+    let done = Commit::done(Settle::Reject).record(0);
     assert_eq!(commit(&*backend, &run, &done, &late, true).await, None);
     assert_eq!(backend.committed(&run).await.unwrap(), Commit::read(&done));
     assert_eq!(
@@ -250,7 +250,7 @@ pub(crate) async fn of_many_commits_of_a_run_one_is_the_first(subject: &Subject)
     let commits: Vec<_> = (0..50)
         .map(|n| {
             // Alike, as those of a task that sends nothing are.
-            let record = Commit::record(&plan("next", Ended::Success), n);
+            let record = Commit::of(&plan("next", Ended::Success)).record(n);
             (record, [then(&own, State::Success, json!(n))])
         })
         .collect();
@@ -271,7 +271,7 @@ pub(crate) async fn of_many_commits_of_a_run_one_is_the_first(subject: &Subject)
 /// However short the lives of results are: a message may come again later.
 pub(crate) async fn a_commit_outlives_its_results(subject: &Subject) {
     let backend = connect(&subject.url, Duration::from_secs(1)).await;
-    let (run, record) = (run(), Commit::done(Settle::Ack));
+    let (run, record) = (run(), Commit::done(Settle::Ack).record(0));
     let own = meta(State::Success, json!(1));
     commit(&*backend, &run, &record, std::slice::from_ref(&own), false).await;
     let deadline = Instant::now() + PATIENCE;
@@ -293,7 +293,7 @@ pub(crate) async fn a_run_that_has_ended_says_no_more(subject: &Subject) {
     backend.tell(&run, &first).await.unwrap();
     let stored = backend.fetch(&own.task_id).await.unwrap();
     assert_eq!(stored, Some(first.to_json()));
-    let record = Commit::done(Settle::Ack);
+    let record = Commit::done(Settle::Ack).record(0);
     commit(&*backend, &run, &record, std::slice::from_ref(&own), false).await;
     backend.tell(&run, &progress(2)).await.unwrap();
     let stored = backend.fetch(&own.task_id).await.unwrap();

@@ -90,7 +90,10 @@ impl ResultBackend for Refusing {
         self.store(meta)
     }
 
-    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    fn commit<'a>(
+        &'a self,
+        end: End<'a>,
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         async move {
             match end.results {
                 [] => Ok(None),
@@ -103,7 +106,7 @@ impl ResultBackend for Refusing {
     fn committed<'a>(
         &'a self,
         _: &'a RunKey,
-    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         async { Ok(None) }.boxed()
     }
 
@@ -132,7 +135,10 @@ impl ResultBackend for Keeping {
         self.store(meta)
     }
 
-    fn commit<'a>(&'a self, end: End<'a>) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    fn commit<'a>(
+        &'a self,
+        end: End<'a>,
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         let mut records = self.records.lock().unwrap();
         let earlier = records.get(end.run).filter(|_| !end.replaces).cloned();
         if earlier.is_none() {
@@ -145,7 +151,7 @@ impl ResultBackend for Keeping {
     fn committed<'a>(
         &'a self,
         run: &'a RunKey,
-    ) -> BoxFuture<'a, Result<Option<Commit>, ResultError>> {
+    ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         let record = self.records.lock().unwrap().get(run).cloned();
         async move { Ok(record.and_then(|record| Commit::read(&record))) }.boxed()
     }
@@ -388,7 +394,7 @@ async fn what_an_earlier_delivery_has_committed_is_carried_out_instead() {
     let run = run();
     let first = with_result(plan(vec![to("next")], Ended::Success));
     // Lost between the commit and the publishing.
-    let record = Commit::record(&first, 1);
+    let record = Commit::of(&first).record(1);
     backend.records.lock().unwrap().insert(run.clone(), record);
 
     let second = with_result(plan(vec![to("other")], failed()));

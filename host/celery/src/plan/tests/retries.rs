@@ -113,6 +113,28 @@ fn each_run_has_children_of_its_own() {
     assert_ne!(ids(0), ids(1));
 }
 
+/// They have the ids of the run before it was taken out of quarantine, and are to run as well.
+#[test]
+fn what_a_run_out_of_quarantine_sends_is_another_run_too() {
+    let options = json!({"link": {"task": "ok"}, "link_error": {"task": "oops"}});
+    let mut request = request(options, json!([{"task": "next"}]));
+    request
+        .message
+        .headers
+        .insert("x-petiole-sent-again".into(), 2.into());
+    let failure = Outcome::Failure {
+        exception: boom(),
+        traceback: None,
+    };
+    for (outcome, sent) in [(Outcome::Success(json!(1)), 2), (failure, 1)] {
+        let plan = plan_of(&request, outcome);
+        assert_eq!(plan.publications.len(), sent);
+        for publication in &plan.publications {
+            assert_eq!(publication.message.headers["x-petiole-sent-again"], 2);
+        }
+    }
+}
+
 #[test]
 fn a_task_that_is_not_due_goes_back_to_its_queue() {
     let mut request = request(json!({"eta": "2026-11-23T00:00:00Z"}), json!([]));

@@ -1,0 +1,251 @@
+//! How a delivery ends: its plan is carried out, or the one that keeps its message; then it is settled, last.
+
+use jiff::Timestamp;
+use petiole_broker::{Delivery, Unsettled};
+use petiole_celery::plan::{Ended, Plan, Settle, postpone, quarantine, refuse};
+use petiole_celery::{Commit, Refusal, Request, Undecodable};
+
+use super::{Earlier, Journey, Pipeline};
+use crate::admit::NotRun;
+use crate::carry_out::{Carried, Ending, Fault, causes};
+use crate::runs::Turn;
+use crate::task_log;
+
+impl Journey<'_> {
+    /// Ends a delivery as earlier ones of its run say.
+    pub(super) async fn end_as(
+        &self,
+        earlier: Earlier,
+        request: &Request,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        match earlier {
+            Earlier::Nothing => {}
+            Earlier::Settled(settle) => {
+                self.settle(settle, delivery, turn).await;
+            }
+            Earlier::Committed(commit) => self.carry_on(request, commit, delivery, turn).await,
+            Earlier::NotCarriedOut(reason) => {
+                let refusal = not_carried_out(reason);
+                self.refuse(request, refusal, delivery, turn).await;
+            }
+        }
+    }
+
+    /// Ends a request that is not run.
+    pub(super) async fn decline(&self, not_run: NotRun, delivery: Delivery, turn: Turn<'_>) {
+        let metrics = &self.pipeline.status.metrics;
+        let now = Timestamp::now();
+        match not_run {
+            NotRun::Postpone { request, until } => {
+                let plan = match postpone(&request, until, &self.source, now) {
+                    Ok(plan) => plan,
+                    Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
+                };
+                match self.end(plan, &request, delivery, turn).await {
+                    Some(Ended::Postponed) => {
+                        metrics.postponed(&self.labels);
+                        task_log::postponed(&request, until);
+                    }
+                    // It was given up, which is told of there.
+                    Some(_) => metrics.refused(&self.labels, &not_carried_out(String::new())),
+                    None => {}
+                }
+            }
+            NotRun::Await {
+                request,
+                until,
+                awaited,
+            } => {
+                // Where it can't wait in the broker, it comes again of its own.
+                if let Ok(plan) = postpone(&request, until, &self.source, now)
+                    && self.give_back(plan, delivery).await
+                {
+                    metrics.postponed(&self.labels);
+                    task_log::awaiting(&request, until, awaited);
+                }
+            }
+            NotRun::Refuse { request, refusal } => {
+                self.refuse(&request, refusal, delivery, turn).await;
+            }
+            NotRun::Quarantine(undecodable) => self.quarantine(&undecodable, delivery).await,
+        }
+    }
+
+    /// Keeps the message of a request that is not run.
+    async fn refuse(
+        &self,
+        request: &Request,
+        refusal: Refusal,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        let policy = &self.pipeline.policy;
+        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        if self.end(plan, request, delivery, turn).await.is_some() {
+            self.pipeline.status.metrics.refused(&self.labels, &refusal);
+            task_log::refused(request, &refusal);
+        }
+    }
+
+    /// Keeps a message that is no request.
+    pub(super) async fn quarantine(&self, undecodable: &Undecodable, delivery: Delivery) {
+        let Pipeline {
+            servers,
+            policy,
+            status,
+            ..
+        } = self.pipeline;
+        let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
+        let kept = async {
+            servers.carry_out(&plan, None).await?;
+            Ok(settle_as(delivery, plan.settle).await?)
+        };
+        match kept.await {
+            Ok(()) => {
+                status.metrics.refused(&self.labels, &undecodable.refusal);
+                task_log::undecodable(undecodable, &self.source.queue);
+            }
+            Err(fault) => self.unsettled(&fault),
+        }
+    }
+
+    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
+    /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
+    async fn give_back(&self, plan: Plan, delivery: Delivery) -> bool {
+        let given_back = async {
+            for message in plan.publications {
+                self.pipeline.servers.broker().publish(message).await?;
+            }
+            Ok(settle_as(delivery, plan.settle).await?)
+        };
+        given_back
+            .await
+            .inspect_err(|fault| self.unsettled(fault))
+            .is_ok()
+    }
+
+    /// Ends a request that is not run: what that makes of it, once it is settled.
+    async fn end(
+        &self,
+        plan: Plan,
+        request: &Request,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) -> Option<Ended> {
+        match self.carry_out(plan, request, &turn).await {
+            Ok((settle, ended)) => {
+                let settled = self.settle(settle, delivery, turn).await;
+                ended.filter(|_| settled)
+            }
+            Err(fault) => {
+                self.unsettled(&fault);
+                None
+            }
+        }
+    }
+
+    /// Brings a run to the end that an earlier delivery has committed.
+    async fn carry_on(
+        &self,
+        request: &Request,
+        commit: Commit<'_>,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        match self.committed_before(commit, request, &turn).await {
+            Ok((settle, _)) => {
+                self.settle(settle, delivery, turn).await;
+            }
+            Err(fault) => self.unsettled(&fault),
+        }
+    }
+
+    /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
+    /// what it makes of the task; nothing where another delivery of the run has brought it to its end.
+    pub(super) async fn carry_out(
+        &self,
+        plan: Plan,
+        request: &Request,
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let run = commits(request, &plan).then(|| Ending {
+            key: turn.key(),
+            replaces: turn.replaces,
+        });
+        match self.pipeline.servers.carry_out(&plan, run).await? {
+            Carried::Out => Ok((plan.settle, Some(plan.ended))),
+            Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
+            Carried::Before(commit) => self.committed_before(commit, request, turn).await,
+        }
+    }
+
+    async fn committed_before(
+        &self,
+        commit: Commit<'_>,
+        request: &Request,
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let carried = self.pipeline.servers.carry_on(&commit, turn.key()).await?;
+        if let Carried::GivenUp(reason) = carried {
+            return self.keep(reason, request, turn).await;
+        }
+        task_log::ended_before(request, commit.publications.len());
+        Ok((commit.settle, None))
+    }
+
+    /// Keeps the message of a task whose plan was given up.
+    async fn keep(
+        &self,
+        reason: String,
+        request: &Request,
+        turn: &Turn<'_>,
+    ) -> Result<(Settle, Option<Ended>), Fault> {
+        let Pipeline {
+            servers, policy, ..
+        } = self.pipeline;
+        let refusal = not_carried_out(reason);
+        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
+        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        servers.keep(&plan, turn.key()).await?;
+        Ok((plan.settle, Some(plan.ended)))
+    }
+
+    /// Settles a delivery, last. Where that fails, the next delivery of its run is settled likewise, without a run.
+    pub(super) async fn settle(&self, settle: Settle, delivery: Delivery, turn: Turn<'_>) -> bool {
+        match settle_as(delivery, settle).await {
+            Ok(()) => {
+                turn.done(settle);
+                true
+            }
+            Err(unsettled) => {
+                turn.unacked(settle);
+                self.unsettled(&unsettled.into());
+                false
+            }
+        }
+    }
+
+    pub(super) fn unsettled(&self, fault: &Fault) {
+        self.pipeline.status.metrics.fault(&self.labels);
+        tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {}", causes(fault));
+    }
+}
+
+/// Whether a plan is committed as the end of its request's run. One that postpones it ends none; nor is there
+/// anything to remember of a task whose sender wants no result, where it sends nothing either.
+fn commits(request: &Request, plan: &Plan) -> bool {
+    plan.ended != Ended::Postponed && !(request.ignore_result && plan.publications.is_empty())
+}
+
+fn not_carried_out(reason: String) -> Refusal {
+    Refusal::NotCarriedOut { reason }
+}
+
+async fn settle_as(delivery: Delivery, settle: Settle) -> Result<(), Unsettled> {
+    match settle {
+        Settle::Ack => delivery.ack().await,
+        Settle::Reject => delivery.reject().await,
+    }
+}

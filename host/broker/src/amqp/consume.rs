@@ -87,6 +87,7 @@ async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Del
         mut consumer,
         gone,
     } = subscription;
+    // One for each delivery that is held, so no more than the prefetch.
     let (settlements, inbox) = mpsc::unbounded_channel();
     tokio::spawn(ack::settle(channel.clone(), inbox, gone.clone()));
     loop {

@@ -100,13 +100,7 @@ const TWENTY: NonZeroU16 = NonZeroU16::MIN.saturating_add(19);
 pub(super) fn most_of_task(budget: Bytes, concurrency: NonZeroU16) -> Bytes {
     let total = usize::try_from(budget.0).unwrap_or(usize::MAX);
     let most = Budget::most_of_run(total, concurrency.get().into());
-    // in whole MiB, where that is not none
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    Bytes(
-        most.checked_sub(most % (1 << 20))
-            .filter(|most| *most > 0)
-            .unwrap_or(most),
-    )
+    Bytes(u64::try_from(most).unwrap_or(u64::MAX)).in_whole_mib()
 }
 
 impl Resolved {

@@ -20,6 +20,16 @@ pub(crate) struct Seconds(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bytes(pub u64);
 
+impl Bytes {
+    /// Rounded down, where that leaves any.
+    pub(crate) fn in_whole_mib(self) -> Self {
+        match self.0 - self.0 % (1 << 20) {
+            0 => self,
+            whole => Self(whole),
+        }
+    }
+}
+
 /// A size, or a part of all that there is: `2GiB`, `50%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
@@ -167,14 +177,7 @@ impl Share {
     pub(crate) fn of(self, whole: u64) -> Bytes {
         match self {
             Self::Size(size) => size,
-            Self::Percent(percent) => {
-                let part = whole / 100 * u64::from(percent);
-                Bytes(
-                    part.checked_sub(part % (1 << 20))
-                        .filter(|part| *part > 0)
-                        .unwrap_or(part),
-                )
-            }
+            Self::Percent(percent) => Bytes(whole / 100 * u64::from(percent)).in_whole_mib(),
         }
     }
 }

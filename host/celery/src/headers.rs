@@ -55,6 +55,9 @@ pub(crate) const DELIVERY_MODE: &str = "x-petiole-delivery-mode";
 pub(crate) const EXPIRATION: &str = "x-petiole-expiration";
 /// Header added to a message in quarantine: the `user_id` that it came with.
 pub(crate) const USER_ID: &str = "x-petiole-user-id";
+/// Header added to a message in quarantine: the `reply_to` that it came with. RabbitMQ refuses one that is a name of its
+/// own (`amq.rabbitmq.reply-to`).
+pub(crate) const REPLY_TO: &str = "x-petiole-reply-to";
 
 /// Header that the broker's side adds to a message whose properties and headers it can't read as they are: why.
 /// Such a message is [`Refusal::Malformed`](crate::Refusal::Malformed).
@@ -92,7 +95,7 @@ pub(crate) fn is_brokers(name: &str) -> bool {
 fn is_quarantines(name: &str) -> bool {
     matches!(
         name,
-        REASON | QUEUE | EXCHANGE | MESSAGE_ID | DELIVERY_MODE | EXPIRATION | USER_ID
+        REASON | QUEUE | EXCHANGE | MESSAGE_ID | DELIVERY_MODE | EXPIRATION | USER_ID | REPLY_TO
     )
 }
 

@@ -1,14 +1,15 @@
 //! Messages in quarantine: how one is kept, and how it is had back as it was.
 //!
 //! Where it fits, a message is kept as it is, with headers that say why. One that no broker could carry (a
-//! property that is too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body.
+//! property that is too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body. Where the
+//! body leaves no room for that line, it is kept alone.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::headers::{
-    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, SENT_AGAIN, UNREADABLE,
-    USER_ID, sent_again, without_quarantines,
+    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, REPLY_TO, SENT_AGAIN,
+    UNREADABLE, USER_ID, sent_again, without_quarantines,
 };
 use crate::wire::{self, beginning};
 use crate::{Destination, Message, Properties, Publication};
@@ -59,7 +60,7 @@ impl Message {
     }
 }
 
-/// Always fits: an envelope has properties and headers of a bounded size.
+/// Always fits: an envelope is no larger than any broker takes, and a body alone no larger than it came.
 fn keep(mut message: Message, quarantine: &str, reason: &str, to: &Destination) -> Publication {
     let reason = beginning(reason, REASON_LIMIT);
     let body = std::mem::take(&mut message.body);
@@ -104,6 +105,7 @@ fn mark(message: &Message, reason: &str, to: &Destination) -> Message {
     );
     set(EXPIRATION, message.properties.expiration.take());
     set(USER_ID, message.properties.user_id.take());
+    set(REPLY_TO, message.properties.reply_to.take());
     message.properties.persistent = true;
     message
 }
@@ -114,7 +116,6 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
         headers,
         body,
     } = message;
-    let priority = properties.priority;
     let envelope = Envelope {
         reason: reason.to_owned(),
         exchange: to.exchange.clone(),
@@ -125,17 +126,50 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
     // A map with text for keys is always JSON.
     let mut bytes = serde_json::to_vec(&envelope).unwrap_or_default();
     bytes.push(b'\n');
+    if bytes.len() + body.len() > wire::BODY_LIMIT {
+        return alone(body, &envelope);
+    }
     bytes.extend(body);
     Message {
         properties: Properties {
             content_type: Some(ENVELOPE.to_owned()),
             content_encoding: Some("binary".to_owned()),
             persistent: true,
-            priority,
+            priority: envelope.properties.priority,
             ..Properties::default()
         },
         headers: Map::from_iter([(REASON.to_owned(), reason.into())]),
         body: bytes,
+    }
+}
+
+/// A body without its properties, and of its headers those that tell whose it is.
+fn alone(body: Vec<u8>, envelope: &Envelope) -> Message {
+    let left_out = format!(
+        "they do not fit beside a body of {} bytes, and are left out",
+        body.len()
+    );
+    let mut headers = Map::from_iter([
+        (REASON.to_owned(), envelope.reason.clone().into()),
+        (UNREADABLE.to_owned(), left_out.into()),
+    ]);
+    for (name, value) in [
+        ("id", envelope.headers.get("id").and_then(Value::as_str)),
+        ("task", envelope.headers.get("task").and_then(Value::as_str)),
+        (QUEUE, Some(envelope.routing_key.as_str())),
+    ] {
+        let value = beginning(value.unwrap_or_default(), wire::SHORT_STRING_LIMIT);
+        headers.insert(name.to_owned(), value.into());
+    }
+    Message {
+        properties: Properties {
+            content_type: Some("application/octet-stream".to_owned()),
+            persistent: true,
+            priority: envelope.properties.priority,
+            ..Properties::default()
+        },
+        headers,
+        body,
     }
 }
 
@@ -161,6 +195,7 @@ impl Kept {
         message.properties.persistent = take(DELIVERY_MODE).is_none();
         message.properties.expiration = take(EXPIRATION);
         message.properties.user_id = take(USER_ID);
+        message.properties.reply_to = take(REPLY_TO);
         Some(Self {
             message,
             destination,
@@ -257,6 +292,7 @@ mod tests {
             1 => Just(REASON.to_owned()),
             1 => Just(QUEUE.to_owned()),
             1 => Just(USER_ID.to_owned()),
+            1 => Just(REPLY_TO.to_owned()),
             1 => (250_usize..260).prop_map(|size| "n".repeat(size)),
         ];
         let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
@@ -333,6 +369,7 @@ mod tests {
             properties: Properties {
                 persistent: true,
                 message_id: Some("mine".into()),
+                reply_to: Some("amq.rabbitmq.reply-to".into()),
                 ..Properties::default()
             },
             headers: Map::from_iter([("id".to_owned(), json!("1"))]),
@@ -340,11 +377,12 @@ mod tests {
         };
         let kept = message.kept("kept", "no such task", "wasm").message;
         assert_eq!(kept.body, b"[]");
+        assert_eq!(kept.properties.reply_to, None, "the broker would refuse it");
         assert_eq!(
             Value::Object(kept.headers),
             json!({
                 "id": "1", "x-petiole-reason": "no such task", "x-petiole-queue": "wasm",
-                "x-petiole-message-id": "mine",
+                "x-petiole-message-id": "mine", "x-petiole-reply-to": "amq.rabbitmq.reply-to",
             })
         );
     }
@@ -364,6 +402,33 @@ mod tests {
         assert_eq!(line["routing_key"], "wasm");
         assert_eq!(line["headers"]["shadow"].as_str().unwrap().len(), 140_000);
         assert_eq!(body, "[[1], {}, null]");
+    }
+
+    /// A broker's own limit is as much as ours (RabbitMQ 4's `max_message_size`), and the message came within it.
+    #[test]
+    fn a_body_that_leaves_no_room_is_kept_alone() {
+        let large = json!({"id": "1", "task": "a.b", "shadow": "s".repeat(130_000)});
+        for (headers, content_type) in [(large, None), (json!({"id": "1"}), Some(ENVELOPE))] {
+            let message = Message {
+                properties: Properties {
+                    content_type: content_type.map(str::to_owned),
+                    ..Properties::default()
+                },
+                headers: headers.as_object().unwrap().clone(),
+                body: vec![b'x'; wire::BODY_LIMIT - 50],
+            };
+            let publication = message.kept("kept", "too large", "wasm");
+            assert_eq!(wire::check(&publication), Ok(()));
+            assert_eq!(publication.message.body.len(), wire::BODY_LIMIT - 50);
+            let opened = Kept::open(publication.message).unwrap();
+            assert_eq!(opened.destination, Destination::queue("wasm"));
+            assert_eq!(
+                (&*opened.reason, &opened.message.headers["id"]),
+                ("too large", &json!("1"))
+            );
+            let refused = opened.send_again().unwrap_err();
+            assert!(refused.contains("left out"), "{refused}");
+        }
     }
 
     #[test]

@@ -100,6 +100,9 @@ fn assert_kept(kept: &Publication, original: &Message, refusal: &Refusal) {
     if let Some(expiration) = &original.properties.expiration {
         headers.insert("x-petiole-expiration".into(), expiration.as_str().into());
     }
+    if let Some(reply_to) = &original.properties.reply_to {
+        headers.insert("x-petiole-reply-to".into(), reply_to.as_str().into());
+    }
     assert_eq!(kept.message.headers, headers);
 }
 

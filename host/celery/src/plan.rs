@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::{
-    Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes, Signature,
-    State, TaskMeta, Undecodable, wire,
+    Destination, Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes,
+    Signature, State, TaskMeta, Undecodable, wire,
 };
-use failure::{fail, fail_and_keep};
+use failure::{fail, fail_and_keep, fail_beside};
 use results::Results;
 use sending::NotSent;
 
@@ -254,6 +254,47 @@ pub fn quarantine(
         traceback: None,
     };
     results.into_plan(vec![kept], ended)
+}
+
+/// What is to be done instead of sending a message to another task, where its broker refuses it or can't be reached in
+/// time: whoever waits for that task hears that it has failed, its errbacks are called, and the message is kept with the
+/// way that it was to go. Nothing is to be settled.
+pub fn not_sent(
+    publication: &Publication,
+    reason: String,
+    policy: &Policy,
+    now: Timestamp,
+) -> Plan {
+    let kept = publication.kept(&policy.quarantine, &reason);
+    let refusal = Refusal::NotCarriedOut { reason };
+    let Destination {
+        exchange,
+        routing_key,
+    } = &publication.destination;
+    let source = Source {
+        exchange: exchange.clone(),
+        routing_key: routing_key.clone(),
+        queue: routing_key.clone(),
+    };
+    match Request::decode(publication.message.clone(), |_| wire::BODY_LIMIT) {
+        Ok(request) => {
+            let at = Context {
+                request: &request,
+                source: &source,
+                policy,
+                now,
+                usage: None,
+            };
+            fail_beside(&at, &refusal, kept)
+        }
+        Err(_) => {
+            let ended = Ended::Failure {
+                exception: refusal.exception(),
+                traceback: None,
+            };
+            Results::new(policy, now).into_plan(vec![kept], ended)
+        }
+    }
 }
 
 /// What is to be done about a request whose `eta` is still to come: it waits in the broker, not here.

@@ -2,23 +2,24 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use petiole_broker::{Broker, PublishError, Unsettled};
-use petiole_celery::plan::Plan;
+use petiole_celery::plan::{Plan, Policy, not_sent};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultError, Results};
 use tokio::time::Instant;
 
+use crate::outage::Outage;
 use crate::shutdown::{Shutdown, Stage};
 
 /// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
 /// RabbitMQ's default `consumer_timeout` (30 min). An answer that is awaited is not cut off by it.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How often a plan is tried again in all.
-const TRIES: u32 = 250;
+/// How often a plan is tried again in all. With the longest pauses, that is two minutes less.
+const TRIES: u32 = 150;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -100,57 +101,32 @@ async fn or_cold<T>(shutdown: &Shutdown, doing: impl Future<Output = T>) -> Resu
     }
 }
 
-/// Whether a server is in trouble: said once when it begins, once when it is over.
-pub(crate) struct Outage {
-    server: &'static str,
-    down: AtomicBool,
-}
-
-impl Outage {
-    fn of(server: &'static str) -> Self {
-        Self {
-            server,
-            down: AtomicBool::new(false),
-        }
-    }
-
-    fn begins(&self, error: &dyn std::error::Error) {
-        if self.down.swap(true, Ordering::Relaxed) {
-            tracing::debug!(target: "petiole", "{}", causes(error));
-        } else {
-            tracing::warn!(target: "petiole", "{} does not take what it is given, and is tried again: {}", self.server, causes(error));
-        }
-    }
-
-    fn ends(&self) {
-        if self.down.load(Ordering::Relaxed) && self.down.swap(false, Ordering::Relaxed) {
-            tracing::info!(target: "petiole", "{} takes what it is given again", self.server);
-        }
-    }
-}
-
 /// The servers that plans are carried out with.
 pub(crate) struct Servers {
     broker: Arc<dyn Broker>,
     results: Results,
-    /// The queue for messages that can't be sent.
-    quarantine: String,
+    pub(crate) policy: Policy,
     pub(crate) shutdown: Shutdown,
     patience: Duration,
     broker_outage: Outage,
-    results_outage: Outage,
+    results_outage: Arc<Outage>,
 }
 
 impl Servers {
-    pub(crate) fn new(broker: Arc<dyn Broker>, results: Results, quarantine: String) -> Self {
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        results: Results,
+        policy: Policy,
+        results_outage: Arc<Outage>,
+    ) -> Self {
         Self {
             broker,
             results,
-            quarantine,
+            policy,
             shutdown: Shutdown::new(),
             patience: PATIENCE,
             broker_outage: Outage::of("the broker"),
-            results_outage: Outage::of("the result backend"),
+            results_outage,
         }
     }
 
@@ -382,16 +358,15 @@ impl Servers {
                     passing = true;
                     again.push(publication);
                 } else if kept {
-                    tracing::error!(target: "petiole", "a message can't even be kept in queue {}, and stays where it is: {error}", self.quarantine);
+                    tracing::error!(target: "petiole", "a message can't even be kept in queue {}, and stays where it is: {error}", self.policy.quarantine);
                     return Err(error.into());
                 } else if !publication.mandatory && error.is_final() {
                     tracing::error!(target: "petiole", "reply not sent: {error}");
                 } else if sends_itself {
                     return Ok(Carried::GivenUp(error.to_string()));
                 } else {
-                    tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.quarantine);
-                    let kept = publication.kept(&self.quarantine, &error.to_string());
-                    again.push(Cow::Owned(kept));
+                    let instead = self.instead_of(&publication, &error, patience).await?;
+                    again.extend(instead.into_iter().map(Cow::Owned));
                 }
             }
             if passing {
@@ -402,11 +377,32 @@ impl Servers {
         Ok(Carried::Out)
     }
 
+    /// Tells of a message for another task that can't be sent; what is published instead.
+    async fn instead_of(
+        &self,
+        publication: &Publication,
+        error: &PublishError,
+        patience: &mut Patience,
+    ) -> Result<Vec<Publication>, Fault> {
+        tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.policy.quarantine);
+        let plan = not_sent(
+            publication,
+            error.to_string(),
+            &self.policy,
+            Timestamp::now(),
+        );
+        if let Err(error) = self.committed_as(&plan, None, patience).await? {
+            not_stored(&plan, &error);
+        }
+        Ok(plan.publications)
+    }
+
     /// Declares the quarantine queue again, where somebody has deleted it.
     async fn quarantine_is_back(&self, error: &PublishError) -> Result<bool, Fault> {
         match error {
             PublishError::Unroutable { .. } => {
-                let declared = or_cold(&self.shutdown, self.broker.declare(&self.quarantine));
+                let declared =
+                    or_cold(&self.shutdown, self.broker.declare(&self.policy.quarantine));
                 Ok(declared.await?.is_ok())
             }
             _ => Ok(false),
@@ -416,7 +412,7 @@ impl Servers {
     /// Whether a message is on its way to the quarantine queue.
     fn is_kept(&self, publication: &Publication) -> bool {
         let to = &publication.destination;
-        to.exchange.is_empty() && to.routing_key == self.quarantine
+        to.exchange.is_empty() && to.routing_key == self.policy.quarantine
     }
 }
 

@@ -13,6 +13,7 @@ mod limits;
 mod metrics;
 mod not_granted;
 mod one_by_one;
+mod outage;
 mod pipeline;
 mod progress;
 mod registered;

@@ -14,7 +14,7 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use petiole_broker::Delivery;
-use petiole_celery::plan::{Policy, Ran, Settle, Source, plan};
+use petiole_celery::plan::{Ran, Settle, Source, plan};
 use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
 use petiole_runtime::{Context, HostFault, Run, RunMemory, is_long, unpaused};
 use serde_json::Value;
@@ -37,7 +37,6 @@ use crate::usage::{Told, usage};
 pub(crate) struct Pipeline {
     pub(crate) servers: Servers,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) policy: Policy,
     /// After how many lost deliveries a message is not run any more.
     pub(crate) delivery_limit: u64,
     pub(crate) status: Arc<Status>,
@@ -333,7 +332,7 @@ impl<'a> Journey<'a> {
         };
         drop(places);
         let plan = unpaused(told.long, || {
-            let policy = &self.pipeline.policy;
+            let policy = &self.pipeline.servers.policy;
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });
         let (settle, ended) = match Box::pin(self.carry_out(plan, &request, &turn)).await {
@@ -368,10 +367,7 @@ impl<'a> Journey<'a> {
             retry,
         } = ready;
         let Pipeline {
-            servers,
-            policy,
-            status,
-            ..
+            servers, status, ..
         } = self.pipeline;
         let _active = status.metrics.started(&self.labels);
         let (progress, updates) = watch::channel(None);
@@ -382,7 +378,7 @@ impl<'a> Journey<'a> {
         let told = (!turn.replaces).then(|| turn.key());
         let run = tokio::select! {
             run = call => run.map_err(Fault::from),
-            never = store_progress(updates, &request, told, &self.source, policy, servers) => match never {},
+            never = store_progress(updates, &request, told, &self.source, servers) => match never {},
             () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         };
         let run: Run = match run {

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 
 use jiff::Timestamp;
-use petiole_celery::plan::{Policy, Source, update};
+use petiole_celery::plan::{Source, update};
 use petiole_celery::{Request, RunKey};
 use petiole_runtime::Progress;
 use tokio::sync::watch;
@@ -16,14 +16,20 @@ pub(crate) async fn store_progress(
     request: &Request,
     run: Option<&RunKey>,
     source: &Source,
-    policy: &Policy,
     servers: &Servers,
 ) -> Infallible {
     while updates.changed().await.is_ok() {
         let Some(Progress { state, meta }) = updates.borrow_and_update().clone() else {
             continue;
         };
-        let (states, replies) = update(request, state, meta, source, policy, Timestamp::now());
+        let (states, replies) = update(
+            request,
+            state,
+            meta,
+            source,
+            &servers.policy,
+            Timestamp::now(),
+        );
         if let Err(fault) = servers.tell(run, &states, &replies).await {
             let Request { task, id, .. } = request;
             tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {}", causes(&fault));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use petiole_broker::Broker;
 
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use crate::registry::Registry;
 
 /// What a worker does and has done: for readiness and metrics.
@@ -11,6 +12,7 @@ pub struct Status {
     broker: Arc<dyn Broker>,
     registry: Arc<Registry>,
     consuming: AtomicBool,
+    pub(crate) results_outage: Arc<Outage>,
     pub(crate) metrics: Metrics,
 }
 
@@ -20,11 +22,13 @@ impl Status {
             broker,
             registry,
             consuming: AtomicBool::new(false),
+            results_outage: Arc::new(Outage::of("the result backend")),
             metrics: Metrics::new(hostname),
         }
     }
 
-    /// Whether all tasks are taken: connected, not shutting down, and with every module that is active and not refused.
+    /// Whether all tasks are taken: connected, not shutting down, with every module that is active and not refused, and
+    /// with a result backend that takes what it is given.
     pub fn ready(&self) -> bool {
         self.unready().is_none()
     }
@@ -33,6 +37,9 @@ impl Status {
     pub fn unready(&self) -> Option<String> {
         if let Some(reason) = self.registry.unready() {
             return Some(reason);
+        }
+        if self.results_outage.lasts() {
+            return Some("the result backend does not take what it is given".to_owned());
         }
         let taken = self.consuming.load(Ordering::Relaxed) && self.broker.connected();
         let reason = "no tasks are taken (broker not connected, or shutting down)";

@@ -50,9 +50,13 @@ impl Worker {
             &config.policy.hostname,
         ));
         let pipeline = Arc::new(Pipeline {
-            servers: Servers::new(broker, results, config.policy.quarantine.clone()),
+            servers: Servers::new(
+                broker,
+                results,
+                config.policy.clone(),
+                Arc::clone(&status.results_outage),
+            ),
             registry,
-            policy: config.policy.clone(),
             delivery_limit: u64::from(config.delivery_limit.get()),
             status,
             runs: Runs::default(),
@@ -80,7 +84,7 @@ impl Worker {
         let broker = pipeline.servers.broker();
         declare(&**broker, &config).await?;
         let limit = config.drain;
-        let mut following = pin!(pipeline.registry.follow(&pipeline.policy.hostname));
+        let mut following = pin!(pipeline.registry.follow(&pipeline.servers.policy.hostname));
         // Without any module, messages are left in their queues, to workers that have one.
         tokio::select! {
             () = pipeline.registry.serving() => {}

@@ -22,9 +22,14 @@ pub(super) fn fail(at: &Context<'_>, exception: Exception, traceback: Option<Str
 
 /// A task that is not run: it fails, and its message is kept.
 pub(super) fn fail_and_keep(at: &Context<'_>, refusal: &Refusal) -> Plan {
+    fail_beside(at, refusal, keep(at, refusal))
+}
+
+/// A task that is not run, and what is sent of it beside its errbacks.
+pub(super) fn fail_beside(at: &Context<'_>, refusal: &Refusal, kept: Publication) -> Plan {
     let (sending, _) = sending::after_failure(at);
     let mut publications = sending.publications;
-    publications.push(keep(at, refusal));
+    publications.push(kept);
     failed(at, publications, refusal.exception(), None)
 }
 

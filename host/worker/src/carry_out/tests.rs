@@ -5,10 +5,9 @@ use std::sync::Mutex;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use petiole_broker::{Answer, BrokerError, Deliveries};
-use petiole_celery::plan::{Ended, Settle};
-use petiole_celery::{Destination, Exception, Message, Properties, Request, State};
+use petiole_celery::plan::{Ended, ResultMode, Settle};
+use petiole_celery::{Destination, Exception, Message, Properties, Request, Routes, State};
 use petiole_results::ResultBackend;
 use serde_json::Value;
 
@@ -256,13 +255,25 @@ fn failed() -> Ended {
     }
 }
 
+fn policy() -> Policy {
+    Policy {
+        hostname: "w@h".to_owned(),
+        origin: "1@h".to_owned(),
+        routes: Routes::new("celery"),
+        results: ResultMode::Stored,
+        result_extended: false,
+        quarantine: "kept".to_owned(),
+    }
+}
+
 fn servers(answers: Vec<PublishError>, results: Results) -> (Arc<Scripted>, Servers) {
     let broker = Arc::new(Scripted::default());
     *broker.answers.lock().unwrap() = answers.into();
     let servers = Servers::new(
         Arc::clone(&broker) as Arc<dyn Broker>,
         results,
-        "kept".to_owned(),
+        policy(),
+        Arc::new(Outage::of("the result backend")),
     );
     (broker, servers)
 }

@@ -81,7 +81,7 @@ impl Journey<'_> {
         delivery: Delivery,
         turn: Turn<'_>,
     ) {
-        let policy = &self.pipeline.policy;
+        let policy = &self.pipeline.servers.policy;
         let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
         if self.end(plan, request, delivery, turn).await.is_some() {
             self.pipeline.status.metrics.refused(&self.labels, &refusal);
@@ -92,11 +92,9 @@ impl Journey<'_> {
     /// Keeps a message that is no request.
     pub(super) async fn quarantine(&self, undecodable: &Undecodable, delivery: Delivery) {
         let Pipeline {
-            servers,
-            policy,
-            status,
-            ..
+            servers, status, ..
         } = self.pipeline;
+        let policy = &servers.policy;
         let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
         let kept = async {
             servers.carry_out(&plan, None).await?;
@@ -202,12 +200,16 @@ impl Journey<'_> {
         request: &Request,
         turn: &Turn<'_>,
     ) -> Result<(Settle, Option<Ended>), Fault> {
-        let Pipeline {
-            servers, policy, ..
-        } = self.pipeline;
+        let servers = &self.pipeline.servers;
         let refusal = not_carried_out(reason);
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
-        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        let plan = refuse(
+            request,
+            &refusal,
+            &self.source,
+            &servers.policy,
+            Timestamp::now(),
+        );
         servers.keep(&plan, turn.key()).await?;
         Ok((plan.settle, Some(plan.ended)))
     }

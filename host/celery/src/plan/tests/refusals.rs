@@ -156,6 +156,47 @@ fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
 }
 
 #[test]
+fn whoever_waits_for_a_message_that_was_not_sent_hears_of_it() {
+    let errback = json!({"task": "py.failed", "options": {"task_id": "errback"}});
+    let rest = json!([{"task": "a.last", "options": {"task_id": "last"}}]);
+    let request = request(json!({"link_error": [errback]}), rest);
+    let publication = Publication {
+        destination: Destination {
+            exchange: "gone".into(),
+            routing_key: "key".into(),
+        },
+        message: request.message.clone(),
+        mandatory: true,
+        not_before: None,
+    };
+    let plan = not_sent(&publication, "404 no exchange".into(), &policy(), now());
+    assert_eq!(statuses(&plan), [(ID, "FAILURE"), ("last", "FAILURE")]);
+    assert_eq!(class_of(&plan), "NotCarriedOut");
+    let [errback, kept] = &plan.publications[..] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(errback.message.headers["task"], "py.failed");
+    assert_eq!(kept, &publication.kept("kept", "404 no exchange"));
+}
+
+#[test]
+fn what_is_no_task_is_kept_where_it_can_not_be_sent() {
+    let request = request(json!({}), json!([]));
+    let publication = Publication {
+        destination: Destination::queue("dead"),
+        message: Message {
+            body: b"{".to_vec(),
+            ..request.message
+        },
+        mandatory: true,
+        not_before: None,
+    };
+    let plan = not_sent(&publication, "404".into(), &policy(), now());
+    assert_eq!(plan.results, []);
+    assert_eq!(plan.publications, [publication.kept("kept", "404")]);
+}
+
+#[test]
 fn what_follows_is_checked_before_the_run() {
     let chord = json!({"task": "celery.chord", "subtask_type": "chord", "kwargs": {"header": [], "body": null}});
     let group = json!({"task": "celery.group", "subtask_type": "group", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}});

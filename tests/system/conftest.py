@@ -15,7 +15,7 @@ from celery import Celery
 
 from fault_report import FAULTS
 from hostile_report import REPORT
-from servers import TOKEN, PythonWorker, Worker
+from servers import TOKEN, PythonWorker, Rabbitmq, Worker
 from waiting import DEADLINE, wait_until
 
 NEEDED = ("PETIOLE_TEST_AMQP_URL", "PETIOLE_TEST_REDIS_URL", "PETIOLE_TEST_COMPONENTS", "PETIOLE_BIN")
@@ -28,7 +28,7 @@ def pytest_configure(config):
     # Nothing of the caller's own configuration.
     for name in list(os.environ):
         if name.startswith(("PETIOLE_", "CELERY_")) and not name.startswith("PETIOLE_TEST_") and name not in NEEDED:
-            if name != "PETIOLE_KILLS":
+            if name not in ("PETIOLE_KILLS", "PETIOLE_FAULTS"):
                 del os.environ[name]
 
 
@@ -144,18 +144,24 @@ class Site:
         """What the result backend keeps of a task, once it has ended (Redis only)."""
         return ended(self.redis, task_id)
 
-    def publish(self, body, *, content_type="application/json", content_encoding="utf-8", headers=None, **properties):
-        """Sends a message that no producer would."""
-        with self.app.connection_for_write() as connection:
-            channel = connection.default_channel
-            message = channel.prepare_message(
-                body,
-                content_type=content_type,
-                content_encoding=content_encoding,
-                headers=headers or {},
-                properties={"delivery_mode": 2, **properties},
-            )
-            channel.basic_publish(message, exchange="", routing_key=self.queue)
+    def publish(self, body, **message):
+        publish(self.app, self.queue, body, **message)
+
+
+def publish(
+    app, queue, body, *, content_type="application/json", content_encoding="utf-8", headers=None, **properties
+):
+    """Sends a message that no producer would."""
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        message = channel.prepare_message(
+            body,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            headers=headers or {},
+            properties={"delivery_mode": 2, **properties},
+        )
+        channel.basic_publish(message, exchange="", routing_key=queue)
 
 
 FINAL = ("SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED")
@@ -228,6 +234,28 @@ def rpc_site(folder, amqp_url, redis_url, redis_client, store):
 def site(request):
     """Every test that uses this runs with either result backend."""
     return request.getfixturevalue(f"{request.param}_site")
+
+
+# RabbitMQs of other versions than this machine's own.
+UNPACKED = [Path(folder) for folder in os.environ.get("PETIOLE_TEST_RABBITMQS", "").split(os.pathsep) if folder]
+
+
+def version_of(unpacked):
+    return (unpacked / "version").read_text().strip() if unpacked else "own"
+
+
+@pytest.fixture(scope="module", params=[None, *UNPACKED], ids=version_of)
+def rabbitmq(request, tmp_path_factory):
+    """A node of each version."""
+    node = Rabbitmq(tmp_path_factory.mktemp("rabbitmq"), request.param).start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture(params=["classic", "quorum"])
+def kind(request):
+    """The type of a queue."""
+    return request.param
 
 
 @pytest.fixture

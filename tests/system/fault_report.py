@@ -11,22 +11,24 @@ class Row:
     faults: int
     expected: int
     verdict: object
+    published_twice: int
 
     def cells(self):
         verdict = self.verdict
-        counts = (self.faults, self.expected, len(verdict.lost), len(verdict.wrong), len(verdict.unexpected))
-        return [self.what, *map(str, counts), str(verdict.duplicates)]
+        found = (verdict.lost, verdict.unheard, verdict.wrong, verdict.unexpected)
+        counts = (self.faults, self.expected, *map(len, found), sum(verdict.duplicates.values()), self.published_twice)
+        return [self.what, *map(str, counts)]
 
 
-HEAD = ["fault", "times", "tasks", "lost", "wrong", "under other ids", "stored again"]
+HEAD = ["fault", "times", "tasks", "lost", "unheard", "wrong", "other ids", "ended twice", "published twice"]
 
 
 class Report:
     def __init__(self):
         self.rows = []
 
-    def add(self, what, faults, expected, verdict):
-        self.rows.append(Row(what, faults, expected, verdict))
+    def add(self, row):
+        self.rows.append(row)
 
     def total(self):
         cells = [row.cells()[1:] for row in self.rows]

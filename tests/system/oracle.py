@@ -21,12 +21,14 @@ class Verdict:
     nobody expected is a callback that was sent again under another one."""
 
     lost: list = field(default_factory=list)
+    # Ended, and nobody who waited was told.
+    unheard: list = field(default_factory=list)
     wrong: list = field(default_factory=list)
     unexpected: list = field(default_factory=list)
-    duplicates: int = 0
+    duplicates: dict = field(default_factory=dict)
 
     def holds(self):
-        return not self.lost and not self.wrong and not self.unexpected
+        return not self.lost and not self.unheard and not self.wrong and not self.unexpected
 
 
 def check(expected, stored, announced):
@@ -46,9 +48,13 @@ def check(expected, stored, announced):
     known = {task.task_id for task in expected}
     verdict.unexpected = sorted({task_id for task_id, _ in announced} - known)
     final = [(task_id, status) for task_id, status in announced if status in FINAL]
+    heard = {task_id for task_id, _ in final}
+    ended = (task for task in expected if stored.get(task.task_id, {}).get("status") in FINAL)
+    verdict.unheard = [task for task in ended if task.task_id not in heard]
     states = {}
     for task_id, status in final:
         if states.setdefault(task_id, status) != status:
             verdict.wrong.append((task_id, {states[task_id], status}))
-    verdict.duplicates = sum(count - 1 for count in Counter(task_id for task_id, _ in final).values())
+    ends = Counter(task_id for task_id, _ in final)
+    verdict.duplicates = {task_id: times - 1 for task_id, times in ends.items() if times > 1}
     return verdict

@@ -1,7 +1,10 @@
 """A proxy before a server, which a test can have cut all connections at a moment that it recognises by the bytes."""
 
 import socket
+import struct
 import threading
+import urllib.parse
+from contextlib import suppress
 
 TO_SERVER, TO_CLIENT = "to server", "to client"
 
@@ -32,13 +35,25 @@ class Proxy:
         """`on_trap()` is called before anything is closed, so that a client that it kills sees nothing of this."""
         self.on_trap, self.trap = on_trap, trap
 
+    def cut(self):
+        """Resets all connections, in the middle of what they carry; new ones are taken."""
+        cut, self.sockets = self.sockets, []
+        for one in cut:
+            with suppress(OSError):  # of one that has ended
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.shutdown(socket.SHUT_RDWR)
+
     def accept(self):
         while True:
             try:
                 client, _ = self.listener.accept()
-                server = socket.create_connection(self.server)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self.server)
+            except OSError:
+                client.close()
+                continue
             self.sockets += [client, server]
             for source, target, direction in ((client, server, TO_SERVER), (server, client, TO_CLIENT)):
                 threading.Thread(target=self.pump, args=(source, target, direction), daemon=True).start()
@@ -63,3 +78,11 @@ class Proxy:
         self.listener.close()
         for one in self.sockets:
             one.close()
+
+
+def behind(url):
+    """A proxy before a server, and the server's URL with it."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = Proxy(parts.hostname, parts.port)
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return proxy, parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()

@@ -1,4 +1,4 @@
-"""The processes that the tests start: the worker, Celery's worker, and a RabbitMQ node to be killed."""
+"""The processes that the tests start: the worker, Celery's worker, and servers of their own."""
 
 import csv
 import os
@@ -11,6 +11,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+import redis
 
 from waiting import wait_until
 
@@ -165,6 +167,17 @@ class Rabbitmq:
         except OSError:
             return False
 
+    def eval(self, erlang):
+        """Has the node evaluate an Erlang expression."""
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", f"petiole-{self.ports[0]}@localhost", "eval", erlang]
+        if self.unpacked:
+            # where the node's own folders are mounted
+            node = (self.folder / "pid").read_text().strip()
+            command = ["nsenter", "--target", node, "--mount", "--root", *command]
+        env = {**os.environ, "HOME": str(self.folder), "ERL_EPMD_PORT": str(self.ports[2])}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def kill(self):
         """kill -9; its data stays."""
         os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
@@ -176,6 +189,44 @@ class Rabbitmq:
         if self.process is not None and self.process.poll() is None:
             self.process.stdin.close()
             self.process.wait()
+
+
+class Redis:
+    """A Redis server of a test's own: see `tests/nodes/redis.sh`."""
+
+    def __init__(self, folder):
+        self.folder, self.process = Path(folder), None
+        [self.port] = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+
+    def start(self):
+        script = HERE.parent / "nodes" / "redis.sh"
+        self.process = subprocess.Popen(
+            [str(script), str(self.folder), str(self.port)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        wait_until(self.answers, "Redis is up", START_DEADLINE)
+        return self
+
+    def answers(self):
+        try:
+            return self.client.ping()
+        except redis.ConnectionError:
+            return False
+
+    def replicate(self, primary):
+        self.client.replicaof("127.0.0.1", primary.port)
+        up = lambda: self.client.info("replication").get("master_link_status") == "up"  # noqa: E731
+        wait_until(up, "the replica has what its primary has")
+
+    def is_primary(self):
+        return self.client.info("replication")["role"] == "master"
+
+    def stop(self):
+        """Ends it, and removes its data."""
+        self.client.close()
+        self.process.stdin.close()
+        self.process.wait()
 
 
 class Postgres:

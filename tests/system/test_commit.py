@@ -2,26 +2,17 @@
 docs/semantics.md is a case here."""
 
 import json
-import urllib.parse
 import uuid
 from collections import Counter
 
 import pytest
 
 from conftest import declare, petiole, producer
-from proxy import TO_CLIENT, TO_SERVER, Proxy
+from proxy import TO_CLIENT, TO_SERVER, behind
 from waiting import wait_until
 
 # AMQP 0-9-1: class and method of a frame.
 PUBLISH, ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
-
-
-def behind(url):
-    """A proxy before a server, and the server's URL with it."""
-    parts = urllib.parse.urlsplit(url)
-    proxy = Proxy(parts.hostname, parts.port)
-    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    return proxy, parts._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()
 
 
 class Redis:

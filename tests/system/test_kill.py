@@ -1,206 +1,25 @@
 """kill -9 at any moment, under load: no task and no callback is lost, and a duplicate has the same id."""
 
-import itertools
-import json
 import os
 import random
-import threading
 import time
-import uuid
 
 import pytest
 
 from conftest import declare, producer, queue_type
-from fault_report import FAULTS
-from oracle import FINAL, Expected, check
+from load import Announcements, Load, drain, judge
 from servers import Rabbitmq
-from waiting import wait_until
+from tap import Tap
 
 WORKER_KILLS = int(os.environ.get("PETIOLE_KILLS", "60"))
 BROKER_KILLS = 5
 # How long a worker lives, in seconds. It is up, and in full work, after about 0.2 s.
 SHORTEST_LIFE, MEAN_LIFE, LONGEST_LIFE = 0.1, 0.7, 5.0
-DRAIN_DEADLINE = 180.0
 
 
 def life(dice):
     """Mostly short, so that there are many ends, now and then long."""
     return min(SHORTEST_LIFE + dice.expovariate(1 / MEAN_LIFE), LONGEST_LIFE)
-
-
-class Load:
-    """Sends tasks with callbacks until it is told to stop, and keeps what must become of each."""
-
-    def __init__(self, app, pause, has_python=False, retries=True):
-        self.has_python, self.retries = has_python, retries
-        self.app, self.pause, self.expected, self.error = app, pause, [], None
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def run(self):
-        kinds = [self.with_callback, self.with_errback, self.chain, self.that_sleeps, self.parent]
-        kinds += [self.that_retries] if self.retries else []
-        kinds = itertools.cycle([*kinds, self.python] if self.has_python else kinds)
-        try:
-            for number, kind in enumerate(kinds):
-                if self.stopped.is_set():
-                    return
-                expected = kind(number)
-                self.expected.extend(expected)
-                time.sleep(self.pause)
-        except Exception as error:  # the test fails with it
-            self.error = error
-
-    def goes_on(self, number):
-        """Waits until it has sent so many more."""
-        goal = len(self.expected) + number
-        wait_until(lambda: len(self.expected) >= goal or self.error, "the load goes on", DRAIN_DEADLINE)
-
-    def task(self, name, /, *args, **options):
-        # The ids are ours, so that a message that is sent twice stays the same task.
-        options.setdefault("task_id", str(uuid.uuid4()))
-        return self.app.signature(name, args=args, options=options)
-
-    def send(self, signature):
-        """Until the broker has confirmed it."""
-        policy = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1}
-        signature.apply_async(retry=True, retry_policy=policy)
-
-    def with_callback(self, number):
-        callback = self.task("probe.tasks.add", 1000)
-        s = self.task("probe.tasks.add", number, 1)
-        s.link(callback)
-        self.send(s)
-        return [Expected(s.id, "SUCCESS", number + 1), Expected(callback.id, "SUCCESS", number + 1001)]
-
-    def with_errback(self, number):
-        errback = self.task("probe.tasks.echo")
-        s = self.task("probe.tasks.fail", f"number {number}")
-        s.link_error(errback)
-        self.send(s)
-        return [Expected(s.id, "FAILURE"), Expected(errback.id, "SUCCESS", s.id)]
-
-    def chain(self, number):
-        first, second, third = (self.task("probe.tasks.add", *args) for args in ((number, 1), (10,), (100,)))
-        first_id, second_id, third_id = first.id, second.id, third.id
-        self.send(first | second | third)
-        results = ((first_id, number + 1), (second_id, number + 11), (third_id, number + 111))
-        return [Expected(task_id, "SUCCESS", result) for task_id, result in results]
-
-    def that_sleeps(self, number):
-        s = self.task("probe.tasks.sleep_ms", 20)
-        callback = self.task("probe.tasks.add", 1, number).set(immutable=True)
-        s.link(callback)
-        self.send(s)
-        return [Expected(s.id, "SUCCESS", 20), Expected(callback.id, "SUCCESS", number + 1)]
-
-    def that_retries(self, number):
-        s = self.task("probe.tasks.retry_until", 2, 10)
-        callback = self.task("probe.tasks.add", number)
-        s.link(callback)
-        self.send(s)
-        return [Expected(s.id, "SUCCESS", 2), Expected(callback.id, "SUCCESS", number + 2)]
-
-    def parent(self, number):
-        """A task that sends another one, whose id is the worker's to make: the same one each time."""
-        s = self.task("probe.tasks.send_child", "probe.tasks.echo", [number])
-        self.send(s)
-        return [Expected(s.id, "SUCCESS", child_of(s.id)), Expected(child_of(s.id), "SUCCESS", number)]
-
-    def python(self, number):
-        """From Wasm to Python and back."""
-        s, second, third = self.task("probe.tasks.add", number, 1), self.task("py.add", 10), self.task("probe.tasks.add", 5)
-        second.link(third)
-        s.link(second)
-        self.send(s)
-        results = ((s.id, number + 1), (second.id, number + 11), (third.id, number + 16))
-        return [Expected(task_id, "SUCCESS", result) for task_id, result in results]
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
-
-
-# As `host/celery/src/id.rs` makes them.
-CHILDREN = uuid.UUID("de8fc35b-f169-5d38-b678-339f0c12758d")
-
-
-def child_of(task_id):
-    """The id of the first task that a task sends."""
-    return str(uuid.uuid5(CHILDREN, f"0/sent/0/{task_id}"))
-
-
-class Announcements:
-    """Every state that a worker stores, in order, as Redis announces it."""
-
-    def __init__(self, client):
-        self.states, self.stopped = [], threading.Event()
-        self.channel = client.pubsub(ignore_subscribe_messages=True)
-        self.channel.psubscribe("celery-task-meta-*")
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def run(self):
-        while not self.stopped.is_set():
-            message = self.channel.get_message(timeout=0.2)
-            if message is not None:
-                meta = json.loads(message["data"])
-                self.states.append((meta["task_id"], meta["status"]))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
-        self.channel.close()
-
-
-def fetch(client, task_ids):
-    """What is stored of each."""
-    stored = {}
-    for batch in batches(task_ids, 1000):
-        for task_id, text in zip(batch, client.mget([f"celery-task-meta-{one}" for one in batch]), strict=True):
-            if text is not None:
-                stored[task_id] = json.loads(text)
-    return stored
-
-
-def batches(items, size):
-    items = list(items)
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def drain(client, expected, worker):
-    """Waits until everything has ended; returns what is stored."""
-    stored, open_ids = {}, {one.task_id for one in expected}
-
-    def all_ended():
-        worker.check()
-        for task_id, meta in fetch(client, open_ids).items():
-            if meta["status"] in FINAL:
-                stored[task_id] = meta
-                open_ids.discard(task_id)
-        return not open_ids
-
-    try:
-        wait_until(all_ended, "all has ended", DRAIN_DEADLINE, poll=0.2)
-    except AssertionError:
-        pass  # the verdict lists what has not
-    return stored
-
-
-def judge(what, faults, expected, stored, announced):
-    verdict = check(expected, stored, announced)
-    FAULTS.add(what, faults, len(expected), verdict)
-    assert verdict.holds(), (
-        f"lost: {verdict.lost[:20]}\nwrong: {verdict.wrong[:20]}\nunexpected: {verdict.unexpected[:20]}"
-    )
-    assert verdict.duplicates == 0, "the end of a run is committed once"
 
 
 @pytest.mark.timeout(1200 + 5 * WORKER_KILLS)
@@ -214,6 +33,7 @@ def test_the_worker_is_killed(
         Announcements(redis_client) as announcements,
     ):
         declare(app, queue)
+        tap = Tap(app, queue)
         start_python(queue, kind)
         worker = start_worker(queue, "--route", f"py.*={queue}-python")
         with Load(app, pause=0.003, has_python=True) as load:
@@ -225,7 +45,8 @@ def test_the_worker_is_killed(
         assert load.error is None, load.error
         stored = drain(redis_client, load.expected, worker)
         worker.wait_ready()
-    judge(f"worker killed, {kind} queue", WORKER_KILLS, load.expected, stored, announcements.states)
+    what = f"worker killed, {kind} queue"
+    judge(what, WORKER_KILLS, load.expected, stored, announcements.states, tap.twice())
 
 
 @pytest.mark.timeout(1200 + 5 * WORKER_KILLS)
@@ -233,6 +54,7 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
     rabbitmq = Rabbitmq(tmp_path / "rabbitmq").start()
     try:
         with producer(rabbitmq.url, redis_url, queue) as app, Announcements(redis_client) as announcements:
+            tap = Tap(app, queue)
             worker = start_worker(queue, broker=rabbitmq.url)
             # Without retries: the queues of the delays may confirm nothing for minutes after a kill (RabbitMQ 3.10).
             with Load(app, pause=0.001, retries=False) as load:
@@ -243,6 +65,6 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
             assert load.error is None, load.error
             stored = drain(redis_client, load.expected, worker)
             worker.wait_ready()
-        judge("broker killed", BROKER_KILLS, load.expected, stored, announcements.states)
+        judge("broker killed", BROKER_KILLS, load.expected, stored, announcements.states, tap.twice())
     finally:
         rabbitmq.stop()

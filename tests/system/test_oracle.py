@@ -14,7 +14,7 @@ ANNOUNCED = [("a", "STARTED"), ("a", "SUCCESS"), ("a-callback", "SUCCESS"), ("b"
 def test_nothing_lost():
     verdict = check(SENT, STORED, ANNOUNCED)
     assert verdict.holds()
-    assert verdict.duplicates == 0
+    assert verdict.duplicates == {}
 
 
 def test_a_lost_task():
@@ -48,7 +48,13 @@ def test_an_id_that_nobody_expected():
     assert not verdict.holds()
 
 
+def test_an_end_that_nobody_was_told_of():
+    verdict = check(SENT, STORED, [entry for entry in ANNOUNCED if entry != ("b", "FAILURE")])
+    assert verdict.unheard == [SENT[2]]
+    assert not verdict.holds()
+
+
 def test_duplicates_are_counted_and_are_no_loss():
     verdict = check(SENT, STORED, [*ANNOUNCED, ("a", "SUCCESS"), ("a", "SUCCESS"), ("b", "FAILURE")])
     assert verdict.holds()
-    assert verdict.duplicates == 3
+    assert verdict.duplicates == {"a": 2, "b": 1}

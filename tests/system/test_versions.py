@@ -1,39 +1,21 @@
 """RabbitMQ as users run it: each version that is at hand, with classic and with quorum queues."""
 
-import os
 import random
 import signal
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
-from conftest import Quarantine, declare, open_site, producer, queue_type
-from servers import Rabbitmq
-from test_kill import WORKER_KILLS, Announcements, Load, drain, judge, life
+from conftest import Quarantine, declare, open_site, producer, queue_type, version_of
+from load import Announcements, Load, drain, judge
+from tap import Tap
+from test_kill import WORKER_KILLS, life
 from waiting import wait_until
 
-UNPACKED = [Path(folder) for folder in os.environ.get("PETIOLE_TEST_RABBITMQS", "").split(os.pathsep) if folder]
 KILLS = max(WORKER_KILLS // 5, 10)
 # RabbitMQ's own default since 4.0, which counts for quorum queues.
 DELIVERY_LIMIT = 20
-
-
-def version_of(unpacked):
-    return (unpacked / "version").read_text().strip() if unpacked else "own"
-
-
-@pytest.fixture(scope="module", params=[None, *UNPACKED], ids=version_of)
-def rabbitmq(request, tmp_path_factory):
-    node = Rabbitmq(tmp_path_factory.mktemp("rabbitmq"), request.param).start()
-    yield node
-    node.stop()
-
-
-@pytest.fixture(params=["classic", "quorum"])
-def kind(request):
-    return request.param
 
 
 @pytest.fixture
@@ -75,7 +57,7 @@ def test_results_by_rpc(folder, rabbitmq, redis_url, redis_client, store, kind):
 def test_a_worker_that_is_killed_loses_nothing(
     rabbitmq, app, queue, kind, redis_url, redis_client, start_worker
 ):
-    dice = random.Random()
+    dice, tap = random.Random(), Tap(app, queue)
     with Announcements(redis_client) as announcements:
         worker = start_worker(queue, broker=rabbitmq.url)
         with Load(app, pause=0.005) as load:
@@ -87,7 +69,8 @@ def test_a_worker_that_is_killed_loses_nothing(
         assert load.error is None, load.error
         stored = drain(redis_client, load.expected, worker)
     version = version_of(rabbitmq.unpacked)
-    judge(f"worker killed, RabbitMQ {version}, {kind} queue", KILLS, load.expected, stored, announcements.states)
+    what = f"worker killed, RabbitMQ {version}, {kind} queue"
+    judge(what, KILLS, load.expected, stored, announcements.states, tap.twice())
 
 
 @pytest.mark.parametrize("kind", ["quorum"])

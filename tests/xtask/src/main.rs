@@ -37,11 +37,12 @@ enum Command {
         /// Only the Rust and Python tests whose name contains this.
         filter: Option<String>,
     },
-    /// Kills workers and brokers under load, on each RabbitMQ that is at hand, and prints what became of the tasks.
+    /// Injects faults under load, on each RabbitMQ that is at hand, and prints what became of the tasks: kills of workers
+    /// and brokers, cut connections, refused and unsendable messages, alarms, failovers of Redis, races for a module.
     Faults {
-        /// How often the worker is killed at each kind of queue; on each other version a fifth of it.
-        #[arg(long, default_value_t = 3000)]
-        kills: u32,
+        /// How many in all, about; a sixteenth of them are kills.
+        #[arg(long, default_value_t = 10_000)]
+        faults: u32,
     },
     /// Prints what a sandbox costs, and throughput beside a raw lapin loop and beside Celery, on the same broker.
     Bench {
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     let done = root().and_then(|root| match Cli::parse().command {
         Command::Demo { rabbitmq } => demo::run(&root, rabbitmq),
         Command::Test { filter } => test::run(&root, filter.as_deref()),
-        Command::Faults { kills } => test::faults(&root, kills),
+        Command::Faults { faults } => test::faults(&root, faults),
         Command::Bench { messages } => bench::run(&root, messages),
         Command::Deny => deny::run(&root),
         Command::Guests => machine::prepare(&root, &[machine::Need::WasmTarget])

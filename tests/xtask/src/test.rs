@@ -70,15 +70,16 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     steps.finish()
 }
 
-/// Runs the tests that inject faults, with so many kills.
+/// Runs the tests that inject faults, so many in all.
 ///
 /// # Errors
 /// When the machine can't be set up, or anything is lost.
-pub(crate) fn faults(root: &Path, kills: u32) -> Result<()> {
+pub(crate) fn faults(root: &Path, faults: u32) -> Result<()> {
     machine::prepare(root, &Need::NODES)?;
     guests::build(root)?;
     guests::build_petiole(root, false)?;
     let nodes = Nodes::start(root)?;
+    let versions = u32::try_from(nodes.others.len() + 1)?;
     let mut command = step::command(machine::python(root));
     command
         .args([
@@ -86,12 +87,15 @@ pub(crate) fn faults(root: &Path, kills: u32) -> Result<()> {
             "pytest",
             "tests/system",
             "-k",
-            "killed",
+            "killed or test_faults",
             "--timeout",
             "0",
         ])
         .current_dir(root)
-        .env("PETIOLE_KILLS", kills.to_string());
+        // of a worker, at each kind of queue; on each version a fifth of it
+        .env("PETIOLE_KILLS", (faults / 50).to_string())
+        // of each test, at each kind of queue and on each version
+        .env("PETIOLE_FAULTS", (faults * 15 / 32 / versions).to_string());
     step::run(nodes.seen_by(&mut command))
 }
 

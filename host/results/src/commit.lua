@@ -28,8 +28,12 @@ end
 if mode ~= 'store' then
   results = results - 1
   local run, record = KEYS[#KEYS], ARGV[results + 3]
-  local earlier = mode ~= 'replace' and redis.call('GET', run)
-  if earlier and earlier ~= record then
+  local earlier = redis.call('GET', run)
+  if earlier and earlier == record then
+    -- This very commit, whose answer was lost.
+    return false
+  end
+  if earlier and mode ~= 'replace' then
     return mode == 'commit' and earlier
   end
   if record then

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use petiole_celery::{State, TaskMeta};
+use petiole_celery::plan::Settle;
+use petiole_celery::{Commit, State, TaskMeta};
 use petiole_results::{BACKEND_WAIT, RESULT_EXPIRES, ResultError, Results};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::redis_server::{RedisServer, free_port};
-use crate::suite::{PATIENCE, connect, meta};
+use crate::suite::{PATIENCE, commit, connect, meta, run};
 
 fn key(meta: &TaskMeta) -> String {
     format!("celery-task-meta-{}", meta.task_id)
@@ -90,6 +91,25 @@ async fn results_are_kept_and_published_as_celery_does() {
     // The late failure must not reach those who listen either: the next message is the marker.
     backend.store(&late).await.unwrap();
     let _: () = client.publish(key(&retry), "marker").await.unwrap();
+    assert_eq!(published(&mut messages).await, "marker");
+}
+
+/// A commit whose answer was lost is made again.
+#[tokio::test]
+async fn a_commit_that_is_repeated_is_published_once() {
+    let server = RedisServer::start().await;
+    let backend = connect(&server.url(), RESULT_EXPIRES).await;
+    let failure = meta(State::Failure, json!("it broke"));
+    let mut messages = subscribe(&server, &key(&failure)).await;
+    let (run, record) = (run(), Commit::done(Settle::Ack).record(1));
+    for _ in 0..2 {
+        let results = std::slice::from_ref(&failure);
+        assert_eq!(commit(&*backend, &run, &record, results, false).await, None);
+    }
+    let mut client = server.client().await;
+    let _: () = client.publish(key(&failure), "marker").await.unwrap();
+    let stored: String = client.get(key(&failure)).await.unwrap();
+    assert_eq!(published(&mut messages).await, stored);
     assert_eq!(published(&mut messages).await, "marker");
 }
 

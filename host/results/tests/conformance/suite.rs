@@ -176,7 +176,7 @@ fn plan(queue: &str, ended: Ended) -> Plan {
     }
 }
 
-fn run() -> RunKey {
+pub(crate) fn run() -> RunKey {
     let headers = json!({"task": "a.b", "id": uuid::Uuid::new_v4().to_string()});
     let message = Message {
         properties: Properties {
@@ -191,7 +191,7 @@ fn run() -> RunKey {
 }
 
 /// What a run commits, with these results.
-async fn commit(
+pub(crate) async fn commit(
     backend: &dyn ResultBackend,
     run: &RunKey,
     record: &[u8],

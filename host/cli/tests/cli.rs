@@ -949,6 +949,36 @@ fn the_http_api_keeps_to_itself() {
 }
 
 #[test]
+fn too_little_address_space_is_told_with_what_to_do() {
+    let dir = folder();
+    let worker = petiole(
+        dir.path(),
+        &["worker", "--broker", "sqlite://b.db", "-c", "64"],
+    );
+    let mut limited = Command::new("sh");
+    for (name, value) in worker.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let output = limited
+        // 20 GB, in KiB
+        .args(["-c", "ulimit -v 20000000; exec \"$0\" \"$@\""])
+        .arg(worker.get_program())
+        .args(worker.get_args())
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let stderr = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        stderr.contains("can't set up 64 sandboxes") && stderr.contains("lower the concurrency"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn the_second_interrupt_ends_a_task_that_runs() {
     let dir = folder();
     let dir = dir.path();

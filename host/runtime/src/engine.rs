@@ -71,7 +71,10 @@ pub enum RuntimeError {
         have: u32,
     },
     /// wasmtime refuses the configuration, or there is no address space for the pool.
-    #[error("can't set up {slots} sandboxes: {reason}")]
+    #[error(
+        "can't set up {slots} sandboxes: {reason}: lower the concurrency, or allow the process more address space \
+         (`ulimit -v`)"
+    )]
     Engine {
         /// As configured.
         slots: u32,

@@ -173,7 +173,7 @@ class Rabbitmq:
         if self.unpacked:
             # where the node's own folders are mounted
             node = (self.folder / "pid").read_text().strip()
-            command = ["nsenter", "--target", node, "--mount", "--root", *command]
+            command = ["nsenter", "--target", node, "--mount", "--root", "env", "--chdir=/", *command]
         env = {**os.environ, "HOME": str(self.folder), "ERL_EPMD_PORT": str(self.ports[2])}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -114,9 +114,9 @@ class Load:
 CHILDREN = uuid.UUID("de8fc35b-f169-5d38-b678-339f0c12758d")
 
 
-def child_of(task_id):
-    """The id of the first task that a task sends."""
-    return str(uuid.uuid5(CHILDREN, f"0/sent/0/{task_id}"))
+def child_of(task_id, kind="sent"):
+    """The id of the first task that a task sends, or that follows it as a `callback` or an `errback`."""
+    return str(uuid.uuid5(CHILDREN, f"0/{kind}/0/{task_id}"))
 
 
 class Announcements:

@@ -15,7 +15,7 @@ from celery import Celery
 
 from fault_report import FAULTS
 from hostile_report import REPORT
-from servers import TOKEN, PythonWorker, Rabbitmq, Worker
+from servers import TOKEN, PythonWorker, Rabbitmq, Redis, Worker
 from waiting import DEADLINE, wait_until
 
 NEEDED = ("PETIOLE_TEST_AMQP_URL", "PETIOLE_TEST_REDIS_URL", "PETIOLE_TEST_COMPONENTS", "PETIOLE_BIN")
@@ -250,6 +250,14 @@ def rabbitmq(request, tmp_path_factory):
     node = Rabbitmq(tmp_path_factory.mktemp("rabbitmq"), request.param).start()
     yield node
     node.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A Redis server of the test's own, in which nobody else stores anything."""
+    server = Redis(tmp_path / "redis").start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["classic", "quorum"])

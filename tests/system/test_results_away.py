@@ -1,0 +1,98 @@
+"""A result backend that refuses, or is away: who is told, and that it is over when it is over."""
+
+import os
+import signal
+
+import pytest
+
+from conftest import Quarantine, declare, ended, producer
+from load import Announcements, drain, judge
+from oracle import Expected
+from proxy import behind
+from servers import free_ports
+from waiting import wait_until
+
+TASKS = 200
+BEGINS, ENDS = "the result backend does not take what it is given", "the result backend takes what it is given again"
+
+
+class Closed:
+    """Whoever connects is turned away."""
+
+    def __init__(self, server):
+        self.proxy, self.url = behind(server.url)
+        self.there = self.proxy.server
+
+    def begin(self):
+        self.proxy.server = ("127.0.0.1", *free_ports(1))
+        self.proxy.cut()
+
+    def end(self):
+        self.proxy.server = self.there
+
+
+class Stopped:
+    """The server takes what it is sent, and says nothing."""
+
+    def __init__(self, server):
+        self.pid, self.url = server.client.info("server")["process_id"], server.url
+
+    def begin(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def end(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+@pytest.fixture(params=[Closed, Stopped], ids=["closed", "stopped"])
+def outage(request, own_redis):
+    return request.param(own_redis)
+
+
+def test_a_user_without_scripts_is_told_so(own_redis, amqp_url, queue, start_worker):
+    """No result can be stored: each message is kept with Redis's own words, and none runs again and again."""
+    commands = ["+@all", "-evalsha", "-eval"]
+    own_redis.client.acl_setuser("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=commands)
+    results = own_redis.url.replace("redis://", "redis://worker:secret@")
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "--quarantine-queue", f"{queue}-kept", results=results)
+        sent = [app.signature("probe.tasks.add", args=(1, 2)).apply_async() for _ in range(10)]
+        quarantine = Quarantine(app, f"{queue}-kept")
+        for one in sent:
+            kept = quarantine.find(lambda kept: kept.headers["id"] == one.id, f"the message of {one.id}")  # noqa: B023
+            assert "this user has no permissions to run the 'evalsha' command" in kept.headers["x-petiole-reason"]
+            assert worker.log().count(f"[{one.id}] received") == 1
+        assert len(quarantine.messages) == len(sent)
+        assert worker.stop(deadline=15) == 0, worker.log()[-3000:]
+
+
+def test_a_worker_without_its_results_is_not_ready(own_redis, outage, amqp_url, queue, start_worker):
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, results=outage.url)
+        first = app.signature("probe.tasks.sleep_ms", args=(500,)).apply_async()
+        wait_until(lambda: f"[{first.id}] received" in worker.log(), worker.log)
+        outage.begin()
+        try:
+            wait_until(lambda: not worker.is_ready(), lambda: f"it is not ready\n{worker.log()[-3000:]}")
+        finally:
+            outage.end()
+        worker.wait_ready()
+        assert ended(own_redis.client, first.id)["result"] == 500
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(own_redis, outage, amqp_url, queue, start_worker):
+    with producer(amqp_url, None, queue) as app, Announcements(own_redis.client) as announcements:
+        declare(app, queue)
+        worker = start_worker(queue, "--concurrency", "8", results=outage.url)
+        sent = [app.signature("probe.tasks.sleep_ms", args=(100,)).apply_async() for _ in range(TASKS)]
+        wait_until(lambda: "succeeded" in worker.log(), worker.log)
+        outage.begin()
+        wait_until(lambda: BEGINS in worker.log(), worker.log)
+        outage.end()
+        expected = [Expected(one.id, "SUCCESS", 100) for one in sent]
+        stored = drain(own_redis.client, expected, worker)
+    judge("an outage of the results", 1, expected, stored, announcements.states, {})
+    log = worker.log()
+    assert (log.count(BEGINS), log.count(ENDS)) == (1, 1), log[-3000:]

@@ -1,10 +1,16 @@
 """Warm and cold shutdown, readiness, and several workers at one queue."""
 
+import json
 import signal
+import uuid
+import zlib
 
 import pytest
 
-from conftest import producer
+from conftest import declare, producer, publish
+from load import Announcements, drain, judge
+from oracle import Expected
+from servers import Rabbitmq
 from waiting import wait_until
 
 
@@ -82,3 +88,64 @@ def test_a_producer_without_a_worker_waits_for_one(app, queue, start_worker):
     result = sleeping(app, 0)
     start_worker(queue)
     result.get(timeout=30)
+
+
+@pytest.fixture
+def rabbitmq(tmp_path):
+    node = Rabbitmq(tmp_path / "rabbitmq").start()
+    yield node
+    node.stop()
+
+
+def test_a_shutdown_ends_while_the_broker_takes_no_messages(rabbitmq, own_redis, queue, start_worker):
+    """Tasks have ended, and wait for the confirms of their callbacks."""
+    alarm, expected = "{resource_limit, memory, node()}", []
+    with producer(rabbitmq.url, own_redis.url, queue) as app, Announcements(own_redis.client) as announcements:
+        declare(app, queue)
+        for number in range(8):
+            task_id, callback_id = str(uuid.uuid4()), str(uuid.uuid4())
+            link = app.signature("probe.tasks.echo").set(task_id=callback_id)
+            app.signature("probe.tasks.add", args=(number, 1)).apply_async(task_id=task_id, link=link)
+            expected += [Expected(task_id, "SUCCESS", number + 1), Expected(callback_id, "SUCCESS", number + 1)]
+        rabbitmq.eval(f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
+        options = {"broker": rabbitmq.url, "results": own_redis.url}
+        worker = start_worker(queue, "--soft-shutdown-timeout", "2", wait=False, **options)
+        tasks = [app.AsyncResult(one.task_id) for one in expected[::2]]
+        wait_until(lambda: all(one.state == "SUCCESS" for one in tasks), worker.log)
+        assert worker.stop(deadline=30) == 0, worker.log()[-3000:]
+        assert "succeeded" not in worker.log(), "no callback is confirmed"
+        rabbitmq.eval(f"rabbit_alarm:clear_alarm({alarm}).")
+        second = start_worker(queue, **options)
+        stored = drain(own_redis.client, expected, second)
+        assert second.stop() == 0
+    judge("shutdown during an alarm", 1, expected, stored, announcements.states, {})
+
+
+# Each step of a chain has all of its errbacks: JSON of 100 MB, if anybody writes it.
+STEPS, ERRBACKS = 300, 10_000
+
+
+def test_a_shutdown_ends_while_a_message_is_planned_for(amqp_url, own_redis, queue, start_worker):
+    """One of some kilobytes that asks for more than anybody can send."""
+    signature = {"args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": True}
+    errbacks = [{**signature, "task": f"nobody.has.{number}"} for number in range(ERRBACKS)]
+    steps = [{**signature, "task": "probe.tasks.nothing"}] * STEPS
+    chain = {**signature, "task": "celery.chain", "kwargs": {"tasks": steps}, "options": {"link_error": errbacks}}
+    body = json.dumps([[1, 2], {}, {"callbacks": [{**chain, "subtask_type": "chain"}]}])
+    compressed, expected = zlib.compress(body.encode(), 9), []
+    with producer(amqp_url, None, queue) as app, Announcements(own_redis.client) as announcements:
+        declare(app, queue)
+        for _ in range(4):
+            heavy = str(uuid.uuid4())
+            headers = {"id": heavy, "task": "probe.tasks.add", "compression": "application/x-gzip"}
+            publish(app, queue, compressed, headers=headers, correlation_id=heavy)
+            small = app.signature("probe.tasks.add", args=(1, 2)).apply_async()
+            expected += [Expected(heavy, "FAILURE"), Expected(small.id, "SUCCESS", 3)]
+        options = ("--soft-shutdown-timeout", "2", "--quarantine-queue", f"{queue}-kept")
+        worker = start_worker(queue, *options, results=own_redis.url)
+        wait_until(lambda: "received" in worker.log() or "refused" in worker.log(), worker.log)
+        assert worker.stop(deadline=30) == 0, worker.log()[-3000:]
+        second = start_worker(queue, *options, results=own_redis.url)
+        stored = drain(own_redis.client, expected, second)
+        assert second.stop() == 0
+    judge("shutdown while planning", 1, expected, stored, announcements.states, {})

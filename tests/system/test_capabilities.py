@@ -187,6 +187,10 @@ def test_no_secret_is_shown(app, worker, push, config, redis_client):
         # With --result-extended: the arguments are the caller's, and the caller knew it.
         shown.append(json.dumps({key: meta[key] for key in meta.keys() - {"args", "kwargs"}}))
     assert "can't connect with ***" in shown[-3]
+    # One that returns it: its caller may have it, the log may not.
+    returned = app.signature("granted.probe.echo", args=({"key": [KEY, SECRET]},)).apply_async()
+    assert returned.get(timeout=30) == {"key": [KEY, SECRET]}
+    wait_until(lambda: f"[{returned.id}] succeeded" in worker.log(), worker.log)
     line = "the password is ***, the key ***"
     log = wait_until(lambda: line in worker.log() and worker.log(), "the task's output is in the log")
     with urllib.request.urlopen(f"{worker.http}/metrics", timeout=5) as reply:

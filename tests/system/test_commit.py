@@ -2,6 +2,8 @@
 docs/semantics.md is a case here."""
 
 import json
+import threading
+import urllib.request
 import uuid
 from collections import Counter
 
@@ -9,6 +11,7 @@ import pytest
 
 from conftest import declare, petiole, producer
 from proxy import TO_CLIENT, TO_SERVER, behind
+from servers import TOKEN
 from waiting import wait_until
 
 # AMQP 0-9-1: class and method of a frame.
@@ -105,6 +108,8 @@ def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queu
         task = app.signature("probe.tasks.add", args=(1, 2)).apply_async(link=link)
         assert proxy.sprung.wait(30), worker.log()
         worker.wait()
+        if step != "ack":  # which has no answer: once it is written, it is a success
+            assert f"[{task.id}] succeeded" not in worker.log()
         if proxy is not broker_proxy:
             broker_proxy.close()
 
@@ -114,6 +119,46 @@ def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queu
         counts = Counter(messages(app, f"{queue}-out"))
         assert (runs(worker, task.id) + runs(second, task.id), counts[callback]) == (ran, sent), second.log()
         assert len(counts) == 2, "a callback that is sent again has the same id"
+
+
+@pytest.mark.parametrize("backend", ["redis", "sqlite"])
+def test_a_success_whose_ack_is_lost_is_told_once(backend, amqp_url, results, queue, start_worker):
+    """The connection is cut in the middle of the ack: the message comes again, to the same worker."""
+    proxy, broker_url = behind(amqp_url)
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "--concurrency", "1", broker=broker_url, results=results[backend])
+        first = app.signature("probe.tasks.add", args=(1, 1)).apply_async()
+        wait_until(lambda: f"[{first.id}] succeeded" in worker.log(), worker.log)
+        assert successes(worker) == 1
+
+        cut = threading.Event()
+
+        def at_the_ack(direction, data):
+            if direction == TO_SERVER and ACK in data and not cut.is_set():
+                cut.set()
+                proxy.cut()
+            return False
+
+        proxy.set_trap(at_the_ack, None)
+        task = app.signature("probe.tasks.add", args=(1, 2)).apply_async()
+        assert cut.wait(30), worker.log()
+        last = app.signature("probe.tasks.add", args=(2, 2)).apply_async()
+        wait_until(lambda: f"[{last.id}] succeeded" in worker.log(), lambda: f"the last task ended\n{worker.log()}")
+        assert "connection is lost" in worker.log()
+        wait_until(lambda: f"[{task.id}] succeeded" in worker.log(), worker.log)
+        assert worker.log().count(f"[{task.id}] succeeded") == 1
+        assert runs(worker, task.id) == 1
+        assert successes(worker) == 3
+        assert worker.stop() == 0
+
+
+def successes(worker):
+    """As the metrics count them."""
+    request = urllib.request.Request(f"{worker.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    return sum(int(line.split()[-1]) for line in lines if line.startswith("celery_task_succeeded_total{"))
 
 
 @pytest.mark.parametrize("backend", ["redis", "sqlite"])

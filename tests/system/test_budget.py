@@ -1,7 +1,8 @@
-"""The memory of all tasks together (`memory_budget`)."""
+"""The memory of all tasks together (`memory_budget`), and of messages beside it."""
 
 import re
 import urllib.request
+import zlib
 
 from hostile_site import HostileSite, Peak
 from servers import TOKEN
@@ -48,6 +49,42 @@ def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, c
         assert peak.most <= before + (BUDGET + PLANS) * 1024
         assert after <= before + LEFT
         wait_until(lambda: metric(site, "petiole_memory_used_bytes") == idle, "all of the budget is given back")
+        site.worker.check()
+    finally:
+        site.close()
+
+
+# Groups in groups around dense JSON, and how many such messages come at once, for so many slots.
+LEVELS, DENSE, NESTED, FEW = 38, 4 * MIB, 16, 4
+# What each byte of such JSON may take for each slot, at most: decoded, and in the plan.
+DECODED = 100
+
+
+def test_what_is_nested_is_not_copied(tmp_path, component, amqp_url, redis_url, capsys):
+    """Kilobytes that are megabytes of JSON once they are decompressed, 38 levels deep: each message in a slot takes
+    memory in proportion to its text, however deep that stands, and those that wait take none."""
+    inner = '{"task":"nobody.has.this","args":[[' + "0," * (DENSE // 2) + '0]],"kwargs":{},"options":{}}'
+    group = '{"task":"celery.group","args":[],"options":{},"subtask_type":"group","kwargs":{"tasks":['
+    callback = group * LEVELS + inner + "]}}" * LEVELS
+    body = zlib.compress(f'[[1,2],{{}},{{"callbacks":[{callback}]}}]'.encode(), 9)
+    site = HostileSite(tmp_path, component, amqp_url, redis_url, {}, slots=FEW)
+    try:
+        site.start(neighbours=False)
+        assert site.call("neighbour.tasks.add", (1, 2)).get(timeout=30) == 3
+        before = site.rss()
+        headers = {"task": "neighbour.tasks.add", "compression": "application/x-gzip"}
+        ids = [f"{site.queue}-{number}" for number in range(NESTED)]
+        with Peak(site) as peak:
+            site.publish([({**headers, "id": one}, body) for one in ids])
+            assert [site.app.AsyncResult(one).get(timeout=60) for one in ids] == [3] * NESTED
+            refused = lambda: site.worker.log().count("nobody.has.this") >= NESTED  # noqa: E731
+            wait_until(refused, "what the groups hold is refused")
+        after, _ = site.settled(before, site.descriptors(), tolerance=LEFT)
+        with capsys.disabled():
+            mib = [f"{kib / 1024:.0f}" for kib in (before, peak.most, after)]
+            print(f"\n{NESTED} messages of {len(body)} bytes, {FEW} slots: RSS {' -> '.join(mib)} MiB")
+        assert peak.most <= before + FEW * DECODED * DENSE // 1024
+        assert after <= before + LEFT
         site.worker.check()
     finally:
         site.close()

@@ -261,6 +261,10 @@ def senders_hear(site):
     return nothing(None if set(seen) == {"ArgumentsTooLarge"} else seen)
 
 
+def is_an_id(value):
+    return None if re.fullmatch("[0-9a-f-]{36}", value) else value
+
+
 def stolen_by(attacker):
     return lambda site: stolen(site, f"hostile.{attacker}.attack")
 
@@ -315,6 +319,31 @@ UNCOUNTED = [
     {**CHILD, "options": {"chain": [CHILD, GROUP]}},
     {**CHILD, "task": "celery.starmap", "kwargs": {"task": CHILD, "it": [[1, 1]] * 100}},
 ]
+
+# Options that no message has, and what is said of each.
+INVALID = "invalid signature"
+NO_OPTIONS = [
+    (("countdown", 1e300), "DecodeError", INVALID),
+    (("countdown", -1e300), "DecodeError", INVALID),
+    (("countdown", 2**64 - 1), "DecodeError", INVALID),
+    (("eta", "-9999-01-01T00:00:00"), "DecodeError", INVALID),
+    (("eta", "9999-12-31T23:59:59.999999999999"), "DecodeError", INVALID),
+    (("expires", 1.7976931348623157e308), "DecodeError", INVALID),
+    (("priority", -1), "DecodeError", INVALID),
+    (("priority", 1000), "DecodeError", INVALID),
+    (("task_id", ["a", "list"]), "ValueError", "option task_id is the worker's to choose"),
+    (("link", "not a signature"), "DecodeError", INVALID),
+    (("queue", "q" * 1000), "DecodeError", "has 1000 bytes, over the limit of 255"),
+]
+# What AMQP can't carry, and the limit that is named.
+UNSENDABLE = [
+    (("hostile." + "x" * 140_000, []), 118776),
+    (("hostile.nowhere.attack", [("headers", {"large": "x" * 140_000})]), 118776),
+    (("hostile.nowhere.attack", [("shadow", "x" * 140_000)]), 118776),
+    (("hostile.nowhere.attack", [("queue", "q" * 220), ("countdown", 60)]), 199),
+]
+# What the broker refuses.
+REFUSED = [("exchange", "amq.rabbitmq.trace"), ("queue", "amq.mine"), ("reply_to", "amq.rabbitmq.reply-to")]
 
 NOT_VALID = "the component is not valid: failed to parse"
 NO_TASK = "the component has no task"
@@ -743,11 +772,18 @@ CASES = [
     ),
     Case("names", "escaped names, a bounded log line", Endured(), check=whole_metrics),
     Case("bombs", "argument limit", Endured(), check=senders_hear),
-    wasm(
+    many(
         "far_future",
         "checks of what is sent",
-        Fails("DecodeError", "invalid signature"),
-        limits={"max_children": 20},
+        *[Call(Fails(exception, says), option) for option, exception, says in NO_OPTIONS],
+        times=1,
+    ),
+    many(
+        "odd_destinations",
+        "checks of what is sent, channels of their own",
+        *[Call(Fails("DecodeError", f"over the limit of {limit}"), call) for call, limit in UNSENDABLE],
+        *[Call(Returns(is_an_id), ("hostile.nowhere.attack", [option])) for option in REFUSED],
+        limits={"max_result": "1MiB"},
         times=1,
     ),
     many(

@@ -2,7 +2,6 @@
 was before, and its neighbours have felt little of it."""
 
 import ast
-import math
 import os
 import time
 
@@ -22,7 +21,7 @@ from hostile_site import (
     Upload,
     forged,
 )
-from neighbours import p99, wrong_results
+from neighbours import p99
 
 # How long an attack goes on, at least, so that enough neighbours meet it.
 WINDOW = 0.7
@@ -30,8 +29,9 @@ QUIET = 0.15
 # The neighbours' p99 during an attack against before: on two cores, which the guests share with RabbitMQ, Redis, Celery
 # and the neighbours' own producer.
 P99_FACTOR, P99_MORE = 5.0, 50.0
-# Windows that an attack is given to keep within it: something else may have kept the machine busy.
-TRIES = 3
+# Windows in which an attack must keep within it where the first was over: something else may have kept the machine busy
+# then, or the worker may not have known yet what a function does without a pause. Both must.
+MORE_WINDOWS = 2
 # The largest answer to an upload, in bytes.
 ANSWER = 64 * 1024
 
@@ -80,7 +80,8 @@ def hostile(tmp_path_factory, component, amqp_url, redis_url):
         victim = component("hostile/keyvalue_of_another").read_bytes()
         site.push(VICTIM, victim, f"[capabilities]\n{KEYVALUE}".encode())
         site.outcome(site.call(f"{VICTIM}.store", ("victim",)))
-        assert not wrong_results(site.rest(2))
+        site.rest(2)
+        assert not site.neighbours.take_wrong()
         site.at_start = site.rss(), site.descriptors()
         yield site
     finally:
@@ -95,19 +96,17 @@ def test_hostile(hostile, case):
     if attacked is calls:
         status, text = site.push(module, site.component(f"hostile/{case.name}").read_bytes(), case.manifest_text(site))
         assert status == 201, text
-    rested = site.rest(QUIET)
+    site.rest(QUIET)
     site.new_log()
     rss, descriptors = site.rss(), site.descriptors()
     hits, quiet = len(site.canary.hits), p99(site.quiet)
 
-    reasons, wrong, felt, loud = {}, [], [], math.inf
     with Peak(site) as peak:
-        for _ in range(TRIES):
-            seen, problems, during = attempt(site, case, module, attacked)
-            reasons, wrong, felt = {**seen, **reasons}, [*wrong, *problems], [*felt, *during]
-            loud = min(loud, p99(during))
-            if loud <= bound(quiet):
-                break
+        reasons, wrong, loud = attempt(site, case, module, attacked)
+        if loud > bound(quiet):
+            again = [attempt(site, case, module, attacked) for _ in range(MORE_WINDOWS)]
+            reasons, wrong = {**again[0][0], **reasons}, [*wrong, *(one for _, more, _ in again for one in more)]
+            loud = max(felt for *_, felt in again)
     wrong = list(dict.fromkeys(wrong))
     escapes = [problem for problem in wrong if problem.startswith("ESCAPE")]
     wrong = [problem for problem in wrong if problem not in escapes]
@@ -127,7 +126,7 @@ def test_hostile(hostile, case):
     if peak.most > rss + case.peak:
         escapes.append(f"RSS {rss} KiB before, {peak.most} KiB meanwhile")
 
-    escapes += wrong_results([*rested, *felt])
+    escapes += site.neighbours.take_wrong()[:20]
     if loud > bound(quiet):
         escapes.append(f"the neighbours' p99 was {quiet:.1f} ms before, {loud:.1f} ms during")
     REPORT.add(
@@ -159,7 +158,7 @@ def test_all_of_them_leave_the_worker_as_it_was(hostile):
 
 
 def attempt(site, case, module, attacked):
-    """One window of an attack: the reasons seen, what is wrong, and what the neighbours felt."""
+    """One window of an attack: the reasons seen, what is wrong, and the p99 that the neighbours felt."""
     start = time.monotonic()
     reasons, wrong = attacked(site, case, module)
     end = time.monotonic()
@@ -170,7 +169,7 @@ def attempt(site, case, module, attacked):
         end = time.monotonic()
     end = max(end, start + WINDOW)
     time.sleep(max(0.0, end - time.monotonic()))
-    return reasons, wrong, site.neighbours.window(start, end)
+    return reasons, wrong, p99(site.neighbours.window(start, end))
 
 
 def bound(quiet):

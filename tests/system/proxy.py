@@ -71,7 +71,10 @@ class Proxy:
         except OSError:
             pass
         finally:
+            # Closed alone, a socket stays open for as long as the other thread reads from it.
             for one in (source, target):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
                 one.close()
 
     def close(self):

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use petiole_celery::Publication;
 
 pub use delivery::{Deliveries, Delivery, Unsettled};
+use petiole_servers::blocking;
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
 pub use url::{check, check_files, redact};
@@ -57,7 +58,8 @@ pub trait Broker: Send + Sync {
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.
 pub async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
-    check_files(url)?;
+    let named = url.to_owned();
+    blocking(move || check_files(&named)).await?;
     match url::parse(url)? {
         url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets).await?)),
         url::BrokerUrl::Sqlite(path) => Ok(Arc::new(embedded::Embedded::open(path).await?)),

@@ -2,6 +2,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use petiole_capabilities::{KeyValue, KeyValueError};
+use petiole_servers::blocking;
 
 use crate::ANSWER_WAIT;
 use crate::address::{Address, redacted};
@@ -75,7 +76,8 @@ fn wrong(url: &str, reason: String) -> ConnectError {
 /// # Errors
 /// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
 pub async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
-    check_files(url)?;
+    let named = url.to_owned();
+    blocking(move || check_files(&named)).await?;
     let name = redacted(url);
     let opened: Result<Arc<dyn KeyValue>, _> = match address(url)? {
         Address::Redis(server) => match RedisStore::connect(*server).await {

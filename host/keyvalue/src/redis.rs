@@ -39,7 +39,7 @@ impl RedisStore {
             .set_max_delay(LONGEST_PAUSE)
             .set_pipeline_buffer_size(PIPELINE_DEPTH);
         let connection = in_time(ConnectionManager::new_with_config(
-            server.client().map_err(failed)?,
+            server.client().await.map_err(failed)?,
             config,
         ))
         .await?;

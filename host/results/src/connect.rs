@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_celery::plan::ResultMode;
+use petiole_servers::blocking;
 
 use crate::address::{Address, redacted};
 use crate::redis::RedisBackend;
@@ -62,7 +63,8 @@ impl Results {
     /// When the URL can't be read, or the backend refuses or doesn't answer within
     /// [`BACKEND_WAIT`](crate::BACKEND_WAIT).
     pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
-        check_files(url)?;
+        let named = url.to_owned();
+        blocking(move || check_files(&named)).await?;
         Ok(match address(url)? {
             Address::Redis(server) => Self::Backend(Arc::new(
                 RedisBackend::connect(redacted(url), server, expires).await?,

@@ -1,6 +1,7 @@
 //! Redis, by the URLs of Celery's `result_backend`:
 //! <https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-backend-settings>.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use redis::aio::MultiplexedConnection;
@@ -11,6 +12,7 @@ use redis::{
 };
 use url::Url;
 
+use crate::blocking;
 use crate::host::{TORN, is_torn, split, with_host};
 use crate::tls::{Check, Pem, Tls, TlsOptions};
 
@@ -203,7 +205,7 @@ impl Server {
         &self,
         config: &AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
-        let certificates = self.certificates()?;
+        let certificates = self.certificates().await?;
         match &self.place {
             Place::Address(addr) => {
                 let client = self.client_to(addr, certificates)?;
@@ -222,9 +224,9 @@ impl Server {
     ///
     /// # Errors
     /// Where Sentinel is to say which server, and as [`Server::connect`].
-    pub fn client(&self) -> RedisResult<Client> {
+    pub async fn client(&self) -> RedisResult<Client> {
         match &self.place {
-            Place::Address(addr) => self.client_to(addr, self.certificates()?),
+            Place::Address(addr) => self.client_to(addr, self.certificates().await?),
             Place::Sentinel(_) => Err(RedisError::from((
                 ErrorKind::InvalidClientConfig,
                 "sentinel:// names no server of its own",
@@ -294,14 +296,16 @@ impl Server {
         builder.build()
     }
 
-    fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
-        let Some(tls) = &self.tls else {
+    async fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
+        let Some(tls) = self.tls.clone() else {
             return Ok(None);
         };
         let Pem {
             authorities,
             client,
-        } = tls.read().map_err(std::io::Error::other)?;
+        } = blocking(move || tls.read())
+            .await
+            .map_err(std::io::Error::other)?;
         Ok(Some(TlsCertificates {
             root_cert: authorities,
             client_tls: client.map(|client| ClientTlsConfig {
@@ -327,7 +331,11 @@ fn read(scheme: &str, rest: &str, options: &mut Options) -> Result<Url, String> 
     if url.fragment().is_some() {
         return Err("it has a `#`: in a password, write %23".to_owned());
     }
+    let mut here = HashSet::new();
     for (name, value) in url.query_pairs() {
+        if !here.insert(name.clone().into_owned()) {
+            return Err(format!("{name} is there twice"));
+        }
         options.take(&name, &value)?;
     }
     url.set_query(None);
@@ -371,6 +379,8 @@ fn is_same(one: &RedisConnectionInfo, other: &RedisConnectionInfo) -> bool {
 /// What stands behind the `?`.
 #[derive(Default)]
 struct Options {
+    /// All of them by name, of any URL of a list.
+    taken: HashMap<String, String>,
     db: Option<i64>,
     socket_db: Option<i64>,
     username: Option<String>,
@@ -384,6 +394,10 @@ struct Options {
 
 impl Options {
     fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let earlier = self.taken.insert(name.to_owned(), value.to_owned());
+        if earlier.is_some_and(|earlier| earlier != value) {
+            return Err(format!("{name} is there twice, with another value"));
+        }
         if self.tls.take(name, value)? {
             return Ok(());
         }

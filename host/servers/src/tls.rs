@@ -15,6 +15,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use crate::blocking;
+
 /// Bytes of a file of certificates or of a key: a system's whole bundle is a quarter of that.
 const FILE_LIMIT: u64 = 1 << 20;
 
@@ -188,7 +190,12 @@ impl Tls {
     ///
     /// # Errors
     /// The file that can't be used, or that a machine without authorities has to name some.
-    pub fn client_config(&self) -> Result<ClientConfig, String> {
+    pub async fn client_config(&self) -> Result<ClientConfig, String> {
+        let tls = self.clone();
+        blocking(move || tls.read_config()).await
+    }
+
+    fn read_config(&self) -> Result<ClientConfig, String> {
         let pem = self.read()?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -471,7 +478,7 @@ mod tests {
         let tls = read_all(&[("ssl_ca_certs", &certificate), ("ssl_certfile", &both)]).unwrap();
         tls.check_files().unwrap();
         assert!(
-            tls.client_config()
+            tls.read_config()
                 .unwrap()
                 .client_auth_cert_resolver
                 .has_certs()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
-use petiole_servers::{Tls, is_untrusted};
+use petiole_servers::is_untrusted;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -233,7 +233,13 @@ async fn attempt(target: &Target, name: &str) -> Result<Connection, Unanswered> 
     let mut uri = target.uri.clone();
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let tls = target.tls.as_ref().map(Tls::client_config).transpose();
+    let tls = match &target.tls {
+        Some(tls) => match timeout(ATTEMPT_LIMIT, tls.client_config()).await {
+            Ok(read) => read.map(Some),
+            Err(_) => Err(format!("not read within {} s", ATTEMPT_LIMIT.as_secs())),
+        },
+        None => Ok(None),
+    };
     let tls = tls.map_err(|reason| failed(reason, "check the files that the url names", false))?;
     match timeout(ATTEMPT_LIMIT, guard::connect(uri, properties, tls)).await {
         Ok(Ok(connection)) => Ok(connection),

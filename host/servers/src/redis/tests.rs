@@ -180,6 +180,23 @@ fn what_cannot_be_used_says_why_without_the_password() {
         ),
         ("redis://cache?credential_provider=a.B", "class of Python's"),
         ("redis://cache?colour=secret", "\"colour\" is not known"),
+        ("redis://cache?db=1&db=1", "db is there twice"),
+        (
+            "redis://cache?password=secret&password=x",
+            "password is there twice",
+        ),
+        (
+            "rediss://cache?ssl_cert_reqs=none&ssl_cert_reqs=required",
+            "ssl_cert_reqs is there twice",
+        ),
+        (
+            "redis://cache?socket_timeout=1&socket_timeout=2",
+            "socket_timeout is there twice",
+        ),
+        (
+            "sentinel://a:1?master_name=m;sentinel://b:2?master_name=secret",
+            "master_name is there twice, with another value",
+        ),
         ("redis://cache?master_name=m", "need sentinel://"),
         ("redis+socket://run/redis.sock", "absolute"),
         ("redis+socket:///x?virtual_host=a", "\"a\""),
@@ -214,6 +231,36 @@ fn files_that_cannot_be_read_are_named() {
         assert!(reason.contains("/no/such.pem: "), "{url}: {reason}");
     }
     assert_eq!(server("redis://cache").check_files(), Ok(()));
+}
+
+#[test]
+fn the_urls_of_sentinels_may_each_name_the_primary() {
+    let url = "sentinel://a:1?master_name=m;sentinel://b:2?master_name=m";
+    assert!(server(url).is_sentinel());
+}
+
+/// A pipe into which nobody writes is a file on a disk that is away.
+#[tokio::test]
+async fn a_file_that_is_not_read_keeps_nobody_else_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("ca.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let server = server(&format!(
+        "rediss://127.0.0.1:1?ssl_ca_certs={}",
+        pipe.display()
+    ));
+    let config = AsyncConnectionConfig::new();
+    {
+        let mut connecting = std::pin::pin!(server.connect(&config));
+        tokio::select! {
+            biased;
+            _ = connecting.as_mut() => panic!("connected without the file"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    // Ends the reading.
+    std::fs::write(&pipe, "").unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod delivery;
 mod embedded;
 mod error;
 mod rules;
+mod said;
 mod url;
 
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use petiole_celery::Publication;
 
-pub use delivery::{Deliveries, Delivery, Unsettled};
 use petiole_servers::blocking;
+pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
 pub use url::{check, check_files, redact};

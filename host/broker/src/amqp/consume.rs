@@ -11,9 +11,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::supervise::{Link, Live, Pauses, Said};
+use super::supervise::{Link, Live, Pauses};
 use super::{OPERATION_LIMIT, ack, convert, declare, limited};
 use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::said::Said;
 use crate::{BrokerError, Delivery};
 
 /// A consumer on a channel of its own, so that the prefetch and the delivery tags are its own too.

@@ -25,8 +25,9 @@ use tracing::warn;
 use super::confirms::Fate;
 use super::convert::Outgoing;
 use super::flights::{Ended, Flights, Landing};
-use super::supervise::{Link, Live, Pauses, Said};
+use super::supervise::{Link, Live, Pauses};
 use super::{declare, limited};
+use crate::said::Said;
 use crate::{BrokerError, PublishError};
 
 /// Publications that wait to be written to a channel.

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::database::Database;
 use super::messages::{self, End, Taken};
 use crate::delivery::{Answer, Settlement, Settlements, Ticket, Verdict};
+use crate::said::Said;
 use crate::{BrokerError, Delivery, Unsettled};
 
 /// How often the lease is renewed; the others take a consumer for dead after several times that.
@@ -34,6 +35,7 @@ pub(super) struct Consumer {
     id: String,
     gone: CancellationToken,
     unsettled: usize,
+    said: Said,
 }
 
 impl Consumer {
@@ -57,6 +59,7 @@ impl Consumer {
             id,
             gone,
             unsettled: 0,
+            said: Said::default(),
         })
     }
 
@@ -68,16 +71,17 @@ impl Consumer {
             if !lost || self.out.is_closed() {
                 break;
             }
-            warn!(
-                queue = self.queue,
-                "the consumer lost its lease: its messages went back"
-            );
-            while let Err(error) = self.begin_lease().await {
-                warn!(queue = self.queue, %error, "can't consume");
+            let mut pause = LOOK;
+            loop {
                 tokio::select! {
-                    () = tokio::time::sleep(RENEWAL) => {}
+                    () = sleep(pause) => {}
                     () = self.closing.cancelled() => return,
                 }
+                match self.begin_lease().await {
+                    Ok(()) => break,
+                    Err(error) => self.fails(&error),
+                }
+                pause = RENEWAL;
             }
         }
         let id = self.id;
@@ -120,7 +124,10 @@ impl Consumer {
                 _ = look.tick(), if room => self.look(settlements.as_ref()).await,
                 _ = renewal.tick() => match self.renew().await {
                     Ok(true) => Ok(()),
-                    Ok(false) => return true,
+                    Ok(false) => {
+                        warn!(queue = self.queue, "the consumer lost its lease: its messages went back");
+                        return true;
+                    }
                     Err(error) => Err(error),
                 },
                 () = self.out.closed(), if settlements.is_some() => {
@@ -131,9 +138,18 @@ impl Consumer {
             };
             if let Err(error) = turn {
                 // What was to be settled is unsettled still: the lease goes, and all of it comes again.
-                warn!(queue = self.queue, %error, "the broker's file fails");
+                self.fails(&error);
                 return true;
             }
+        }
+    }
+
+    /// Once for each change, until something was written again.
+    fn fails(&mut self, error: &BrokerError) {
+        if self.said.is_news(error) {
+            warn!(queue = self.queue, %error, "can't consume");
+        } else {
+            debug!(queue = self.queue, %error, "can't consume");
         }
     }
 
@@ -196,6 +212,7 @@ impl Consumer {
                 return Err(error);
             }
         };
+        self.said = Said::default();
         for (answer, held) in answers.into_iter().zip(held) {
             if let Some(answer) = answer {
                 // One who no longer waits does not need to know.
@@ -255,4 +272,90 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
         })
         .map(|(id, end, answer)| ((id.cast_signed(), end), answer))
         .unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::{Arc, Mutex};
+
+    use tokio::task::spawn_blocking;
+    use tokio::time::{Instant, timeout};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Keeps the levels of this crate's events.
+    #[derive(Clone, Default)]
+    struct Levels(Arc<Mutex<Vec<Level>>>);
+
+    impl Subscriber for Levels {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target().starts_with("petiole_broker")
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broker.db");
+        let database = spawn_blocking(move || Database::open(&path))
+            .await
+            .unwrap()
+            .unwrap();
+        let (published, closing) = (watch::Sender::new(0), CancellationToken::new());
+        let (out, _deliveries) = mpsc::channel(1);
+        let queue = "q".to_owned();
+        let consumer = Consumer::start(
+            database.clone(),
+            queue,
+            1,
+            out,
+            published.subscribe(),
+            closing.clone(),
+        );
+        let consumer = consumer.await.unwrap();
+        database
+            .write(|connection| connection.execute_batch("DROP TABLE consumers"))
+            .await
+            .unwrap();
+        let levels = Levels::default();
+        let _guard = tracing::subscriber::set_default(levels.clone());
+        let running = tokio::spawn(consumer.run());
+        let told = || levels.0.lock().unwrap().clone();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while told().len() < 4 {
+            assert!(Instant::now() < deadline, "{:?}", told());
+            sleep(Duration::from_millis(20)).await;
+        }
+        let told = told();
+        assert_eq!(told.first(), Some(&Level::WARN));
+        assert!(
+            !told.iter().skip(1).any(|level| *level == Level::WARN),
+            "{told:?}"
+        );
+        closing.cancel();
+        timeout(Duration::from_secs(30), running)
+            .await
+            .unwrap()
+            .unwrap();
+    }
 }

@@ -63,12 +63,28 @@ struct Order {
     written: oneshot::Sender<()>,
 }
 
+/// A channel for messages that go alone.
+struct Lane {
+    orders: mpsc::Sender<Order>,
+    /// Messages that wait for it, and the one on its way.
+    busy: AtomicUsize,
+}
+
+/// One of a lane's messages, until it has landed or nobody waits for it.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Hands publications to the tasks of the channels.
 pub(super) struct Publisher {
     link: Link,
     runtime: Handle,
     exchanges: Mutex<HashMap<String, mpsc::Sender<Order>>>,
-    lanes: Vec<mpsc::Sender<Order>>,
+    lanes: Vec<Lane>,
     /// Exchanges that messages name, with routing keys, whose last message was not refused.
     proven: Mutex<HashSet<(String, String)>>,
     /// Bytes of the largest body that the broker has taken.
@@ -80,7 +96,10 @@ impl Publisher {
     pub(super) fn start(link: Link) -> Self {
         let runtime = Handle::current();
         let lanes = (0..LANES)
-            .map(|_| channel_task(&runtime, &link, 1))
+            .map(|_| Lane {
+                orders: channel_task(&runtime, &link, 1),
+                busy: AtomicUsize::new(0),
+            })
             .collect();
         Self {
             link,
@@ -107,10 +126,10 @@ impl Publisher {
         };
         let landing = match shared {
             Some(orders) => match order(&orders, &outgoing).await? {
-                Landing::Suspected => order(self.lane(), &outgoing).await?,
+                Landing::Suspected => self.alone(&outgoing).await?,
                 landing => landing,
             },
-            None => order(self.lane(), &outgoing).await?,
+            None => self.alone(&outgoing).await?,
         };
         if !own {
             self.note(&outgoing, matches!(landing, Landing::Known(_)));
@@ -171,9 +190,15 @@ impl Publisher {
         Some(orders)
     }
 
-    fn lane(&self) -> &mpsc::Sender<Order> {
-        #[expect(clippy::indexing_slicing, reason = "as many as LANES")]
-        &self.lanes[fastrand::usize(..LANES)]
+    /// Over the lane with the fewest messages, so that none waits for one that is stuck while another is idle.
+    async fn alone(&self, outgoing: &Arc<Outgoing>) -> Result<Landing, PublishError> {
+        let lanes = self.lanes.iter();
+        let Some(lane) = lanes.min_by_key(|lane| lane.busy.load(Ordering::Relaxed)) else {
+            return Err(BrokerError::Closed.into());
+        };
+        lane.busy.fetch_add(1, Ordering::Relaxed);
+        let _done = Busy(&lane.busy);
+        order(&lane.orders, outgoing).await
     }
 }
 

@@ -329,6 +329,29 @@ async fn a_channel_that_is_stuck_is_replaced_before_its_confirms_are_given_up() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_message_waits_for_one_that_is_stuck_while_a_channel_is_idle() {
+    let (proxy, url) = proxied().await;
+    let place = Place {
+        url,
+        ..Place::amqp().await
+    };
+    let broker = place.broker().await;
+    wait_until("the first channels", || proxy.came(CONFIRM_SELECT) == 4).await;
+    // Each larger than those that the broker has taken, so each goes alone.
+    let alone = |size: usize| text(&place.queue, &"x".repeat(size));
+    proxy.mute(BASIC_PUBLISH, 1);
+    let stuck = tokio::spawn({
+        let (broker, alone) = (Arc::clone(&broker), alone(1));
+        async move { broker.publish(alone).await }
+    });
+    wait_until("the first message", || proxy.came(BASIC_PUBLISH) == 1).await;
+    for size in 2..22 {
+        broker.publish(alone(size)).await.unwrap();
+    }
+    assert!(!stuck.is_finished(), "the others took as long");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_for_an_exchange_that_takes_them_go_side_by_side() {
     const COUNT: usize = 100;
     let (proxy, url) = proxied().await;

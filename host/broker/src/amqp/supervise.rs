@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::guard;
+use super::{declare, guard};
 use crate::said::Said;
 use crate::url::Target;
 use crate::{BrokerError, Unanswered};
@@ -41,6 +41,10 @@ pub(super) struct Live {
     pub(super) generation: u64,
     /// Cancelled when it is lost or closed.
     pub(super) gone: CancellationToken,
+    /// Channel numbers that lapin opens no more.
+    spent: AtomicU32,
+    /// Cancelled when too many are spent.
+    worn: CancellationToken,
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
@@ -51,6 +55,8 @@ impl Live {
             connection,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             gone: CancellationToken::new(),
+            spent: AtomicU32::new(0),
+            worn: CancellationToken::new(),
         }
     }
 
@@ -59,14 +65,29 @@ impl Live {
         self.connection.status().blocked()
     }
 
-    /// A new channel.
+    /// A new channel. Lapin 4.12 opens none any more under the number of one that the broker has closed, and says again
+    /// why that was: the next number is tried, and a connection with too few of them left is replaced.
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
-        self.connection
-            .create_channel()
-            .await
-            .map_err(|error| BrokerError::Lost {
+        let numbers = self.connection.configuration().channel_max();
+        let mut last = Err(BrokerError::Closed);
+        for _ in 0..numbers {
+            let error = match self.connection.create_channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => error,
+            };
+            let again = declare::soft(&error).is_some();
+            last = Err(BrokerError::Lost {
                 reason: error.to_string(),
-            })
+            });
+            if !again {
+                break;
+            }
+            let spent = self.spent.fetch_add(1, Ordering::Relaxed) + 1;
+            if spent > u32::from(numbers) / 2 {
+                self.worn.cancel();
+            }
+        }
+        last
     }
 }
 
@@ -154,6 +175,7 @@ async fn keep(
     loop {
         let reason = tokio::select! {
             reason = lost(&live.connection) => Some(reason),
+            () = live.worn.cancelled() => Some("too many of its channels were closed by the broker".to_owned()),
             () = closing.cancelled() => None,
         };
         live.gone.cancel();
@@ -162,6 +184,9 @@ async fn keep(
             return close(&live.connection).await;
         };
         warn!(connection = name, reason, "the broker connection is lost");
+        if live.worn.is_cancelled() {
+            close(&live.connection).await;
+        }
         drop(live);
         let again = tokio::select! {
             again = reconnect(&targets, &name, index + 1) => again,

@@ -352,6 +352,32 @@ async fn no_message_waits_for_one_that_is_stuck_while_a_channel_is_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_that_the_broker_has_closed_are_made_up_for() {
+    let place = Place::amqp().await;
+    let broker = petiole_broker::connect(&format!("{}?channel_max=20", place.url))
+        .await
+        .unwrap();
+    broker.declare(&place.queue).await.unwrap();
+    let missing = unique();
+    let mut nowhere = text("key", "x");
+    nowhere.destination.exchange = unique();
+    let started = Instant::now();
+    for _ in 0..60 {
+        while let Err(error) = broker.length(&missing).await {
+            assert!(matches!(error, BrokerError::Lost { .. }), "{error}");
+            assert!(started.elapsed() < DEADLINE, "{error}");
+        }
+        while let Err(error) = broker.publish(nowhere.clone()).await
+            && !error.is_final()
+        {
+            assert!(started.elapsed() < DEADLINE, "{error}");
+        }
+    }
+    broker.publish(text(&place.queue, "x")).await.unwrap();
+    length_becomes(&broker, &place.queue, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_for_an_exchange_that_takes_them_go_side_by_side() {
     const COUNT: usize = 100;
     let (proxy, url) = proxied().await;

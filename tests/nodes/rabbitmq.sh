@@ -33,7 +33,7 @@ fi
 
 : > "$dir/rabbitmq-env.conf"
 printf '[].\n' > "$dir/enabled_plugins"
-# What a test wants otherwise stands in DIR/more.conf before the node starts.
+# What a test wants otherwise stands in DIR/more.conf, and in DIR/more.args for Erlang, before the node starts.
 {
     printf 'listeners.tcp.1 = 127.0.0.1:%s\nlog.file.level = warning\n' "$amqp"
     cat "$dir/more.conf" 2> /dev/null || true
@@ -47,7 +47,7 @@ export RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" RABBITMQ_MNESIA_BASE
 export RABBITMQ_LOG_BASE="$dir/log" RABBITMQ_GENERATED_CONFIG_DIR="$dir/generated"
 # One process to kill: the script becomes the Erlang VM instead of watching over it.
 export RABBITMQ_ALLOW_INPUT=1 RABBITMQ_SERVER_START_ARGS=-noinput
-export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none $(cat "$dir/more.args" 2> /dev/null || true)"
 
 exec 3<&0 2>> "$dir/output"
 $inside epmd -port "$epmd" > /dev/null 2>&1 &

@@ -139,11 +139,11 @@ class PythonWorker(Process):
 
 class Rabbitmq:
     """A RabbitMQ node of a test's own: see `tests/nodes/rabbitmq.sh`. `unpacked` is the folder of another version
-    than this machine's own, `settings` are lines of rabbitmq.conf."""
+    than this machine's own, `settings` are lines of rabbitmq.conf, `arguments` are Erlang's."""
 
-    def __init__(self, folder, unpacked=None, settings=()):
+    def __init__(self, folder, unpacked=None, settings=(), arguments=()):
         self.folder, self.ports, self.process = Path(folder), free_ports(3), None
-        self.unpacked, self.settings = unpacked, settings
+        self.unpacked, self.settings, self.arguments = unpacked, settings, arguments
         self.url = f"amqp://guest:guest@127.0.0.1:{self.ports[0]}/%2f"
 
     def start(self):
@@ -153,6 +153,7 @@ class Rabbitmq:
         arguments += [str(self.unpacked)] if self.unpacked else []
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "more.conf").write_text("".join(f"{line}\n" for line in self.settings))
+        (self.folder / "more.args").write_text(" ".join(self.arguments))
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
         wait_until(self.answers, lambda: f"RabbitMQ is up\n{(self.folder / 'output').read_text()}", START_DEADLINE)
         return self

@@ -131,3 +131,27 @@ def test_a_queue_that_is_deleted_is_consumed_again(rabbitmq, app, queue, start_w
     wait_until(lambda: "declaring it again" in worker.log(), lambda: f"the queue is back\n{worker.log()}")
     with producer(rabbitmq.url, app.conf.result_backend, queue, **queue_type("classic")) as again:
         assert again.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
+
+
+@pytest.fixture(scope="module", params=[None, *UNPACKED], ids=version_of)
+def impatient(request, tmp_path_factory):
+    """A node that lets a consumer hold a message for a second, and looks twice a second."""
+    folder, ticks = tmp_path_factory.mktemp("impatient"), ["-rabbit", "channel_tick_interval", "500"]
+    node = Rabbitmq(folder, request.param, ["consumer_timeout = 1000"], ticks).start()
+    yield node
+    node.stop()
+
+
+def test_a_task_that_is_held_beyond_the_brokers_patience_runs_once(impatient, queue, kind, start_worker):
+    with producer(impatient.url, "rpc://", queue, **queue_type(kind)) as app:
+        declare(app, queue)
+        worker = start_worker(queue, broker=impatient.url, results="rpc://")
+        result = app.signature("probe.tasks.sleep_ms", args=(5_000,)).apply_async()
+        assert result.get(timeout=60) == 5_000
+        # One that runs behind it is taken after whatever came again.
+        assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
+        worker.stop()
+        assert worker.log().count(f"{result.id}] received") == 1, worker.log()
+        with app.connection_for_write() as connection:
+            left = connection.default_channel.queue_declare(queue, passive=True).message_count
+        assert left == 0, worker.log()

@@ -24,7 +24,7 @@ pub struct Delivery {
     pub(crate) ticket: Ticket,
 }
 
-/// The delivery's connection is gone: the broker has given the message back to its queue.
+/// The delivery's connection or consumer is gone: the broker has given the message back to its queue, or may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the delivery could not be settled: {reason}")]
 pub struct Unsettled {
@@ -36,6 +36,13 @@ impl Unsettled {
     pub(crate) fn gone() -> Self {
         Self {
             reason: "its connection is gone".to_owned(),
+        }
+    }
+
+    pub(crate) fn unknown() -> Self {
+        Self {
+            reason: "the broker has ended its consumer, and may have given it back before"
+                .to_owned(),
         }
     }
 }
@@ -87,6 +94,8 @@ pub(crate) enum Settlement {
     Dropped(u64),
     /// Nobody reads the consumer any more: what is dropped from now on goes back at once.
     ReaderGone,
+    /// The broker has ended the consumer: what it may have given back by itself is not known to be settled any more.
+    ConsumerEnded,
 }
 
 /// Unbounded in type only: each delivery is settled once, so it never holds more than the prefetch.

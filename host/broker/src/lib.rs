@@ -9,11 +9,12 @@ mod said;
 mod url;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use petiole_celery::Publication;
-
 use petiole_servers::blocking;
+
 pub use delivery::{Deliveries, Delivery, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
@@ -26,12 +27,11 @@ pub trait Broker: Send + Sync {
     /// one that exists is taken as it is, whatever its type and arguments.
     fn declare<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<(), BrokerError>>;
 
-    /// Consumes from queues that exist, at most `prefetch` unsettled deliveries for each of them
-    /// (0 counts as 1). A queue that is deleted later is declared again.
+    /// Consumes from queues that exist. A queue that is deleted later is declared again.
     fn consume<'a>(
         &'a self,
         queues: &'a [String],
-        prefetch: u16,
+        terms: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
 
     /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker,
@@ -51,6 +51,26 @@ pub trait Broker: Send + Sync {
 
     /// Closes the connections; what is unsettled goes back to its queue.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// How a consumer takes deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Unsettled deliveries for each queue (0 counts as 1).
+    pub prefetch: u16,
+    /// How long a delivery may be held, where the broker asks (RabbitMQ's `consumer_timeout`); none for what the
+    /// broker itself says.
+    pub held: Option<Duration>,
+}
+
+impl Terms {
+    /// So many unsettled deliveries, each held as long as the broker itself says.
+    pub fn prefetch(prefetch: u16) -> Self {
+        Self {
+            prefetch,
+            held: None,
+        }
+    }
 }
 
 /// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`, as

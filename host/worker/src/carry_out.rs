@@ -17,7 +17,7 @@ use crate::shutdown::{Shutdown, Stage};
 
 /// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
 /// RabbitMQ's default `consumer_timeout` (30 min). An answer that is awaited is not cut off by it.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a plan is tried again in all. With the longest pauses, that is two minutes less.
 const TRIES: u32 = 150;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use petiole_broker::Terms;
 use petiole_celery::RetrySettings;
 use petiole_celery::plan::Policy;
 use petiole_modules::TaskSettings;
 use petiole_runtime::Limits;
 
 use crate::SettingsError;
+use crate::carry_out::PATIENCE;
 
 /// What a worker consumes and how.
 #[derive(Debug, Clone)]
@@ -37,10 +39,16 @@ impl WorkerConfig {
         cap.filter(|cap| *cap < self.concurrency)
     }
 
-    /// The prefetch of a queue's consumer.
-    pub fn prefetch(&self, queue: &str) -> u16 {
+    /// How a queue is consumed, where a task takes `longest` at most: the last message of a prefetch waits for those
+    /// before it, runs, and is carried out.
+    pub(crate) fn terms(&self, queue: &str, longest: Duration) -> Terms {
         let at_once = self.cap(queue).unwrap_or(self.concurrency);
-        at_once.get().saturating_mul(self.prefetch_multiplier.get())
+        let multiplier = self.prefetch_multiplier.get();
+        let turns = u32::from(multiplier).saturating_add(1);
+        Terms {
+            prefetch: at_once.get().saturating_mul(multiplier),
+            held: Some(longest.saturating_mul(turns).saturating_add(PATIENCE)),
+        }
     }
 }
 
@@ -97,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prefetch_of_a_queue_follows_its_cap() {
+    fn what_a_queue_prefetches_follows_its_cap_and_how_long_the_limits() {
         let config = WorkerConfig {
             queues: Vec::new(),
             concurrency: NonZeroU16::new(16).unwrap(),
@@ -116,9 +124,14 @@ mod tests {
             },
             drain: Duration::ZERO,
         };
-        let queue = |name| (config.cap(name).map(NonZeroU16::get), config.prefetch(name));
+        let terms = |name| config.terms(name, Duration::from_secs(60));
+        let queue = |name| (config.cap(name).map(NonZeroU16::get), terms(name).prefetch);
         assert_eq!(queue("celery"), (None, 64));
         assert_eq!(queue("heavy"), (Some(2), 8));
         assert_eq!(queue("wide"), (None, 64), "there are no more slots");
+        let held = Duration::from_secs(5 * 60 + 15 * 60);
+        assert_eq!(terms("celery").held, Some(held));
+        let never = config.terms("celery", Duration::MAX);
+        assert_eq!(never.held, Some(Duration::MAX));
     }
 }

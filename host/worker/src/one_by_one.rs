@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_broker::{BrokerError, Delivery};
+use petiole_broker::{BrokerError, Delivery, Terms};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::config::WorkerConfig;
 use crate::pipeline::Pipeline;
 use crate::slot::Slots;
 
@@ -27,7 +28,7 @@ fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
 /// A worker that prefetches nothing.
 pub(crate) struct OneByOne<'a> {
     pub(crate) pipeline: &'a Arc<Pipeline>,
-    pub(crate) queues: &'a [String],
+    pub(crate) config: &'a WorkerConfig,
     pub(crate) slots: &'a Slots,
     pub(crate) journeys: &'a TaskTracker,
 }
@@ -47,7 +48,7 @@ impl OneByOne<'_> {
     async fn round(&self) -> Result<bool, BrokerError> {
         let mut suspects = false;
         // In another order each time: whichever comes first when the worker is lost must not be the same.
-        let mut queues: Vec<&String> = self.queues.iter().collect();
+        let mut queues: Vec<&String> = self.config.queues.iter().collect();
         fastrand::shuffle(&mut queues);
         for queue in queues {
             let Some(delivery) = self.head(queue).await? else {
@@ -65,7 +66,12 @@ impl OneByOne<'_> {
         if broker.length(queue).await?.unwrap_or(0) == 0 {
             return Ok(None);
         }
-        let mut deliveries = broker.consume(std::slice::from_ref(queue), 1).await?;
+        let longest = self.pipeline.registry.longest();
+        let terms = Terms {
+            prefetch: 1,
+            ..self.config.terms(queue, longest)
+        };
+        let mut deliveries = broker.consume(std::slice::from_ref(queue), terms).await?;
         // Its consumer ends before it is settled, so that no other message is fetched.
         Ok(timeout(LOOK, deliveries.next()).await.unwrap_or(None))
     }

@@ -99,6 +99,11 @@ pub struct Installed {
 }
 
 impl Registry {
+    /// How long a task may take: the most that a manifest may ask for.
+    pub(crate) fn longest(&self) -> Duration {
+        self.defaults.most.time
+    }
+
     /// Opens a store (`file://DIR`) and reads its catalog. [`refresh`](Self::refresh) loads what is active there. A store
     /// that does not answer is asked again then.
     ///

@@ -152,10 +152,12 @@ async fn declare(broker: &dyn Broker, config: &WorkerConfig) -> Result<(), Broke
 
 /// Subscribes to the queues: to those without a cap together, to each of the others apart.
 async fn subscribe(
-    broker: &dyn Broker,
+    pipeline: &Pipeline,
     config: &WorkerConfig,
     slots: &Slots,
 ) -> Result<Vec<Consumer>, BrokerError> {
+    let broker = pipeline.servers.broker();
+    let longest = pipeline.registry.longest();
     let mut consumers = Vec::new();
     let mut open = Vec::new();
     for queue in &config.queues {
@@ -164,12 +166,12 @@ async fn subscribe(
             continue;
         };
         let deliveries = broker
-            .consume(std::slice::from_ref(queue), config.prefetch(queue))
+            .consume(std::slice::from_ref(queue), config.terms(queue, longest))
             .await?;
         consumers.push((deliveries, slots.capped(cap.get())));
     }
     if let Some(queue) = open.first() {
-        let deliveries = broker.consume(&open, config.prefetch(queue)).await?;
+        let deliveries = broker.consume(&open, config.terms(queue, longest)).await?;
         consumers.push((deliveries, slots.clone()));
     }
     Ok(consumers)
@@ -186,13 +188,13 @@ async fn consume_all(
     let slots = Slots::new(config.concurrency.get());
     let one_by_one = OneByOne {
         pipeline: &pipeline,
-        queues: &config.queues,
+        config: &config,
         slots: &slots,
         journeys: &journeys,
     };
     let subscribed = async {
         one_by_one.run().await?;
-        subscribe(&**pipeline.servers.broker(), &config, &slots).await
+        subscribe(&pipeline, &config, &slots).await
     };
     let consumers = tokio::select! {
         biased;

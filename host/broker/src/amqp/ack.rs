@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -21,6 +21,9 @@ use crate::delivery::{Answer, Settlement, Verdict};
 const BATCH: usize = 1024;
 /// How long a delivery that was dropped unsettled is kept from its queue.
 const DROPPED_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the channel is looked at, should nothing be written to it.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Which delivery tags of a channel are settled. Tags count up from 1, without gaps (AMQP 0-9-1
 /// section 1.8.3.13).
@@ -72,51 +75,80 @@ struct Batch {
     answers: Vec<Answer>,
 }
 
+/// What is known of a channel's deliveries.
+struct Settler {
+    ledger: Ledger,
+    /// Dropped without a verdict, and when they go back.
+    dropped: VecDeque<(Instant, u64)>,
+    /// Whether anybody reads them.
+    read: bool,
+    /// Whether the broker has ended their consumer.
+    ended: bool,
+}
+
 /// Settles until nobody can ask for it any more, or the channel is gone; then `gone` is cancelled.
 pub(super) async fn settle(
     channel: Channel,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
     gone: CancellationToken,
 ) {
-    let mut ledger = Ledger::new();
-    let mut dropped = VecDeque::new();
-    let mut reader = true;
+    let mut settler = Settler {
+        ledger: Ledger::new(),
+        dropped: VecDeque::new(),
+        read: true,
+        ended: false,
+    };
+    let mut look = interval(LOOK);
     let mut received = Vec::with_capacity(BATCH);
     loop {
-        let mut batch = Batch::default();
         tokio::select! {
             count = inbox.recv_many(&mut received, BATCH) => {
                 if count == 0 {
                     break;
                 }
-                for settlement in received.drain(..) {
-                    match settlement {
-                        Settlement::Verdict(tag, verdict, answer) => {
-                            match verdict {
-                                Verdict::Ack => batch.acks.push(tag),
-                                Verdict::Reject => batch.rejects.push(tag),
-                            }
-                            batch.answers.push(answer);
-                        }
-                        Settlement::Dropped(tag) => dropped.push_back((Instant::now() + DROPPED_PAUSE, tag)),
-                        Settlement::ReaderGone => reader = false,
-                    }
+            }
+            () = until_due(&settler.dropped) => {}
+            _ = look.tick() => {
+                if !channel.status().connected() {
+                    break;
                 }
             }
-            () = until_due(&dropped) => {}
             () = gone.cancelled() => break,
         }
-        let now = Instant::now();
-        while let Some((_, tag)) = dropped.pop_front_if(|(due, _)| !reader || *due <= now) {
-            batch.returned.push(tag);
-        }
-        if let Err(error) = write(&channel, &mut ledger, batch).await {
+        let batch = settler.batch(&mut received, Instant::now());
+        if let Err(error) = write(&channel, &mut settler, batch).await {
             debug!(%error, "deliveries can't be settled: the channel is gone");
             break;
         }
     }
     gone.cancel();
     super::declare::close(&channel).await;
+}
+
+impl Settler {
+    /// What is to be written for these, and for what goes back by now.
+    fn batch(&mut self, received: &mut Vec<Settlement>, now: Instant) -> Batch {
+        let mut batch = Batch::default();
+        for settlement in received.drain(..) {
+            match settlement {
+                Settlement::Verdict(tag, verdict, answer) => {
+                    match verdict {
+                        Verdict::Ack => batch.acks.push(tag),
+                        Verdict::Reject => batch.rejects.push(tag),
+                    }
+                    batch.answers.push(answer);
+                }
+                Settlement::Dropped(tag) => self.dropped.push_back((now + DROPPED_PAUSE, tag)),
+                Settlement::ReaderGone => self.read = false,
+                Settlement::ConsumerEnded => self.ended = true,
+            }
+        }
+        let read = self.read;
+        while let Some((_, tag)) = self.dropped.pop_front_if(|(due, _)| !read || *due <= now) {
+            batch.returned.push(tag);
+        }
+        batch
+    }
 }
 
 async fn until_due(dropped: &VecDeque<(Instant, u64)>) {
@@ -126,13 +158,18 @@ async fn until_due(dropped: &VecDeque<(Instant, u64)>) {
     }
 }
 
-async fn write(channel: &Channel, ledger: &mut Ledger, batch: Batch) -> lapin::Result<()> {
-    let written = write_frames(channel, ledger, &batch).await;
+async fn write(channel: &Channel, settler: &mut Settler, batch: Batch) -> lapin::Result<()> {
+    let written = write_frames(channel, &mut settler.ledger, &batch).await;
+    let settled = match &written {
+        Ok(()) if settler.ended => Err(Unsettled::unknown()),
+        Ok(()) => Ok(()),
+        Err(error) => Err(Unsettled {
+            reason: error.to_string(),
+        }),
+    };
     for answer in batch.answers {
         // One who no longer waits does not need to know.
-        let _ = answer.send(written.as_ref().copied().map_err(|error| Unsettled {
-            reason: error.to_string(),
-        }));
+        let _ = answer.send(settled.clone());
     }
     written
 }

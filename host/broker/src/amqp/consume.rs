@@ -1,21 +1,26 @@
 //! Consumes one queue, over as many connections as it takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::supervise::{Link, Live, Pauses};
-use super::{OPERATION_LIMIT, ack, convert, declare, limited};
+use super::{OPERATION_LIMIT, PRECONDITION_FAILED, ack, convert, declare, limited};
 use crate::delivery::{Settlement, Settlements, Ticket};
 use crate::said::Said;
-use crate::{BrokerError, Delivery};
+use crate::{Answer, BrokerError, Delivery, Terms};
+
+/// Longest time for which the broker is told that a delivery may be held: a quorum queue of RabbitMQ 4.3 ends at one
+/// that Erlang has no timer for (2^60 ms, not 2^40).
+const HELD_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A consumer on a channel of its own, so that the prefetch and the delivery tags are its own too.
 pub(super) struct Subscription {
@@ -25,11 +30,48 @@ pub(super) struct Subscription {
     gone: CancellationToken,
 }
 
-/// Subscribes to a queue that exists.
+/// Subscribes to a queue that exists. How long a delivery may be held RabbitMQ takes for quorum queues since 4.3; until
+/// then it passes it over, and since then it refuses a consumer of another queue that says so.
 pub(super) async fn subscribe(
     live: &Live,
     queue: &str,
+    terms: Terms,
+) -> Result<Subscription, BrokerError> {
+    let Terms { prefetch, held } = terms;
+    match subscribe_with(live, queue, prefetch, arguments(held)).await {
+        Err(BrokerError::Refused {
+            answer:
+                Answer {
+                    code: PRECONDITION_FAILED,
+                    text,
+                },
+            ..
+        }) if held.is_some() => {
+            debug!(queue, text, "the consumer says not how long it holds");
+            subscribe_with(live, queue, prefetch, FieldTable::default()).await
+        }
+        subscribed => subscribed,
+    }
+}
+
+fn arguments(held: Option<Duration>) -> FieldTable {
+    let mut table = FieldTable::default();
+    if let Some(held) = held {
+        let milliseconds = held.min(HELD_LIMIT).as_millis();
+        let milliseconds = i64::try_from(milliseconds).unwrap_or(i64::MAX);
+        table.insert(
+            "x-consumer-timeout".into(),
+            AMQPValue::LongLongInt(milliseconds),
+        );
+    }
+    table
+}
+
+async fn subscribe_with(
+    live: &Live,
+    queue: &str,
     prefetch: u16,
+    arguments: FieldTable,
 ) -> Result<Subscription, BrokerError> {
     let name = declare::queue_name(queue)?;
     let channel = live.channel().await?;
@@ -40,12 +82,7 @@ pub(super) async fn subscribe(
         .await
         .map_err(refused)?;
     let consumer = channel
-        .basic_consume(
-            name,
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
+        .basic_consume(name, "".into(), BasicConsumeOptions::default(), arguments)
         .await
         .map_err(refused)?;
     Ok(Subscription {
@@ -59,14 +96,14 @@ pub(super) async fn subscribe(
 pub(super) async fn feed(
     link: Link,
     queue: String,
-    prefetch: u16,
+    terms: Terms,
     first: Subscription,
     out: mpsc::Sender<Delivery>,
 ) {
     let mut subscription = first;
     while let Ended::Lost = forward(subscription, &queue, &out).await {
         let again = tokio::select! {
-            again = resubscribe(&link, &queue, prefetch) => again,
+            again = resubscribe(&link, &queue, terms) => again,
             () = out.closed() => return,
         };
         match again {
@@ -113,9 +150,11 @@ async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Del
             }
             None => {
                 warn!(queue, "the broker ended the consumer");
-                // On a channel that stays open what was delivered can still be settled: RabbitMQ 4.3 ends the
-                // consumer of a quorum queue so, when a message was held for its `consumer_timeout`.
-                if !channel.status().connected() {
+                if channel.status().connected() {
+                    // RabbitMQ 4.3 ends the consumer of a quorum queue so, when a message was held for its
+                    // `consumer_timeout`: the others can still be settled.
+                    let _ = settlements.send(Settlement::ConsumerEnded);
+                } else {
                     gone.cancel();
                 }
                 return Ended::Lost;
@@ -165,13 +204,13 @@ fn ticketed(
 }
 
 /// Subscribes again, on this connection or the next; none once the broker is closed.
-async fn resubscribe(link: &Link, queue: &str, prefetch: u16) -> Option<Subscription> {
+async fn resubscribe(link: &Link, queue: &str, terms: Terms) -> Option<Subscription> {
     let mut pauses = Pauses::default();
     let mut said = Said::default();
     loop {
         sleep(pauses.next()).await;
         let live: Arc<Live> = link.live().await?;
-        match limited(redeclare_and_subscribe(&live, queue, prefetch)).await {
+        match limited(redeclare_and_subscribe(&live, queue, terms)).await {
             Ok(subscription) => return Some(subscription),
             Err(error) if said.is_news(&error) => warn!(queue, %error, "can't consume"),
             Err(_) => {}
@@ -182,11 +221,11 @@ async fn resubscribe(link: &Link, queue: &str, prefetch: u16) -> Option<Subscrip
 async fn redeclare_and_subscribe(
     live: &Live,
     queue: &str,
-    prefetch: u16,
+    terms: Terms,
 ) -> Result<Subscription, BrokerError> {
     if declare::length(live, queue).await?.is_none() {
         warn!(queue, "the queue was deleted: declaring it again");
         declare::queue(live, queue).await?;
     }
-    subscribe(live, queue, prefetch).await
+    subscribe(live, queue, terms).await
 }

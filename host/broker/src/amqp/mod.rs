@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use petiole_celery::{Destination, Message, Publication};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,17 +31,22 @@ use uuid::Uuid;
 
 use crate::rules::delay_seconds;
 use crate::url::Target;
-use crate::{Broker, BrokerError, Deliveries, PublishError};
+use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
 use convert::Outgoing;
 use publish::Publisher;
 use supervise::{Link, Live};
 
 /// How long a declaration or question may take, a reconnect included.
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
+/// Operations that are under way at once, each with a channel or two of its own: RabbitMQ's `channel_max` is 2047, and it
+/// ends a connection that opens more.
+const OPERATIONS_LIMIT: usize = 256;
 /// AMQP's reply code for what one has no permission for.
 const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for what there is none of.
 const NOT_FOUND: u16 = 404;
+/// AMQP's reply code for what a queue, as it is, can't do.
+const PRECONDITION_FAILED: u16 = 406;
 /// Threads for sockets, heartbeats, confirms and acks.
 const THREADS: usize = 2;
 /// Queues that are known to have an exchange of their own; messages for any further one go by the default exchange.
@@ -54,6 +59,7 @@ pub(crate) struct Amqp {
     publishing: Link,
     publisher: Publisher,
     closing: CancellationToken,
+    operations: Semaphore,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     /// Queues declared here that are bound to a direct exchange of their name, by which they are published to.
     own: Mutex<HashSet<String>>,
@@ -87,6 +93,7 @@ impl Amqp {
             publishing,
             publisher,
             closing,
+            operations: Semaphore::new(OPERATIONS_LIMIT),
             supervisors: tokio::sync::Mutex::new(supervisors),
             own: Mutex::default(),
             levels: tokio::sync::Mutex::default(),
@@ -99,6 +106,11 @@ impl Amqp {
         F: Future<Output = Result<T, BrokerError>>,
     {
         limited(async {
+            let _turn = self
+                .operations
+                .acquire()
+                .await
+                .map_err(|_| BrokerError::Closed)?;
             let live = self.consuming.live().await.ok_or(BrokerError::Closed)?;
             operation(live).await
         })
@@ -108,22 +120,22 @@ impl Amqp {
     async fn consume_each(
         &self,
         queues: &[String],
-        prefetch: u16,
+        mut terms: Terms,
     ) -> Result<Deliveries, BrokerError> {
         let Some(runtime) = &self.threads.0 else {
             return Err(BrokerError::Closed);
         };
-        let prefetch = prefetch.max(1);
+        terms.prefetch = terms.prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
             let first = self
-                .operate(|live| async move { consume::subscribe(&live, queue, prefetch).await })
+                .operate(|live| async move { consume::subscribe(&live, queue, terms).await })
                 .await?;
-            let (out, receiver) = mpsc::channel(usize::from(prefetch));
+            let (out, receiver) = mpsc::channel(usize::from(terms.prefetch));
             runtime.spawn(consume::feed(
                 self.consuming.clone(),
                 queue.clone(),
-                prefetch,
+                terms,
                 first,
                 out,
             ));
@@ -392,9 +404,9 @@ impl Broker for Amqp {
     fn consume<'a>(
         &'a self,
         queues: &'a [String],
-        prefetch: u16,
+        terms: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
-        self.consume_each(queues, prefetch).boxed()
+        self.consume_each(queues, terms).boxed()
     }
 
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {

@@ -268,7 +268,7 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
                 Some((id, End::Removed, Some(answer)))
             }
             Settlement::Dropped(id) => Some((id, End::Back { pause }, None)),
-            Settlement::ReaderGone => None,
+            Settlement::ReaderGone | Settlement::ConsumerEnded => None,
         })
         .map(|(id, end, answer)| ((id.cast_signed(), end), answer))
         .unzip()

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::rules::{check, delay_seconds, sent_on};
-use crate::{Broker, BrokerError, Deliveries, PublishError};
+use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
 use consume::Consumer;
 use database::Database;
 
@@ -187,9 +187,10 @@ impl Broker for Embedded {
     fn consume<'a>(
         &'a self,
         queues: &'a [String],
-        prefetch: u16,
+        terms: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
-        self.consume_each(queues, prefetch).boxed()
+        // Nothing here ends a consumer that lives.
+        self.consume_each(queues, terms.prefetch).boxed()
     }
 
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use lapin::options::{
-    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicConsumeOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use petiole_broker::{Broker, BrokerError, PublishError};
+use petiole_broker::{Broker, BrokerError, PublishError, Terms};
 use petiole_celery::Publication;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -55,7 +56,7 @@ async fn a_cut_connection_is_made_anew_and_nothing_is_lost() {
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     let mut deliveries = broker
-        .consume(std::slice::from_ref(&queue), 50)
+        .consume(std::slice::from_ref(&queue), Terms::prefetch(50))
         .await
         .unwrap();
 
@@ -111,6 +112,113 @@ async fn a_cut_connection_is_made_anew_and_nothing_is_lost() {
         proxy.accepted()
     );
     broker.close().await;
+}
+
+/// Until RabbitMQ 4.2 a delivery that is held for too long closes its channel, which gives back all that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_closed_for_what_it_holds_gives_all_of_it_back() {
+    let node = rabbitmq::own().await;
+    let set = async |tick: u32, timeout: u32| {
+        let settings = format!(
+            "application:set_env([{{rabbit, [{{channel_tick_interval, {tick}}}, {{consumer_timeout, {timeout}}}]}}])."
+        );
+        node.ctl(&["eval", &settings]).await;
+    };
+    set(200, 1000).await;
+    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    for quorum in [false, true] {
+        let queue = unique();
+        if quorum {
+            rabbitmq::declare_quorum_at(&node.url, &queue).await;
+        }
+        broker.declare(&queue).await.unwrap();
+        for number in ["1", "2"] {
+            broker.publish(text(&queue, number)).await.unwrap();
+        }
+        let mut deliveries = broker
+            .consume(std::slice::from_ref(&queue), Terms::prefetch(10))
+            .await
+            .unwrap();
+        let held = next(&mut deliveries).await;
+        timeout(DEADLINE, held.gone()).await.unwrap();
+        assert!(!held.usable());
+        held.ack().await.unwrap_err();
+        for number in ["1", "2"] {
+            let again = next(&mut deliveries).await;
+            assert_eq!((body(&again).as_str(), again.redelivered), (number, true));
+            again.ack().await.unwrap();
+        }
+        length_becomes(&broker, &queue, 0).await;
+    }
+    // Its own.
+    set(60_000, 1_800_000).await;
+}
+
+fn holding(held: Duration) -> Terms {
+    Terms {
+        prefetch: 10,
+        held: Some(held),
+    }
+}
+
+/// Whether the node is a RabbitMQ 4.3 or later: it refuses a consumer of a classic queue that says how long it holds.
+async fn takes_how_long_a_consumer_holds(queue: &str) -> bool {
+    let (_connection, channel) = channel().await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-consumer-timeout".into(), AMQPValue::LongInt(1000));
+    let consumed = channel.basic_consume(
+        queue.into(),
+        "".into(),
+        BasicConsumeOptions::default(),
+        arguments,
+    );
+    consumed.await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_may_say_how_long_it_holds_of_any_queue() {
+    for place in [Place::amqp().await, Place::quorum().await] {
+        let broker = place.broker().await;
+        broker.publish(text(&place.queue, "x")).await.unwrap();
+        // Longer than a timer can be.
+        for held in [Duration::from_secs(600), Duration::MAX] {
+            let queues = std::slice::from_ref(&place.queue);
+            let mut deliveries = broker.consume(queues, holding(held)).await.unwrap();
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(body(&delivery), "x");
+            drop(deliveries);
+            drop(delivery);
+            length_becomes(&broker, &place.queue, 1).await;
+        }
+    }
+}
+
+/// From RabbitMQ 4.3 on the consumer of a quorum queue is ended, and its other deliveries stay with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_ended_consumer_holds_is_not_known_to_be_settled() {
+    let place = Place::quorum().await;
+    let broker = place.broker().await;
+    let classic = unique();
+    broker.declare(&classic).await.unwrap();
+    if !takes_how_long_a_consumer_holds(&classic).await {
+        return;
+    }
+    broker.publish(text(&place.queue, "1")).await.unwrap();
+    let queues = std::slice::from_ref(&place.queue);
+    let held = holding(Duration::from_secs(3));
+    let mut deliveries = broker.consume(queues, held).await.unwrap();
+    let first = next(&mut deliveries).await;
+    let again = next(&mut deliveries).await;
+    assert_eq!((body(&again).as_str(), again.redelivered), ("1", true));
+    assert!(first.usable(), "what is under way is not given up");
+    let unsettled = first.ack().await.unwrap_err();
+    assert!(unsettled.reason.contains("ended"), "{unsettled}");
+    again.ack().await.unwrap();
+    broker.publish(text(&place.queue, "2")).await.unwrap();
+    let other = next(&mut deliveries).await;
+    assert_eq!((body(&other).as_str(), other.redelivered), ("2", false));
+    other.ack().await.unwrap();
+    length_becomes(&broker, &place.queue, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -378,6 +486,20 @@ async fn channels_that_the_broker_has_closed_are_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delayed_messages_at_once_open_few_channels() {
+    let place = Place::amqp().await;
+    let broker = petiole_broker::connect(&format!("{}?channel_max=600", place.url))
+        .await
+        .unwrap();
+    broker.declare(&place.queue).await.unwrap();
+    let late = (0..2000).map(|_| broker.publish(later(&place.queue, "x", 1)));
+    for published in join_all(late).await {
+        published.unwrap();
+    }
+    length_becomes(&broker, &place.queue, 2000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_for_an_exchange_that_takes_them_go_side_by_side() {
     const COUNT: usize = 100;
     let (proxy, url) = proxied().await;
@@ -466,7 +588,7 @@ async fn what_exists_is_taken_as_it_is() {
         }
         length_becomes(&broker, &queue, 3).await;
         let mut deliveries = broker
-            .consume(std::slice::from_ref(&queue), 3)
+            .consume(std::slice::from_ref(&queue), Terms::prefetch(3))
             .await
             .unwrap();
         let mut seen = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use petiole_broker::BrokerError;
+use petiole_broker::{BrokerError, Terms};
 
 use crate::{Place, body, length_becomes, next, text};
 
@@ -73,7 +73,10 @@ async fn consumes_until_it_is_killed() {
     };
     let (url, queue) = child.split_once('\n').unwrap();
     let broker = petiole_broker::connect(url).await.unwrap();
-    let mut deliveries = broker.consume(&[queue.to_owned()], 10).await.unwrap();
+    let mut deliveries = broker
+        .consume(&[queue.to_owned()], Terms::prefetch(10))
+        .await
+        .unwrap();
     let mut held = Vec::new();
     while let Some(delivery) = deliveries.next().await {
         held.push(delivery);

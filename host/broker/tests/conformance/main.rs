@@ -19,7 +19,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_broker::{Broker, Deliveries, Delivery};
+use petiole_broker::{Broker, Deliveries, Delivery, Terms};
 use petiole_celery::{Destination, Message, Publication};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -79,7 +79,7 @@ impl Place {
 
     pub(crate) async fn consume(&self, broker: &Arc<dyn Broker>, prefetch: u16) -> Deliveries {
         broker
-            .consume(std::slice::from_ref(&self.queue), prefetch)
+            .consume(std::slice::from_ref(&self.queue), Terms::prefetch(prefetch))
             .await
             .unwrap()
     }

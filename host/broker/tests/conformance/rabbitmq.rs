@@ -75,7 +75,11 @@ pub(crate) async fn raw(url: &str) -> Connection {
 
 /// Declares a quorum queue, as Celery's `task_default_queue_type = "quorum"` does.
 pub(crate) async fn declare_quorum(queue: &str) {
-    let connection = raw(url().await).await;
+    declare_quorum_at(url().await, queue).await;
+}
+
+pub(crate) async fn declare_quorum_at(url: &str, queue: &str) {
+    let connection = raw(url).await;
     let channel = connection.create_channel().await.unwrap();
     let mut arguments = FieldTable::default();
     arguments.insert(

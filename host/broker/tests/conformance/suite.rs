@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use petiole_broker::{BODY_LIMIT, Broker, BrokerError, DELAY_LIMIT, PublishError};
+use petiole_broker::{BODY_LIMIT, Broker, BrokerError, DELAY_LIMIT, PublishError, Terms};
 use petiole_celery::{Destination, Message, Properties, Publication};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout};
@@ -404,7 +404,7 @@ async fn several_queues_are_read_in_turn(place: Place) {
                 .unwrap();
         }
     }
-    let mut deliveries = broker.consume(&queues, 20).await.unwrap();
+    let mut deliveries = broker.consume(&queues, Terms::prefetch(20)).await.unwrap();
     for queue in &queues {
         length_becomes(&broker, queue, 0).await;
     }
@@ -637,7 +637,7 @@ async fn consuming_from_no_queue_is_an_error(place: Place) {
     let broker = place.connect().await;
     let error = timeout(
         Duration::from_secs(20),
-        broker.consume(std::slice::from_ref(&place.queue), 1),
+        broker.consume(std::slice::from_ref(&place.queue), Terms::prefetch(1)),
     )
     .await
     .unwrap();

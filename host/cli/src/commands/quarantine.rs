@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_broker::{Broker, BrokerError, Deliveries, Delivery};
+use petiole_broker::{Broker, BrokerError, Deliveries, Delivery, Terms};
 use petiole_celery::{Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -211,7 +211,7 @@ impl Quarantine {
             0 => None,
             _ => {
                 let queues = std::slice::from_ref(&self.queue);
-                let consumed = self.broker.consume(queues, prefetch).await;
+                let consumed = self.broker.consume(queues, Terms::prefetch(prefetch)).await;
                 Some(consumed.map_err(broker_failure)?)
             }
         };
@@ -466,7 +466,11 @@ mod tests {
         let left = quarantine.entries().await;
         assert_eq!(left.len(), 1);
         assert_eq!(left.first().unwrap().id, Some(id(0)));
-        let mut sent = quarantine.broker.consume(&["b".into()], 1).await.unwrap();
+        let mut sent = quarantine
+            .broker
+            .consume(&["b".into()], Terms::prefetch(1))
+            .await
+            .unwrap();
         let sent = sent.next().await.unwrap();
         assert_eq!(
             Value::Object(sent.message.headers.clone()),

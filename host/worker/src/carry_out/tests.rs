@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use petiole_broker::{Answer, BrokerError, Deliveries};
+use petiole_broker::{Answer, BrokerError, Deliveries, Terms};
 use petiole_celery::plan::{Ended, ResultMode, Settle};
 use petiole_celery::{Destination, Exception, Message, Properties, Request, Routes, State};
 use petiole_results::ResultBackend;
@@ -31,7 +31,7 @@ impl Broker for Scripted {
     fn consume<'a>(
         &'a self,
         _: &'a [String],
-        _: u16,
+        _: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
         async { Err(BrokerError::Closed) }.boxed()
     }

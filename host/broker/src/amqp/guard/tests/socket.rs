@@ -41,7 +41,7 @@ async fn arrive(deliveries: Vec<u8>, count: u64) {
     let broker = crate::connect(&fake.url()).await.unwrap();
     let queue = "q".to_owned();
     let mut received = broker
-        .consume(std::slice::from_ref(&queue), 100)
+        .consume(std::slice::from_ref(&queue), crate::Terms::prefetch(100))
         .await
         .unwrap();
     for number in 1..=count {

@@ -36,7 +36,8 @@ const WAITING_LIMIT: usize = 1024;
 const IN_FLIGHT_LIMIT: usize = 256;
 /// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
 /// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
-/// twice.
+/// twice. Also where the channel confirms others meanwhile: giving that one up would take its channel away from those that
+/// are in flight beside it, and would bring the queue that is stuck a copy more with each try.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a channel may confirm nothing, of a broker that takes messages, before it is asked whether it answers.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);

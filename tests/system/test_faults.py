@@ -210,6 +210,7 @@ def test_connections_are_cut(rabbitmq, app, queue, kind, redis_url, redis_client
         assert load.error is None, load.error
         stored = drain(redis_client, load.expected, worker)
         worker.wait_ready()
+    assert "nothing came within" not in worker.log(), "nobody waits for the answer of a connection that is gone"
     twice = tap.twice()
     what = f"{', '.join(injector.counts)}; RabbitMQ {version_of(rabbitmq.unpacked)}, {kind} queue"
     judge(what, injector.counts.total(), load.expected, stored, announcements.states, twice)

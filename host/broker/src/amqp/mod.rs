@@ -112,7 +112,15 @@ impl Amqp {
                 .await
                 .map_err(|_| BrokerError::Closed)?;
             let live = self.consuming.live().await.ok_or(BrokerError::Closed)?;
-            operation(live).await
+            let gone = live.gone.clone();
+            // Lapin leaves some of those who wait for an answer waiting when the connection ends.
+            tokio::select! {
+                biased;
+                done = operation(live) => done,
+                () = gone.cancelled() => Err(BrokerError::Lost {
+                    reason: "the connection is gone".to_owned(),
+                }),
+            }
         })
         .await
     }

@@ -1,10 +1,14 @@
 """The memory of all tasks together (`memory_budget`), and of messages beside it."""
 
 import re
+import threading
 import urllib.request
 import zlib
 
+import wasm_binary
+from conftest import petiole, producer
 from hostile_site import HostileSite, Peak
+from proxy import TO_SERVER, behind
 from servers import TOKEN
 from waiting import wait_until
 
@@ -29,8 +33,8 @@ def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, c
         for guest in ("memory_bomb", "giant_list"):
             assert site.push(f"hostile.{guest}", component(f"hostile/{guest}").read_bytes())[0] == 201
         assert site.call("neighbour.tasks.add", (1, 2)).get(timeout=30) == 3
-        assert metric(site, "petiole_memory_budget_bytes") == BUDGET * MIB
-        idle, before, descriptors = metric(site, "petiole_memory_used_bytes"), site.rss(), site.descriptors()
+        assert metric(site.worker, "petiole_memory_budget_bytes") == BUDGET * MIB
+        idle, before, descriptors = metric(site.worker, "petiole_memory_used_bytes"), site.rss(), site.descriptors()
         with Peak(site) as peak:
             hungry = [site.call("hostile.memory_bomb.attack", ()) for _ in range(HUNGRY)]
             lists = [site.call("hostile.giant_list.attack", (LENGTH,)) for _ in range(LISTS)]
@@ -48,7 +52,7 @@ def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, c
         assert right == [number + 1 for number in range(NEIGHBOURS)]
         assert peak.most <= before + (BUDGET + PLANS) * 1024
         assert after <= before + LEFT
-        wait_until(lambda: metric(site, "petiole_memory_used_bytes") == idle, "all of the budget is given back")
+        wait_until(lambda: metric(site.worker, "petiole_memory_used_bytes") == idle, "all of the budget is given back")
         site.worker.check()
     finally:
         site.close()
@@ -90,7 +94,59 @@ def test_what_is_nested_is_not_copied(tmp_path, component, amqp_url, redis_url, 
         site.close()
 
 
-def metric(site, name):
-    request = urllib.request.Request(f"{site.worker.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+# A page of a core module's memory, in bytes.
+PAGE = 64 * 1024
+# (loop (br 0))
+FOR_EVER = b"\x03\x40\x0c\x00\x0b\x0b"
+
+
+def test_a_task_that_others_keep_from_its_memory_comes_again(tmp_path, amqp_url, redis_url, queue, start_worker):
+    """Two that hold all the memory that there is for tasks, for longer than a third one may wait: its message goes back to
+    its queue, and comes again when they are gone. It has the time limit of 1 s, which is how long it waits."""
+    store = f"file://{tmp_path}/modules"
+    for name, code in (("holder", FOR_EVER), ("waiter", b"\x0b")):
+        file = tmp_path / f"{name}.wasm"
+        # Of the 72 MiB that four slots have of 128 MiB two have 30 each, beside the 2 MiB that each slot has.
+        module = wasm_binary.core_module(code, pages=32 * MIB // PAGE)
+        file.write_bytes(wasm_binary.component(module=module))
+        petiole("push", file, "--name", name, "--store", store)
+    worker = start_worker(queue, "-c", "4", store=store, env={"PETIOLE_MEMORY_BUDGET": "128MiB"})
+    with producer(amqp_url, redis_url, queue) as app:
+        holders = [app.send_task("holder.attack", time_limit=10) for _ in range(2)]
+        wait_until(lambda: metric(worker, "petiole_memory_used_bytes") >= 68 * MIB, worker.log)
+        waiter = app.send_task("waiter.attack", time_limit=1)
+        wait_until(lambda: f"[{waiter.id}] waits in the broker" in worker.log(), worker.log)
+        assert waiter.get(timeout=60) is None
+        classes = {type(holder.get(timeout=60, propagate=False)).__name__ for holder in holders}
+    assert classes == {"TimeLimitExceeded"}, "their time-outs are their own"
+    log = worker.log()
+    assert log.count(f"[{waiter.id}] received") > 1 and f"[{waiter.id}] refused" not in log
+    assert not any(f"[{holder.id}] waits" in log for holder in holders)
+
+
+# basic.publish
+PUBLISH = b"\x00\x3c\x00\x28"
+
+
+def test_no_more_tasks_begin_than_their_messages_have_room_for(amqp_url, queue, start_worker):
+    """While the broker takes no messages: a quarter of the budget, 16 MiB, has room for those of seven tasks that send
+    1 MiB each, which counts twice; then each of two slots is kept."""
+    proxy, url = behind(amqp_url)
+    options = ["-c", "2", "--prefetch-multiplier", "16", "--route", f"out.*={queue}-out"]
+    settings = {"results": "disabled://", "env": {"PETIOLE_MEMORY_BUDGET": "64MiB"}}
+    worker = start_worker(queue, *options, broker=url, **settings)
+    taken = threading.Event()
+    proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
+    with producer(amqp_url, None, queue) as app:
+        for _ in range(30):
+            app.signature("probe.tasks.echo", args=("x" * MIB,)).apply_async(link=app.signature("out.next"))
+        wait_until(lambda: "keeps its slot" in worker.log(), worker.log)
+        assert worker.log().count("] received") <= 9
+        taken.set()
+        wait_until(lambda: worker.log().count("] succeeded") == 30, worker.log)
+
+
+def metric(node, name):
+    request = urllib.request.Request(f"{node.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return int(re.search(rf"^{name}(?:{{[^}}]*}})? (\d+)", reply.read().decode(), re.MULTILINE)[1])

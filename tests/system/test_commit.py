@@ -121,6 +121,50 @@ def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queu
         assert len(counts) == 2, "a callback that is sent again has the same id"
 
 
+def lost_after_its_commit(app, amqp_url, queue, start_worker, options, send):
+    """A worker that is lost before it sends the callback of the task that `send(link)` sends: how often that ran, and
+    its id."""
+    proxy, url = behind(amqp_url)
+    worker = start_worker(queue, *options, broker=url)
+    # A connection for messages is there before.
+    acked = proxy.watch(amqp(TO_SERVER, ACK))
+    app.signature("probe.tasks.add", args=(1, 1)).apply_async(link=app.signature("out.warm"))
+    wait_until(lambda: messages(app, f"{queue}-out"), lambda: f"a callback\n{worker.log()}")
+    assert acked.wait(30), worker.log()
+    proxy.set_trap(amqp(TO_SERVER, PUBLISH), worker.kill)
+    task = send(app.signature("out.next"))
+    assert proxy.sprung.wait(30), worker.log()
+    worker.wait()
+    return runs(worker, task.id), task.id
+
+
+@pytest.mark.parametrize("case", ["its body is over a lower limit", "its sender wants no result"])
+def test_what_was_committed_is_sent_where(case, amqp_url, queue, start_worker):
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        kept = f"{queue}-kept"
+        options = ["--concurrency", "1", "--route", f"out.*={queue}-out", "--quarantine-queue", kept]
+        task = app.signature("probe.tasks.echo", args=("x" * 5000,), ignore_result="no result" in case)
+        send = lambda link: task.apply_async(link=link)  # noqa: E731
+        ran, task_id = lost_after_its_commit(app, amqp_url, queue, start_worker, options, send)
+        env = {"PETIOLE_ARGUMENTS_LIMIT": "1KiB"} if "limit" in case else {}
+        second = start_worker(queue, *options, env=env)
+        wait_until(lambda: f"[{task_id}] is not run again" in second.log(), second.log)
+        assert ran + runs(second, task_id) == 1
+        assert len(messages(app, f"{queue}-out")) == 1 and messages(app, kept) == []
+
+
+def test_a_task_that_has_replaced_itself_is_another_run(amqp_url, redis_url, queue, start_worker):
+    """With the same id, as Celery's `Task.replace` sends it."""
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        worker, task_id = start_worker(queue, "--concurrency", "1"), str(uuid.uuid4())
+        for nesting in (0, 1, 1):
+            app.send_task("probe.tasks.add", (nesting, 1), task_id=task_id, replaced_task_nesting=nesting)
+        wait_until(lambda: f"[{task_id}] is not run again" in worker.log(), worker.log)
+        assert runs(worker, task_id) == 2
+
+
 @pytest.mark.parametrize("backend", ["redis", "sqlite"])
 def test_a_success_whose_ack_is_lost_is_told_once(backend, amqp_url, results, queue, start_worker):
     """The connection is cut in the middle of the ack: the message comes again, to the same worker."""

@@ -2,10 +2,20 @@
 
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 
 from conftest import producer
 from servers import Rabbitmq, free_ports
 from waiting import wait_until
+
+
+def answer(worker, path):
+    try:
+        with urllib.request.urlopen(f"{worker.http}{path}", timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, start_worker):
@@ -21,12 +31,18 @@ def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, s
         return any(what in line and f"({attempt}/100)" in line for line in lines)
 
     wait_until(lambda: waits("result backend", 1), lambda: f"it waits for Redis\n{worker.log()[-4000:]}", 60)
+    assert answer(worker, "/healthz") == (200, "ok\n")
+    assert answer(worker, "/readyz") == (503, "not ready: the worker waits for the result backend\n")
+    status, text = answer(worker, "/v1/tasks")
+    assert status == 503 and "the worker waits for the result backend" in text
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_until(lambda: waits("no broker answers", 1), lambda: f"it waits for RabbitMQ\n{worker.log()[-4000:]}", 60)
+        assert answer(worker, "/readyz") == (503, "not ready: the worker waits for the broker\n")
         rabbitmq.start()
         worker.wait_ready()
+        assert answer(worker, "/readyz") == (200, "ready\n")
         app = producer(rabbitmq.url, results, queue)
         assert app.send_task("probe.tasks.add", (2, 3)).get(timeout=60) == 5
         app.close()

@@ -34,9 +34,9 @@ def custom(title, data):
     return section(CUSTOM, name(title) + data)
 
 
-def core_module(code=b"\x0b", *, functions=1, local_types=b"\0", tables=(), elements=()):
+def core_module(code=b"\x0b", *, functions=1, local_types=b"\0", tables=(), elements=(), pages=None):
     """A core module of functions without parameters and results, all with the same code; `code` ends with 0x0b. The
-    first is exported as `attack`."""
+    first is exported as `attack`. `pages` is the size of its memory, where it has one."""
     body = local_types + code
     return b"".join(
         (
@@ -44,6 +44,7 @@ def core_module(code=b"\x0b", *, functions=1, local_types=b"\0", tables=(), elem
             section(1, vector([b"\x60\0\0"])),
             section(3, vector([b"\0"] * functions)),
             section(4, vector(tables)),
+            section(5, vector([] if pages is None else [b"\0" + number(pages)])),
             section(7, vector([name("attack") + b"\0\0"])),
             section(9, vector(elements)),
             section(10, vector([number(len(body)) + body] * functions)),

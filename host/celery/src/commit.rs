@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::decode::RunHeaders;
 use crate::headers::sent_again;
 use crate::plan::{Plan, Settle};
-use crate::{Destination, Message, Properties, Publication, Request};
+use crate::{Destination, Message, Properties, Publication};
 
 /// Tells the runs of a task apart. A message that comes again is the same run; a retry, a message that the task has
 /// given back or replaced itself by, one that an operator has taken out of quarantine, and one that an exchange has put
@@ -29,16 +30,28 @@ pub struct RunKey {
 }
 
 impl RunKey {
-    /// The key of a request's run; `queue`: the one that its message was consumed from.
-    pub fn of(request: &Request, queue: &str) -> Self {
-        Self {
-            retries: request.retries,
-            requeues: request.requeues,
-            replaced: request.replaced_task_nesting,
-            sent_again: sent_again(&request.message.headers),
+    /// The key of a message's run, by its headers alone: what a run has committed stays valid where its body can't be
+    /// decoded any more. None where the message is no request. `queue`: the one that it was consumed from.
+    pub fn of(message: &Message, queue: &str) -> Option<Self> {
+        let RunHeaders {
+            id,
+            retries,
+            requeues,
+            replaced_task_nesting,
+        } = RunHeaders::of(message)?;
+        Some(Self {
+            retries,
+            requeues,
+            replaced: replaced_task_nesting,
+            sent_again: sent_again(&message.headers),
             queue: queue.to_owned(),
-            id: request.id.clone(),
-        }
+            id,
+        })
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -202,20 +215,15 @@ mod tests {
     use super::*;
     use crate::plan::Ended;
 
-    fn request(headers: &Value) -> Request {
+    /// Without a body: the headers are enough.
+    fn message(headers: &Value) -> Message {
         let mut all = json!({"task": "a.b", "id": "x"});
         let map = all.as_object_mut().unwrap();
         map.extend(headers.as_object().unwrap().clone());
-        let message = Message {
-            properties: Properties {
-                content_type: Some("application/json".into()),
-                content_encoding: Some("utf-8".into()),
-                ..Properties::default()
-            },
+        Message {
             headers: map.clone(),
-            body: b"[[], {}, {}]".to_vec(),
-        };
-        Request::decode(message, |_| usize::MAX).unwrap()
+            ..Message::default()
+        }
     }
 
     #[test]
@@ -237,11 +245,15 @@ mod tests {
             (json!({"id": "0-x"}), "0-0-0-0-4-wasm-0-x"),
         ];
         for (headers, key) in table {
-            assert_eq!(
-                RunKey::of(&request(&headers), "wasm").to_string(),
-                key,
-                "{headers}"
-            );
+            let of_message = RunKey::of(&message(&headers), "wasm").unwrap();
+            assert_eq!(of_message.to_string(), key, "{headers}");
+        }
+        for headers in [
+            json!({"id": null}),
+            json!({"retries": -1}),
+            json!({"x-petiole-unreadable": "why"}),
+        ] {
+            assert_eq!(RunKey::of(&message(&headers), "wasm"), None, "{headers}");
         }
     }
 

@@ -5,7 +5,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use crate::embed::Body;
-use crate::headers::{DEPTH, DESCENDANTS, REQUEUES, UNREADABLE};
+use crate::headers::{DEPTH, DESCENDANTS, MEMORY_WAITS, REQUEUES, UNREADABLE};
 use crate::request::TimeLimits;
 use crate::signature::kind;
 use crate::{Lineage, Message, Refusal, Request, time, wire};
@@ -65,6 +65,24 @@ impl Request {
     }
 }
 
+/// What tells a run of a task from others, beside its queue.
+pub(crate) struct RunHeaders {
+    pub(crate) id: String,
+    pub(crate) retries: u32,
+    pub(crate) requeues: u32,
+    pub(crate) replaced_task_nesting: u32,
+}
+
+impl RunHeaders {
+    /// None where the message is no request.
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        if message.headers.contains_key(UNREADABLE) {
+            return None;
+        }
+        Headers(&wire::plain(&message.headers)).run().ok()
+    }
+}
+
 /// Everything but the message itself.
 fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
     if let Some(reason) = message.headers.get(UNREADABLE) {
@@ -82,9 +100,12 @@ fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request,
     let Some(task) = task else {
         return Err(without_task_header(&json));
     };
-    let Some(id) = headers.text("id")? else {
-        return Err(malformed("no `id` header"));
-    };
+    let RunHeaders {
+        id,
+        retries,
+        requeues,
+        replaced_task_nesting,
+    } = headers.run()?;
     let Body {
         args,
         kwargs,
@@ -97,15 +118,16 @@ fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request,
         embed,
         eta: headers.timestamp("eta")?,
         expires: headers.timestamp("expires")?,
-        retries: headers.integer("retries")?.unwrap_or(0),
+        retries,
         time_limits: headers.time_limits()?,
         root_id: headers.text("root_id")?.unwrap_or_else(|| id.clone()),
         parent_id: headers.text("parent_id")?,
         group: headers.text("group")?,
         group_index: headers.integer("group_index")?,
         ignore_result: headers.ignore_result()?,
-        requeues: headers.integer(REQUEUES)?.unwrap_or(0),
-        replaced_task_nesting: headers.integer("replaced_task_nesting")?.unwrap_or(0),
+        requeues,
+        memory_waits: headers.integer(MEMORY_WAITS)?.unwrap_or(0),
+        replaced_task_nesting,
         stamped_headers: headers.stamped_headers()?,
         stamps: headers.stamps()?,
         lineage: headers.lineage()?,
@@ -221,6 +243,18 @@ impl Headers<'_> {
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
             Some(other) => Err(wrong(name, "a string", other)),
         }
+    }
+
+    fn run(&self) -> Result<RunHeaders, Refusal> {
+        let Some(id) = self.text("id")? else {
+            return Err(malformed("no `id` header"));
+        };
+        Ok(RunHeaders {
+            id,
+            retries: self.integer("retries")?.unwrap_or(0),
+            requeues: self.integer(REQUEUES)?.unwrap_or(0),
+            replaced_task_nesting: self.integer("replaced_task_nesting")?.unwrap_or(0),
+        })
     }
 
     fn integer(&self, name: &str) -> Result<Option<u32>, Refusal> {

@@ -38,6 +38,8 @@ pub(crate) const DEPTH: &str = "x-petiole-depth";
 
 /// Header of a message that its task has given back: how often.
 pub(crate) const REQUEUES: &str = "x-petiole-requeues";
+/// Header of a message that was given back since other tasks had all the memory: how often, in this run.
+pub(crate) const MEMORY_WAITS: &str = "x-petiole-memory-waits";
 /// Header of a message that was sent again out of quarantine: how often.
 pub(crate) const SENT_AGAIN: &str = "x-petiole-sent-again";
 /// Header added to a message in quarantine: why it is there.

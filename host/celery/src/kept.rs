@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::headers::{
-    DELIVERY_MODE, EXCHANGE, EXPIRATION, MESSAGE_ID, QUEUE, REASON, REPLY_TO, SENT_AGAIN,
-    UNREADABLE, USER_ID, sent_again, without_quarantines,
+    DELIVERY_MODE, EXCHANGE, EXPIRATION, MEMORY_WAITS, MESSAGE_ID, QUEUE, REASON, REPLY_TO,
+    SENT_AGAIN, UNREADABLE, USER_ID, sent_again, without_quarantines,
 };
 use crate::wire::{self, beginning};
 use crate::{Destination, Message, Properties, Publication};
@@ -217,6 +217,7 @@ impl Kept {
         }
         let again = sent_again(headers).saturating_add(1);
         headers.insert(SENT_AGAIN.to_owned(), again.into());
+        headers.shift_remove(MEMORY_WAITS);
         Ok(Publication {
             destination: self.destination,
             message: self.message,

@@ -78,6 +78,11 @@ impl Message {
             .and_then(|count| Field::of(count).plain().as_u64())
             .unwrap_or(0)
     }
+
+    /// Whether its sender wants no result, as far as the headers say.
+    pub fn ignores_result(&self) -> bool {
+        self.headers.get("ignore_result") == Some(&Value::Bool(true))
+    }
 }
 
 /// Bytes of memory for an entry of a JSON object beside its name and value: the name's own, its hash and place.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Destination, Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes,
-    Signature, State, TaskMeta, Undecodable, wire,
+    Signature, State, TaskMeta, Undecodable, time, wire,
 };
 use failure::{fail, fail_and_keep, fail_beside};
 use results::Results;
@@ -29,6 +29,11 @@ const MAX_REQUEUES: u32 = 20;
 const REQUEUES_AT_ONCE: u32 = 10;
 /// When it comes back after that.
 const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
+/// How often a run is put off for memory. Those that have it may run for long, so it comes back after
+/// [`MEMORY_PAUSE`], and each time after twice as long, up to [`LONGEST_MEMORY_PAUSE`]: it takes an hour and more.
+const MAX_MEMORY_WAITS: u32 = 20;
+const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+const LONGEST_MEMORY_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 /// How much is quoted of an exception whose place another one takes, in bytes.
 const QUOTED: usize = 1024;
 
@@ -47,6 +52,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// About how many bytes its messages take, with the copy that goes into the run's record or to the broker.
+    pub fn memory(&self) -> usize {
+        let messages = self.publications.iter();
+        let memory = messages.map(|one| one.message.memory()).sum::<usize>();
+        memory.saturating_mul(2)
+    }
+
     /// Whether what it sends is its own task, to run again or later.
     pub fn sends_itself(&self) -> bool {
         match self.ended {
@@ -234,6 +246,7 @@ pub fn refuse(
         | Refusal::Arguments { .. }
         | Refusal::ArgumentsTooLarge { .. }
         | Refusal::WorkerLost { .. }
+        | Refusal::NoMemoryLeft { .. }
         | Refusal::Unsupported { .. }
         | Refusal::NotCarriedOut { .. } => fail_and_keep(&at, refusal),
     }
@@ -309,7 +322,30 @@ pub fn postpone(
     source: &Source,
     now: Timestamp,
 ) -> Result<Plan, Refusal> {
-    let publication = republish::postpone(request, until, source);
+    put_off(republish::postpone(request, until, source), now)
+}
+
+/// What is to be done about a request for whose run there was no memory: it waits in the broker, each time longer. When
+/// it comes again is said beside.
+///
+/// # Errors
+/// When it has waited often enough, or can't wait there, as for [`postpone`].
+pub fn await_memory(
+    request: &Request,
+    source: &Source,
+    now: Timestamp,
+) -> Result<(Plan, Timestamp), Refusal> {
+    let count = request.memory_waits;
+    if count >= MAX_MEMORY_WAITS {
+        return Err(Refusal::NoMemoryLeft { count });
+    }
+    let pause = MEMORY_PAUSE.saturating_mul(1 << count);
+    let until = time::after(now, pause.min(LONGEST_MEMORY_PAUSE));
+    let plan = put_off(republish::await_memory(request, until, source), now)?;
+    Ok((plan, until))
+}
+
+fn put_off(publication: Publication, now: Timestamp) -> Result<Plan, Refusal> {
     wire::check_delay(&publication, now).map_err(|reason| Refusal::Malformed {
         reason: reason.to_string(),
     })?;

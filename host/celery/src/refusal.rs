@@ -65,6 +65,15 @@ pub enum Refusal {
         /// After how many a message is not run any more.
         limit: u64,
     },
+    /// Whenever it ran, other tasks had all the memory.
+    #[error(
+        "given back {count} times, since other tasks had all of the worker's memory_budget: raise it, or lower the \
+         limits of what runs beside it"
+    )]
+    NoMemoryLeft {
+        /// How often it was.
+        count: u32,
+    },
     /// What follows from it can't be stored or sent, for good or for too long.
     #[error("what follows from the task can't be carried out: {reason}")]
     NotCarriedOut {
@@ -101,6 +110,9 @@ impl Refusal {
             Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),
             Self::WorkerLost { .. } => {
                 Exception::new("billiard.exceptions", "WorkerLostError", message)
+            }
+            Self::NoMemoryLeft { .. } => {
+                Exception::new("petiole.exceptions", "NoMemoryLeft", message)
             }
             Self::NotCarriedOut { .. } => {
                 Exception::new("petiole.exceptions", "NotCarriedOut", message)

@@ -38,6 +38,8 @@ pub struct Request {
     pub ignore_result: bool,
     /// How often its task has given it back to its queue.
     pub requeues: u32,
+    /// How often this run was put off since other tasks had all the memory.
+    pub memory_waits: u32,
     /// How often it has replaced itself.
     pub replaced_task_nesting: u32,
     /// Names of the headers that are stamps.

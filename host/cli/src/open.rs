@@ -52,10 +52,17 @@ pub(crate) async fn results(config: &Resolved) -> Result<Results> {
         .map_err(result_failure)
 }
 
-/// Opens the result backend, once it is up.
+/// Opens the result backend of a worker, once it is up.
 pub(crate) async fn results_when_up(config: &Resolved) -> Result<Results> {
-    let connect = || Results::connect(&config.results.value, config.result_expires.value.0);
-    until_up(connect, |error| {
+    let connect = async || {
+        let results =
+            Results::connect(&config.results.value, config.result_expires.value.0).await?;
+        if let Results::Backend(backend) = &results {
+            backend.check_rights().await?;
+        }
+        Ok(results)
+    };
+    until_up(connect, |error: &ResultError| {
         matches!(error, ResultError::Unreachable { .. })
     })
     .await

@@ -503,6 +503,26 @@ fn run_calls_a_function_without_a_broker() {
 }
 
 #[test]
+fn config_check_warns_of_a_budget_that_the_machine_does_not_have() {
+    let dir = folder();
+    let warned = |budget: &str| {
+        let mut command = petiole(dir.path(), &["config", "check"]);
+        let output = command.env("PETIOLE_MEMORY_BUDGET", budget).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let warning = warned("1000000GiB");
+    assert!(
+        warning.starts_with(
+            "warning: env PETIOLE_MEMORY_BUDGET: memory_budget 1000000GiB is more than"
+        ),
+        "{warning}"
+    );
+    assert_eq!(warned("50%"), "");
+}
+
+#[test]
 fn config_check_shows_values_and_where_they_come_from() {
     let dir = folder();
     let dir = dir.path();

@@ -37,6 +37,18 @@ pub enum ResultError {
         /// The backend's answer.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The worker's user may not do there what it has to.
+    #[error(
+        "result backend {backend} does not let its user store results: grant it at least `{rights}`"
+    )]
+    NotPermitted {
+        /// The URL, its password hidden.
+        backend: String,
+        /// What to grant, as the backend's access control writes it.
+        rights: String,
+        /// The backend's answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// What is stored for the task is not JSON: somebody else wrote it.
     #[error("what result backend {backend} holds for task {task_id:?} is not json")]
     Corrupt {
@@ -68,7 +80,10 @@ impl ResultError {
     /// Whether the same request will fail again however often it is tried.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Corrupt { .. } | Self::CorruptRecord { .. } => true,
+            Self::Url { .. }
+            | Self::NotPermitted { .. }
+            | Self::Corrupt { .. }
+            | Self::CorruptRecord { .. } => true,
             Self::Refused { is_final, .. } => *is_final,
             Self::Unreachable { .. } => false,
         }

@@ -33,6 +33,15 @@ const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// A result backend that keeps results under the task's id. (`rpc://` is none: there, results are
 /// messages, which the plan makes.)
 pub trait ResultBackend: Send + Sync {
+    /// Tries once what storing and committing need, so that a worker that may not is told before it takes a task. Where
+    /// there are no users with rights there is nothing to try.
+    ///
+    /// # Errors
+    /// [`ResultError::NotPermitted`], with what to grant.
+    fn check_rights(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Stores a task's state, unless the one that is stored is a SUCCESS, and wakes those who wait.
     /// Storing the same state twice does no harm.
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;

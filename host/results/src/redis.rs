@@ -24,6 +24,10 @@ const PIPELINE_DEPTH: usize = 1024;
 /// Pauses between two attempts: doubled from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// What the worker's user needs, beside its keys and channels.
+const COMMANDS: &str = "+ping +select +get +getrange +set +setex +publish +evalsha +script|load";
+/// The lifetime of what rights are tried with, in seconds.
+const RIGHTS_LIFE: u64 = 1;
 /// Redis refuses a lifetime whose end it can't count in milliseconds; a century is as good as for ever.
 const LONGEST_EXPIRES: u64 = 100 * 365 * 24 * 60 * 60;
 
@@ -212,7 +216,71 @@ impl RedisBackend {
     }
 }
 
+impl RedisBackend {
+    /// All that storing and committing need, on keys that nobody reads. The commands of the script are also tried by
+    /// themselves, since no error code tells a script that one is forbidden.
+    async fn try_rights(&self) -> Result<(), ResultError> {
+        let prefix = self.server.key_prefix();
+        let (result, run) = (
+            self.key("petiole-rights"),
+            format!("{prefix}petiole-run-rights"),
+        );
+        let mut commands = redis::pipe();
+        for key in [&result, &run] {
+            commands
+                .cmd("GET")
+                .arg(key)
+                .cmd("GETRANGE")
+                .arg(key)
+                .arg(0)
+                .arg(1);
+            commands
+                .cmd("SET")
+                .arg(key)
+                .arg("")
+                .arg("EX")
+                .arg(RIGHTS_LIFE);
+            commands.cmd("SETEX").arg(key).arg(RIGHTS_LIFE).arg("");
+        }
+        commands.cmd("PUBLISH").arg(&result).arg("{}");
+        let commands = &commands;
+        self.ask(|mut connection| async move { commands.query_async::<()>(&mut connection).await })
+            .await?;
+        let mut invocation = self.commit.prepare_invoke();
+        invocation.arg(RIGHTS_LIFE).arg("replace");
+        invocation.key(result).arg("{}");
+        invocation.key(run).arg("").arg(RIGHTS_LIFE);
+        let commit = &invocation;
+        self.ask(|mut connection| async move { commit.invoke_async::<()>(&mut connection).await })
+            .await
+    }
+}
+
 impl ResultBackend for RedisBackend {
+    /// What may pass (a full memory, a replica that is not one for ever) keeps no worker from starting.
+    fn check_rights(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        Box::pin(async move {
+            match self.try_rights().await {
+                Err(ResultError::Refused {
+                    backend,
+                    is_final: true,
+                    source,
+                }) => {
+                    let prefix = self.server.key_prefix();
+                    Err(ResultError::NotPermitted {
+                        backend,
+                        rights: format!(
+                            "~{prefix}celery-task-meta-* ~{prefix}petiole-run-* &{prefix}celery-task-meta-* {COMMANDS}"
+                        ),
+                        source,
+                    })
+                }
+                Err(ResultError::Refused { .. }) => Ok(()),
+                tried => tried,
+            }
+        })
+    }
+
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
         Box::pin(async move { self.store_unless(None, meta).await })
     }

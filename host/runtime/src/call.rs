@@ -17,7 +17,7 @@ use crate::granted::Granted;
 use crate::host::Sandbox;
 use crate::json_texts::{JsonTexts, lift_fuel};
 use crate::last_words::last_words;
-use crate::limits::{Limit, LimitExceeded, Limits};
+use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
 use crate::module::{Loaded, Task};
 use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
@@ -83,8 +83,15 @@ pub struct Run {
 /// What a call's values have of the budget of all tasks, until this is dropped.
 #[derive(Debug)]
 pub struct RunMemory {
-    _sent: Held,
+    sent: Option<Held>,
     _result: Reading,
+}
+
+impl RunMemory {
+    /// What the task sent has become messages.
+    pub fn is_planned(&mut self) {
+        self.sent = None;
+    }
 }
 
 /// What a call used.
@@ -125,7 +132,7 @@ pub enum HostFault {
     /// Others have the memory that the task may have: it was given up, and is to be run again later.
     #[error("{reason}")]
     NoMemoryLeft {
-        /// What there is in all, and what it asked for.
+        /// What there is in all and what it asked for, or how long it has waited.
         reason: String,
     },
     /// wasmtime or the operating system failed.
@@ -208,7 +215,7 @@ impl Task {
         };
         let store = &mut running.store;
         let mut long = self.function().long.load(Relaxed);
-        let mut reading = reading(loaded, self.function(), limits.result);
+        let mut reading = reading(loaded, self.function(), limits.result, &meter);
         let run = run(loaded, self.function(), store, &arguments);
         let ended = match meter.run(run, long, &mut reading).await {
             Ok(val) => {
@@ -217,7 +224,7 @@ impl Task {
                 let texts = texts(loaded, limits.result);
                 unpaused(long, || returned(ty, val, texts))
             }
-            Err(error) => broke_off(&error, store, &limits, reading.has_waited())?,
+            Err(error) => broke_off(&error, store, &limits)?,
         };
         reading.keep(ended.memory());
         let mut held = running.take_held();
@@ -248,7 +255,7 @@ impl Task {
             limit: ended.limit,
             long: long || usage.children > 0,
             memory: RunMemory {
-                _sent: held,
+                sent: Some(held),
                 _result: reading,
             },
         })
@@ -280,9 +287,7 @@ struct Running {
 
 impl Running {
     fn take_held(&mut self) -> Held {
-        let held = &mut self.store.data_mut().limiter.held;
-        let nothing = held.budget().hold(0);
-        std::mem::replace(held, nothing)
+        self.store.data_mut().limiter.held.take()
     }
 }
 
@@ -319,12 +324,12 @@ pub(crate) fn texts(loaded: &Loaded, result: usize) -> JsonTexts {
 }
 
 /// What the result is read with: the value, and beside it the JSON that is made of it.
-fn reading(loaded: &Loaded, function: &Function, result: usize) -> Reading {
+fn reading(loaded: &Loaded, function: &Function, result: usize, meter: &Meter) -> Reading {
     let most = match function.unbounded {
         true => lift_memory(loaded, result).saturating_mul(2),
         false => 0,
     };
-    loaded.budget.reading(most)
+    loaded.budget.reading(most, &meter.waits)
 }
 
 /// Instantiates and calls; the result is none for a function without one.
@@ -363,16 +368,16 @@ fn broke_off(
     error: &wasmtime::Error,
     store: &mut Store<Sandbox>,
     limits: &Limits,
-    has_waited: bool,
 ) -> Result<Ended, HostFault> {
     if error.is::<PoolConcurrencyLimitError>() {
         return Err(HostFault::PoolExhausted {
             reason: error.root_cause().to_string(),
         });
     }
-    let has_waited = has_waited || store.data().limiter.held.has_waited();
-    if let Some(reason) = no_memory_left(error, has_waited) {
-        return Err(HostFault::NoMemoryLeft { reason });
+    if let Some(none_left) = error.downcast_ref::<NoMemoryLeft>() {
+        return Err(HostFault::NoMemoryLeft {
+            reason: none_left.to_string(),
+        });
     }
     // what fails while the guest runs is an answer to the guest
     let by_host = error.is::<std::io::Error>() && !error.is::<WasmBacktrace>();
@@ -393,19 +398,6 @@ fn broke_off(
         most: store.data().limiter.held.budget().result(),
     };
     Ok(broken.ended())
-}
-
-/// Why a run is given up that others keep from its end: it must not fail for them. One that had to wait has had less
-/// than its time, and which part of the rest it would have needed nobody knows.
-fn no_memory_left(error: &wasmtime::Error, has_waited: bool) -> Option<String> {
-    if let Some(none_left) = error.downcast_ref::<NoMemoryLeft>() {
-        return Some(none_left.to_string());
-    }
-    let out_of_time = error
-        .downcast_ref::<LimitExceeded>()
-        .is_some_and(|exceeded| exceeded.limit == Limit::Time);
-    (out_of_time && has_waited)
-        .then(|| "the task's time has passed, in which it waited for memory".to_owned())
 }
 
 /// Whether the guest has as many component-model handles as it may. wasmtime's error for one too many has no

@@ -85,7 +85,7 @@ impl Sandbox {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.handles);
         Self {
-            limiter: Limiter::new(&limits, loaded.budget.hold(claim(&limits))),
+            limiter: Limiter::new(&limits, loaded.budget.hold(claim(&limits), &meter.waits)),
             wasi: None,
             log,
             sent: Vec::new(),

@@ -10,10 +10,14 @@ use crate::limits::{Limit, LimitExceeded, Limits};
 /// What an element of a table takes, in bytes.
 const TABLE_ELEMENT: usize = 8;
 
+/// What tables of so many elements take, in bytes.
+pub(crate) fn tables(elements: usize) -> usize {
+    elements.saturating_mul(TABLE_ELEMENT)
+}
+
 /// The most that memories and tables may take together, in bytes.
 pub(crate) fn claim(limits: &Limits) -> usize {
-    let tables = limits.table_elements.saturating_mul(TABLE_ELEMENT);
-    limits.memory.saturating_add(tables)
+    limits.memory.saturating_add(tables(limits.table_elements))
 }
 
 /// Counts what a sandbox has, and denies what goes over.
@@ -135,8 +139,7 @@ impl ResourceLimiterAsync for Limiter {
     ) -> wasmtime::Result<bool> {
         match self.table.grow(current, desired) {
             Ok(()) => {
-                let bytes = self.table.granted.saturating_mul(TABLE_ELEMENT);
-                self.held.grow(bytes).await?;
+                self.held.grow(tables(self.table.granted)).await?;
                 self.forget(Limit::TableElements);
                 Ok(true)
             }
@@ -149,7 +152,7 @@ impl ResourceLimiterAsync for Limiter {
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let denied = self.table.take_back();
-        self.held.shrink(denied.saturating_mul(TABLE_ELEMENT));
+        self.held.shrink(tables(denied));
         Ok(())
     }
 }

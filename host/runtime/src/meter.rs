@@ -2,14 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
-use crate::budget::Reading;
+use crate::budget::{Reading, Waits};
 use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::unpaused::unpaused;
 
@@ -21,6 +22,9 @@ pub(crate) const RANDOM_AT_ONCE: u64 = 1024 * 1024;
 /// which is late by a slice of the kernel's scheduler, 4 ms, where every CPU is busy. One that stays longer is in
 /// an operation without a pause: bulk memory, or an argument of a host call.
 const LONG_POLL: Duration = Duration::from_millis(5);
+
+/// While a call waits for memory its time stands still, and whether it has passed is looked at so often.
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// The `fields` of HTTP that a guest may have at once: so many for each request that it may make (headers,
 /// trailers, those of the response), and some more.
@@ -36,6 +40,8 @@ pub(crate) struct Meter {
     /// `task[id]`, for the warning; none where there is no soft limit.
     name: Option<String>,
     started: Instant,
+    /// For memory, no longer than its time limit.
+    pub(crate) waits: Arc<Waits>,
     /// Time on a CPU in the polls that have ended, in nanoseconds.
     cpu: AtomicU64,
     /// The clock when the current poll began. Only what runs in that poll may ask for it.
@@ -59,6 +65,7 @@ impl Meter {
             limits,
             name: soft.map(|_| format!("{task}[{id}]")),
             started: Instant::now(),
+            waits: Arc::new(Waits::new(limits.time)),
             cpu: AtomicU64::new(0),
             poll: AtomicU64::new(0),
             exact: AtomicBool::new(false),
@@ -85,14 +92,32 @@ impl Meter {
         } = self.limits;
         let mut run = pin!(self.metered(run, long, reading));
         if let Some(soft) = soft_time.filter(|soft| *soft < time) {
-            match timeout(soft, run.as_mut()).await {
-                Ok(ended) => return ended,
-                Err(_elapsed) => self.warn(),
+            tokio::select! {
+                biased;
+                ended = run.as_mut() => return ended,
+                () = self.passed(soft) => self.warn(),
             }
         }
-        match timeout(time.saturating_sub(self.wall()), run).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => Err(LimitExceeded::time(Limit::Time, time, self.wall()).into()),
+        tokio::select! {
+            biased;
+            ended = run => ended,
+            () = self.passed(time) => Err(LimitExceeded::time(Limit::Time, time, self.time()).into()),
+        }
+    }
+
+    /// Returns when the call has had so much time.
+    async fn passed(&self, limit: Duration) {
+        loop {
+            let left = limit.saturating_sub(self.time());
+            if left.is_zero() {
+                return;
+            }
+            let least = if self.waits.are_on() {
+                STANDSTILL
+            } else {
+                Duration::ZERO
+            };
+            sleep(left.max(least)).await;
         }
     }
 
@@ -110,7 +135,7 @@ impl Meter {
         let mut next_long = long;
         self.exact.store(long, Relaxed);
         loop {
-            reading.enter().await;
+            reading.enter().await?;
             let polled = poll_fn(|cx| {
                 self.poll.store(self.clock(), Relaxed);
                 Poll::Ready(unpaused(next_long, || run.as_mut().poll(cx)))
@@ -144,9 +169,9 @@ impl Meter {
         if cpu > limits.cpu_time {
             return Err(LimitExceeded::time(Limit::CpuTime, limits.cpu_time, cpu));
         }
-        let wall = self.wall();
-        if wall > limits.time {
-            return Err(LimitExceeded::time(Limit::Time, limits.time, wall));
+        let time = self.time();
+        if time > limits.time {
+            return Err(LimitExceeded::time(Limit::Time, limits.time, time));
         }
         within(
             Limit::HostCalls,
@@ -158,6 +183,11 @@ impl Meter {
     /// Since the call's start.
     pub(crate) fn wall(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The same without the waits for memory: what its limits are for.
+    fn time(&self) -> Duration {
+        self.wall().saturating_sub(self.waits.so_far())
     }
 
     /// Time on a CPU in the polls that have ended.
@@ -203,7 +233,7 @@ impl Meter {
             ..
         } = self.limits;
         soft_cpu_time.is_some_and(|soft| cpu >= soft)
-            || soft_time.is_some_and(|soft| self.wall() >= soft)
+            || soft_time.is_some_and(|soft| self.time() >= soft)
     }
 
     /// Celery's warning (`celery.worker.request`, `on_timeout`), once.
@@ -219,7 +249,7 @@ impl Meter {
             soft_cpu_time,
             ..
         } = self.limits;
-        let wall = soft_time.filter(|soft| self.wall() >= *soft);
+        let wall = soft_time.filter(|soft| self.time() >= *soft);
         match (wall, soft_cpu_time) {
             (Some(soft), _) => {
                 tracing::warn!(target: "petiole", "Soft time limit ({}s) exceeded for {name}", soft.as_secs_f64());
@@ -365,7 +395,7 @@ mod tests {
     }
 
     fn none() -> Reading {
-        Budget::new(0, 1, 1).reading(0)
+        Budget::new(0, 1, 1).reading(0, &Arc::new(Waits::new(Duration::ZERO)))
     }
 
     /// As under a cgroup's quota.
@@ -382,6 +412,19 @@ mod tests {
         };
         meter.run(polls, false, &mut none()).await.unwrap();
         assert!(meter.cpu() < LONG_POLL * 2, "{:?}", meter.cpu());
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_does_not_run_while_a_call_waits_for_memory() {
+        let mut meter = meter(Duration::from_secs(60));
+        meter.limits.time = Duration::from_secs(1);
+        meter.waits = Arc::new(Waits::new(Duration::from_secs(60)));
+        let run = async {
+            let wait = tokio::time::sleep(meter.limits.time * 2);
+            Ok(meter.waits.wait(wait).await?)
+        };
+        meter.run(run, false, &mut none()).await.unwrap();
+        assert!(meter.wall() > meter.limits.time);
     }
 
     #[tokio::test]

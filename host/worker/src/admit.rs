@@ -26,40 +26,20 @@ pub(crate) enum NotRun {
         request: Box<Request>,
         until: Timestamp,
     },
-    /// A fault of the host, which may be over by then.
-    Await {
+    /// Its module is not loaded here, which may be over by then.
+    AwaitModule {
         request: Box<Request>,
         until: Timestamp,
-        awaited: Awaited,
+    },
+    /// Other tasks have the memory that it needs.
+    AwaitMemory {
+        request: Box<Request>,
     },
     Refuse {
         request: Box<Request>,
         refusal: Refusal,
     },
     Quarantine(Box<Undecodable>),
-}
-
-/// What is waited for in the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Awaited {
-    /// Its module is not loaded here.
-    Module,
-    /// Other tasks have it.
-    Memory,
-}
-
-/// How long a task waits that there was no memory left for: those who have it may run for long.
-const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-
-impl NotRun {
-    /// A request whose run was given up for others.
-    pub(crate) fn await_memory(request: Box<Request>, now: Timestamp) -> Self {
-        Self::Await {
-            request,
-            until: now.saturating_add(MEMORY_PAUSE).unwrap_or(now),
-            awaited: Awaited::Memory,
-        }
-    }
 }
 
 /// A request whose arguments fit its task.
@@ -97,11 +77,7 @@ pub(crate) fn admit(
         Found::Task(task) => task,
         Found::NotLoaded { again } => {
             let until = now.saturating_add(again).unwrap_or(now);
-            return Admitted::Not(NotRun::Await {
-                request,
-                until,
-                awaited: Awaited::Module,
-            });
+            return Admitted::Not(NotRun::AwaitModule { request, until });
         }
         Found::Refused { module, reason } => {
             let refusal = Refusal::ModuleRefused {

@@ -346,6 +346,7 @@ impl Metrics {
             | Refusal::ModuleRefused { .. }
             | Refusal::Arguments { .. }
             | Refusal::WorkerLost { .. }
+            | Refusal::NoMemoryLeft { .. }
             | Refusal::Unsupported { .. }
             | Refusal::NotCarriedOut { .. } => self.failed(task, &refusal.exception()),
         }

@@ -1,4 +1,4 @@
-//! The journey of a task: delivery -> decode -> admit -> run -> outcome -> plan -> carry out -> settle.
+//! The journey of a task: delivery -> commit -> decode -> admit -> run -> outcome -> plan -> carry out -> settle.
 //!
 //! What is decided here is decided by pure functions ([`admit`], [`plan`] and its neighbours); what is left
 //! is the order of things. Three kinds of trouble never mix: a guest that fails is an
@@ -14,11 +14,11 @@ use std::task::Poll;
 
 use jiff::Timestamp;
 use petiole_broker::Delivery;
-use petiole_celery::plan::{Ran, Settle, Source, plan};
+use petiole_celery::plan::{Plan, Ran, Settle, Source, plan};
 use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_runtime::{Context, HostFault, Run, RunMemory, is_long, unpaused};
+use petiole_runtime::{Context, HostFault, Run, RunMemory, Taken, is_long, unpaused};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
@@ -41,6 +41,8 @@ pub(crate) struct Pipeline {
     pub(crate) delivery_limit: u64,
     pub(crate) status: Arc<Status>,
     pub(crate) runs: Runs,
+    /// Large plans that are made at once.
+    pub(crate) planning: Semaphore,
 }
 
 /// A delivery's way, and what is known of it all along.
@@ -78,19 +80,19 @@ impl Pipeline {
         if !self.sought(&message, &delivery, &mut slot).await {
             return;
         }
-        let received = self.decode(message);
-        let labels = self.labels(&received, &source);
+        let labels = self.labels(&message, &source);
         self.status.metrics.received(&labels);
         let journey = Journey {
             pipeline: self,
             source,
             labels,
         };
-        match received {
-            Ok(request) => journey.go(request, delivery, slot).await,
-            Err(undecodable) => {
+        let key = RunKey::of(&message, &journey.source.queue);
+        match (key, message) {
+            (Some(key), message) => journey.go(key, message, delivery, slot).await,
+            (None, message) => {
                 drop(slot);
-                Box::pin(journey.quarantine(&undecodable, delivery)).await;
+                Box::pin(journey.no_request(message, delivery)).await;
             }
         }
     }
@@ -120,11 +122,8 @@ impl Pipeline {
     }
 
     /// A name counts only where a module has it: senders may write any.
-    fn labels(&self, received: &Result<Request, Box<Undecodable>>, source: &Source) -> TaskLabels {
-        let task = match received {
-            Ok(request) => Some(request.task.as_str()),
-            Err(undecodable) => undecodable.task.as_deref(),
-        };
+    fn labels(&self, message: &Message, source: &Source) -> TaskLabels {
+        let task = message.headers.get("task").and_then(Value::as_str);
         let task = task.and_then(|task| self.registry.task(task));
         let name = task.as_ref().map(|task| task.name.as_str());
         self.status.metrics.labels(name, &source.queue)
@@ -153,14 +152,14 @@ impl Pipeline {
 }
 
 impl<'a> Journey<'a> {
-    /// Takes a request to its end.
-    async fn go(&self, request: Request, delivery: Delivery, slot: Slot) {
+    /// Takes the message of a run to its end.
+    async fn go(&self, key: RunKey, message: Message, delivery: Delivery, slot: Slot) {
         let Some(Arrived {
             admitted,
             delivery,
             turn,
             places,
-        }) = Box::pin(self.arrive(request, delivery, slot)).await
+        }) = Box::pin(self.arrive(key, message, delivery, slot)).await
         else {
             return;
         };
@@ -173,32 +172,26 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Takes a request to where it runs, or is known not to. None where its delivery ends here: an earlier one of the
-    /// run came to an end, in this process or in whichever has committed it; or it is to come again.
+    /// Takes a message to where it runs, or is known not to. None where its delivery ends here: an earlier one of the
+    /// run came to an end, in this process or in whichever has committed it; or it is to come again. It is decoded only
+    /// when no end is known: limits may have become lower since.
     async fn arrive(
         &self,
-        request: Request,
+        key: RunKey,
+        message: Message,
         delivery: Delivery,
         mut slot: Slot,
     ) -> Option<Arrived<'a>> {
-        let (mut turn, received) = self.turn(request, &delivery, &mut slot).await?;
-        let request = match received {
-            Ok(request) => request,
-            Err(undecodable) => {
-                drop(slot);
-                Box::pin(self.quarantine(&undecodable, delivery)).await;
-                return None;
-            }
-        };
-        match self.earlier(&request, &delivery, &mut turn).await? {
+        let mut turn = self.turn(key, &delivery, &mut slot).await?;
+        match self.earlier(&message, &delivery, &mut turn).await? {
             Earlier::Nothing => {}
             earlier => {
                 drop(slot);
-                Box::pin(self.end_as(earlier, &request, delivery, turn)).await;
+                Box::pin(self.end_as(earlier, message, delivery, turn)).await;
                 return None;
             }
         }
-        let admitted = self.pipeline.admit(Ok(request));
+        let admitted = self.pipeline.admit(self.pipeline.decode(message));
         let (module_turn, admitted) = self.module_turn(admitted, &delivery, &mut slot).await?;
         delivery.usable().then_some(Arrived {
             admitted,
@@ -209,30 +202,19 @@ impl<'a> Journey<'a> {
     }
 
     /// Waits until no other delivery of the same run is under way in this process.
-    async fn turn(
-        &self,
-        request: Request,
-        delivery: &Delivery,
-        slot: &mut Slot,
-    ) -> Option<(Turn<'a>, Result<Request, Box<Undecodable>>)> {
-        let mut turn = pin!(
-            self.pipeline
-                .runs
-                .turn(RunKey::of(&request, &self.source.queue))
-        );
-        if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
-            return Some((turn, Ok(request)));
+    async fn turn(&self, key: RunKey, delivery: &Delivery, slot: &mut Slot) -> Option<Turn<'a>> {
+        let mut turn = pin!(self.pipeline.runs.turn(key));
+        match futures::poll!(turn.as_mut()) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => self.wait(turn, delivery, slot).await,
         }
-        let message = into_message(request);
-        let turn = self.wait(turn, delivery, slot).await?;
-        Some((turn, self.pipeline.decode(message)))
     }
 
     /// What earlier deliveries of the run came to, in this process or in whichever has committed it. None
     /// where that can't be told any more: the delivery's connection is gone, or the worker is told to stop.
     async fn earlier(
         &self,
-        request: &Request,
+        message: &Message,
         delivery: &Delivery,
         turn: &mut Turn<'_>,
     ) -> Option<Earlier> {
@@ -246,7 +228,7 @@ impl<'a> Journey<'a> {
         }
         // A task whose sender wants no result has a commit only where it sends messages, which is not worth a question
         // for each.
-        if request.ignore_result && !delivery.redelivered {
+        if message.ignores_result() && !delivery.redelivered {
             turn.replaces = true;
             return Some(Earlier::Nothing);
         }
@@ -316,25 +298,33 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Runs a request, and what follows from it. The slot is given back as soon as the guest has ended: storing and
-    /// publishing need none.
+    /// Runs a request, and what follows from it. The slot is given back as soon as there is room for what follows: storing
+    /// and publishing need none, but while servers are away no more tasks are begun than their plans have room for.
     async fn run<P>(&self, ready: Ready, delivery: Delivery, turn: Turn<'_>, places: P) {
         task_log::received(&ready.request);
         // Its memory is kept until the delivery is settled.
-        let (request, ran, told, _memory) = match self.call(ready, &turn).await {
+        let (request, ran, told, mut memory) = match self.call(ready, &turn).await {
             Ok(called) => called,
             Err((request, Fault::Sandbox(HostFault::NoMemoryLeft { .. }))) => {
                 drop(places);
-                let not_run = NotRun::await_memory(request, Timestamp::now());
+                let not_run = NotRun::AwaitMemory { request };
                 return self.decline(not_run, delivery, turn).await;
             }
             Err((_, fault)) => return self.unsettled(&fault),
         };
-        drop(places);
-        let plan = unpaused(told.long, || {
+        let long = told.long || takes_long(&request.message);
+        let planning = self.planning(long).await;
+        let plan = unpaused(long, || {
             let policy = &self.pipeline.servers.policy;
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });
+        memory.is_planned();
+        let room = self.room(&plan, &request).await;
+        drop((planning, places));
+        let Ok(_room) = room else {
+            turn.not_carried_out();
+            return self.unsettled(&Fault::ColdShutdown);
+        };
         let (settle, ended) = match Box::pin(self.carry_out(plan, &request, &turn)).await {
             Ok(carried) => carried,
             Err(fault) => {
@@ -350,6 +340,32 @@ impl<'a> Journey<'a> {
                 .metrics
                 .ended(&self.labels, &ended, &told);
             task_log::ended(&request, &ended, &told);
+        }
+    }
+
+    /// A large plan is made beside few others, as long as it has no room: it may take much more than it tells before.
+    async fn planning(&self, long: bool) -> Option<SemaphorePermit<'_>> {
+        match long {
+            // It is never closed.
+            true => self.pipeline.planning.acquire().await.ok(),
+            false => None,
+        }
+    }
+
+    /// Room for a plan until it is carried out.
+    async fn room(&self, plan: &Plan, request: &Request) -> Result<Taken, Fault> {
+        let Pipeline {
+            servers, registry, ..
+        } = self.pipeline;
+        let mut room = pin!(registry.budget().plans().take(plan.memory()));
+        if let Poll::Ready(taken) = futures::poll!(room.as_mut()) {
+            return Ok(taken);
+        }
+        task_log::awaits_room(request);
+        tokio::select! {
+            biased;
+            taken = room => Ok(taken),
+            () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         }
     }
 

@@ -33,10 +33,11 @@ pub(crate) enum Before {
 pub(crate) struct Turn<'a> {
     runs: &'a Runs,
     key: RunKey,
-    run: Arc<Run>,
+    /// Some until dropped.
+    run: Option<Arc<Run>>,
     /// What the run has committed before does not count.
     pub(crate) replaces: bool,
-    /// Some until dropped: it must be gone before the run is looked at for other holders.
+    /// None until it is this one's turn.
     before: Option<OwnedMutexGuard<Option<Before>>>,
 }
 
@@ -44,14 +45,16 @@ impl Runs {
     /// Waits until no other delivery of the run is under way.
     pub(crate) async fn turn(&self, key: RunKey) -> Turn<'_> {
         let run = self.open(&key);
-        let before = Some(Arc::clone(&run).lock_owned().await);
-        Turn {
+        // Whoever stops waiting leaves as whoever had its turn does.
+        let mut turn = Turn {
             runs: self,
             key,
-            run,
+            run: Some(Arc::clone(&run)),
             replaces: false,
-            before,
-        }
+            before: None,
+        };
+        turn.before = Some(run.lock_owned().await);
+        turn
     }
 
     fn open(&self, key: &RunKey) -> Arc<Run> {
@@ -70,14 +73,14 @@ impl Runs {
         if unacked.len() > REMEMBERED
             && let Some((key, run)) = unacked.pop_front()
         {
-            self.close(&key, &run);
+            self.close(&key, run);
         }
     }
 
-    /// Forgets a run that nobody else holds.
-    fn close(&self, key: &RunKey, run: &Arc<Run>) {
+    /// Forgets a run that nobody else holds. Of two that let go of it at once, one is the last.
+    fn close(&self, key: &RunKey, run: Arc<Run>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::strong_count(run) == 1 {
+        if Arc::into_inner(run).is_some() {
             open.remove(key);
         }
     }
@@ -102,16 +105,21 @@ impl Turn<'_> {
 
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
-    pub(crate) fn unacked(mut self, settle: Settle) {
-        self.set(Some(Before::Settled(settle)));
-        self.runs.remember(self.key.clone(), Arc::clone(&self.run));
+    pub(crate) fn unacked(self, settle: Settle) {
+        self.remember(Before::Settled(settle));
     }
 
     /// The task has ended, and what follows could not be carried out: the next delivery of this request is
     /// kept, without a run.
-    pub(crate) fn not_carried_out(mut self) {
-        self.set(Some(Before::Ended));
-        self.runs.remember(self.key.clone(), Arc::clone(&self.run));
+    pub(crate) fn not_carried_out(self) {
+        self.remember(Before::Ended);
+    }
+
+    fn remember(mut self, what: Before) {
+        self.set(Some(what));
+        if let Some(run) = &self.run {
+            self.runs.remember(self.key.clone(), Arc::clone(run));
+        }
     }
 
     fn set(&mut self, what: Option<Before>) {
@@ -124,7 +132,9 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.before = None;
-        self.runs.close(&self.key, &self.run);
+        if let Some(run) = self.run.take() {
+            self.runs.close(&self.key, run);
+        }
     }
 }
 
@@ -132,25 +142,18 @@ impl Drop for Turn<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use petiole_celery::{Message, Request};
+    use petiole_celery::Message;
     use serde_json::json;
 
     use super::*;
 
     fn key(id: &str) -> RunKey {
         let headers = json!({"task": "my_app.tasks.run_task", "id": id});
-        let properties = petiole_celery::Properties {
-            content_type: Some("application/json".into()),
-            content_encoding: Some("utf-8".into()),
-            ..Default::default()
-        };
-        let body = br#"[[], {}, {}]"#.to_vec();
         let message = Message {
-            properties,
             headers: headers.as_object().unwrap().clone(),
-            body,
+            ..Message::default()
         };
-        RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap(), "q")
+        RunKey::of(&message, "q").unwrap()
     }
 
     #[tokio::test]
@@ -204,6 +207,18 @@ mod tests {
         let key = key("a");
         runs.turn(key.clone()).await.not_carried_out();
         assert_eq!(runs.turn(key.clone()).await.before(), Some(Before::Ended));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_who_stopped_waiting() {
+        let runs = Runs::default();
+        let first = runs.turn(key("a")).await;
+        {
+            let mut second = std::pin::pin!(runs.turn(key("a")));
+            assert!(futures::poll!(second.as_mut()).is_pending());
+            first.done(Settle::Ack);
+        }
+        assert_eq!(runs.open.lock().unwrap().len(), 0);
     }
 
     #[tokio::test]

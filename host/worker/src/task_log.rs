@@ -8,7 +8,6 @@ use petiole_celery::{Exception, Refusal, Request, Undecodable};
 use petiole_runtime::Usage;
 use tracing::{debug, error, info, warn};
 
-use crate::admit::Awaited;
 use crate::usage::Told;
 
 /// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
@@ -65,21 +64,23 @@ pub(crate) fn postponed(request: &Request, until: Timestamp) {
 }
 
 /// Not at a higher level: there may be any number of them, and why is said once, by the registry.
-pub(crate) fn awaiting(request: &Request, until: Timestamp, awaited: Awaited) {
+pub(crate) fn awaits_module(request: &Request, until: Timestamp) {
     let Request { task, id, .. } = request;
-    match awaited {
-        Awaited::Module => {
-            debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
-        }
-        Awaited::Memory => {
-            warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
-        }
-    }
+    debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
+}
+
+pub(crate) fn awaits_memory(request: &Request, until: Timestamp) {
+    let Request { task, id, .. } = request;
+    warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
+}
+
+pub(crate) fn awaits_room(request: &Request) {
+    let Request { task, id, .. } = request;
+    info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: the messages of other tasks that have ended are not out, and fill the memory for them");
 }
 
 /// What the run came to was said by the worker that ran it, unless it was lost before.
-pub(crate) fn ended_before(request: &Request, sent: usize) {
-    let Request { task, id, .. } = request;
+pub(crate) fn ended_before(task: &str, id: &str, sent: usize) {
     info!(target: "petiole", task, id, sent, "Task {task}[{id}] is not run again: an earlier delivery has ended it, and {sent} of its messages were sent now");
 }
 

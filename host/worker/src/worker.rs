@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
 use petiole_results::Results;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +49,7 @@ impl Worker {
             Arc::clone(&registry),
             &config.policy.hostname,
         ));
+        let planning = Semaphore::new(registry.budget().readers());
         let pipeline = Arc::new(Pipeline {
             servers: Servers::new(
                 broker,
@@ -60,6 +61,7 @@ impl Worker {
             delivery_limit: u64::from(config.delivery_limit.get()),
             status,
             runs: Runs::default(),
+            planning,
         });
         Self { config, pipeline }
     }

@@ -31,7 +31,7 @@ pub(super) fn retry(
         RetryAt::Eta(eta) => eta,
     };
     let not_before = Some(eta).filter(|eta| *eta > at.now);
-    let mut message = copy(&at.request.message);
+    let mut message = another_run(&at.request.message);
     message.headers.insert(
         "retries".into(),
         at.request.retries.saturating_add(1).into(),
@@ -57,7 +57,7 @@ pub(super) fn retry(
 /// The same message at the end of its queue: at its head, where `basic.reject` would put it, it would keep
 /// the others waiting.
 pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
-    let mut message = copy(&at.request.message);
+    let mut message = another_run(&at.request.message);
     let requeues = at.request.requeues.saturating_add(1);
     message
         .headers
@@ -97,6 +97,15 @@ pub(super) fn postpone(request: &Request, until: Timestamp, source: &Source) -> 
     }
 }
 
+/// The same message, which says that it waits for memory once more.
+pub(super) fn await_memory(request: &Request, until: Timestamp, source: &Source) -> Publication {
+    let mut publication = postpone(request, until, source);
+    let waits = request.memory_waits.saturating_add(1);
+    let headers = &mut publication.message.headers;
+    headers.insert(headers::MEMORY_WAITS.into(), waits.into());
+    publication
+}
+
 /// The same message with the reason why it is not processed, to where such messages are kept.
 pub(super) fn keep(
     message: &Message,
@@ -105,6 +114,13 @@ pub(super) fn keep(
     policy: &Policy,
 ) -> Publication {
     without_marks(message).kept(&policy.quarantine, &refusal.to_string(), &source.queue)
+}
+
+/// The same message for another run of its task.
+fn another_run(message: &Message) -> Message {
+    let mut message = copy(message);
+    message.headers.shift_remove(headers::MEMORY_WAITS);
+    message
 }
 
 /// The message without its `expiration`: the broker would drop it while it waits, where the header `expires` makes a

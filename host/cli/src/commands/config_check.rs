@@ -9,5 +9,8 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     config.outside().map_err(Failure::usage)?;
     config.certificates().map_err(Failure::usage)?;
     super::print_text(&show(&config))?;
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     Ok(Exit::Ok)
 }

@@ -10,6 +10,7 @@ use crate::audit::{Actor, Entry};
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
 use crate::exit::{Failure, Result};
+use crate::http::Listening;
 use crate::signals::Signals;
 use crate::{http, logging, session};
 
@@ -27,11 +28,12 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
             .map(|(key, value)| (key.to_owned(), value.as_str().into()))
             .collect();
         let listening = http::listen(&config, Some(http::DEV)).await?;
-        let node = Node::open(config).await?;
+        let api = listening.map(Listening::serve);
+        let node = Node::open(config, api.as_ref()).await?;
         push(&node, files).await?;
         let hint = hint(&node);
         let signals = Signals::listen().context("can't listen to signals")?;
-        Box::pin(node.work(listening, signals, settings, &hint)).await
+        Box::pin(node.work(api, signals, settings, &hint)).await
     })
 }
 

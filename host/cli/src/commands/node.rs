@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use petiole_broker::Broker;
 use petiole_results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig};
-use tokio_util::sync::CancellationToken;
 
 use super::print_text;
 use crate::audit::Audit;
 use crate::banner::banner;
 use crate::config::Resolved;
 use crate::exit::{Exit, Failure, Result};
-use crate::http::{self, Api, Gate, Listening};
+use crate::http::{Api, Gate, Serving};
 use crate::memory;
 use crate::open;
 use crate::session::Session;
@@ -31,18 +29,30 @@ pub(super) struct Node {
 
 impl Node {
     /// Connects to the broker and the result backend, and loads what is active in the store. A server that is not
-    /// up yet is waited for.
-    pub(super) async fn open(config: Resolved) -> Result<Self> {
+    /// up yet is waited for, which the API says meanwhile.
+    pub(super) async fn open(config: Resolved, api: Option<&Serving>) -> Result<Self> {
+        let waits_for = |what| {
+            if let Some(api) = api {
+                api.waits_for(what);
+            }
+        };
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             tracing::warn!(target: "petiole", "RUST_BACKTRACE is set: each task takes about half as long again");
         }
+        for warning in config.warnings() {
+            tracing::warn!(target: "petiole", "{warning}");
+        }
         let audit = open::audit(&config)?;
+        waits_for("the key-value storage");
         let grants = open::grants_when_up(&config).await?;
+        waits_for("its modules");
         let slots = u32::from(config.concurrency.value.get());
         let registry = open::registry(&config, slots, grants).await?;
         // What can't be loaded is logged, and tried again while the worker runs.
         let _ = registry.refresh().await;
+        waits_for("the result backend");
         let results = open::results_when_up(&config).await?;
+        waits_for("the broker");
         let broker = open::broker_when_up(&config).await?;
         Ok(Self {
             config,
@@ -57,37 +67,31 @@ impl Node {
     /// folder are told, beside the API; `hint` what people are.
     pub(super) async fn work(
         self,
-        listening: Option<Listening>,
+        api: Option<Serving>,
         signals: Signals,
         settings: toml::Table,
         hint: &str,
     ) -> Result {
-        let _session = listening
-            .as_ref()
-            .map(|listening| session(listening, settings))
-            .transpose()?;
+        let _session = api.as_ref().map(|api| session(api, settings)).transpose()?;
         let tasks = self.registry.tasks();
-        let url = listening.as_ref().map(|listening| listening.url.as_str());
+        let url = api.as_ref().map(|api| api.url.as_str());
         print_text(&format!(
             "{}{hint}\n",
             banner(&self.config, url, tasks.iter().map(|task| &**task))
         ))?;
 
         let worker = self.worker();
-        let closing = CancellationToken::new();
-        let api = listening.map(|listening| {
-            let api = self.api(worker.status(), listening.gate.clone());
-            tokio::spawn(http::serve(api, listening, closing.clone()))
-        });
+        if let Some(api) = &api {
+            api.open(self.api(worker.status(), api.gate.clone()));
+        }
         let keeping = tokio::spawn(memory::keep_small());
         let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
         tracing::info!(target: "petiole", "{} ready.", self.config.hostname.value);
         let ended = worker.run().await;
         signals.abort();
         keeping.abort();
-        closing.cancel();
         if let Some(api) = api {
-            api.await.context("the http api ended early")?;
+            api.close().await?;
         }
         ended.map_err(Failure::unreachable)?;
         Ok(Exit::Ok)
@@ -129,9 +133,9 @@ impl Node {
 }
 
 /// A token that was configured is known to those who need it; one that was made up is told here.
-fn session(listening: &Listening, mut settings: toml::Table) -> anyhow::Result<Session> {
-    settings.insert("api".to_owned(), listening.url.as_str().into());
-    if let Some(token) = &listening.generated {
+fn session(api: &Serving, mut settings: toml::Table) -> anyhow::Result<Session> {
+    settings.insert("api".to_owned(), api.url.as_str().into());
+    if let Some(token) = &api.generated {
         let http = toml::Table::from_iter([("token".to_owned(), token.as_str().into())]);
         settings.insert("http".to_owned(), http.into());
     }

@@ -5,6 +5,7 @@ use super::node::Node;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written};
 use crate::exit::{Exit, Failure, Result};
+use crate::http::Listening;
 use crate::signals::Signals;
 use crate::{http, logging};
 
@@ -15,12 +16,13 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     logging::init(config.loglevel.value, config.log_format.value);
     block_on(async {
         let listening = http::listen(&config, None).await?;
+        let api = listening.map(Listening::serve);
         let mut signals = Signals::listen().context("can't listen to signals")?;
         // Servers that are not up yet are waited for.
         let node = tokio::select! {
-            node = Node::open(config) => node?,
+            node = Node::open(config, api.as_ref()) => node?,
             () = signals.any() => return Ok(Exit::Ok),
         };
-        Box::pin(node.work(listening, signals, toml::Table::new(), "")).await
+        Box::pin(node.work(api, signals, toml::Table::new(), "")).await
     })
 }

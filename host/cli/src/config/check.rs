@@ -99,8 +99,8 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
     c.max_limits.limits().map(|_| ())
 }
 
-/// The least memory for all tasks together: 16 MiB.
-const MIN_BUDGET: Bytes = Bytes(16 << 20);
+/// The least memory for all tasks together: 32 MiB, of which one has a few beside its values and tables.
+const MIN_BUDGET: Bytes = Bytes(32 << 20);
 
 /// A task that runs alone always fits.
 fn memory_budget(c: &Resolved) -> Result<(), ConfigError> {
@@ -111,7 +111,8 @@ fn memory_budget(c: &Resolved) -> Result<(), ConfigError> {
             budget.value
         )));
     }
-    let fits = most_of_task(budget.value, c.concurrency.value);
+    let tables = c.max_limits.table_elements.value;
+    let fits = most_of_task(budget.value, c.concurrency.value, tables);
     if most.value > fits {
         return Err(most.wrong(format!(
             "max_limits.memory {} is more than the {fits} that one task may have of memory_budget {} with {} slots: \

@@ -8,7 +8,9 @@ use petiole_capabilities::Secret;
 
 use super::ConfigError;
 use super::layer::Setting;
+use super::machine;
 use super::resolve::Resolved;
+use super::units::Bytes;
 use super::values::{Privacy, Source};
 
 /// What a worker can give to tasks.
@@ -21,6 +23,14 @@ pub(crate) struct Outside {
 }
 
 impl Resolved {
+    /// What can be used as it is, and will hardly do.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let budget = &self.memory_budget;
+        let beyond = beyond(budget.value, machine::memory().map(Bytes));
+        let warning = beyond.map(|warning| format!("{}: {warning}", budget.origin));
+        warning.into_iter().collect()
+    }
+
     /// Looks that the certificates and keys which URLs name can be read.
     pub(crate) fn certificates(&self) -> Result<(), ConfigError> {
         self.broker
@@ -76,4 +86,25 @@ fn read(
         Ok((name.clone(), value))
     });
     values.collect()
+}
+
+/// What is said of a budget that is more than the memory that there is, where the system tells.
+fn beyond(budget: Bytes, memory: Option<Bytes>) -> Option<String> {
+    let memory = memory.filter(|memory| budget > *memory)?;
+    Some(format!(
+        "memory_budget {budget} is more than the {memory} that this machine or its cgroup has: the system will end the \
+         worker before its tasks wait; lower it, or write a part, as in \"50%\""
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_beyond_the_memory_that_there_is_is_told() {
+        let told = |budget, memory: Option<u64>| beyond(Bytes(budget), memory.map(Bytes)).is_some();
+        assert!(told(2 << 30, Some(1 << 30)));
+        assert!(!told(1 << 30, Some(1 << 30)) && !told(u64::MAX, None));
+    }
 }

@@ -14,7 +14,7 @@ use super::http::HttpSettings;
 use super::keys;
 use super::layer::{Layer, Layers, Setting};
 use super::limits::{LimitSettings, MaxLimitSettings};
-use super::units::{Bytes, LogFormat, LogLevel, Seconds, Share};
+use super::units::{Bytes, Count, LogFormat, LogLevel, Seconds, Share};
 use super::values::Source;
 use super::{ConfigError, machine, node};
 
@@ -96,10 +96,10 @@ const FOUR: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 /// RabbitMQ's own for quorum queues, since 4.0.
 const TWENTY: NonZeroU16 = NonZeroU16::MIN.saturating_add(19);
 
-/// The most memory that one task may have.
-pub(super) fn most_of_task(budget: Bytes, concurrency: NonZeroU16) -> Bytes {
-    let total = usize::try_from(budget.0).unwrap_or(usize::MAX);
-    let most = Budget::most_of_run(total, concurrency.get().into());
+/// The most memory that one task may have, beside its tables.
+pub(super) fn most_of_task(budget: Bytes, concurrency: NonZeroU16, tables: Count) -> Bytes {
+    let size = |size| usize::try_from(size).unwrap_or(usize::MAX);
+    let most = Budget::most_of_run(size(budget.0), concurrency.get().into(), size(tables.0));
     Bytes(u64::try_from(most).unwrap_or(u64::MAX)).in_whole_mib()
 }
 
@@ -116,7 +116,8 @@ impl Resolved {
         );
         let mut max_limits = MaxLimitSettings::resolve(&l);
         if !max_limits.memory.is_given() {
-            let most = most_of_task(memory_budget.value, concurrency.value);
+            let tables = max_limits.table_elements.value;
+            let most = most_of_task(memory_budget.value, concurrency.value, tables);
             max_limits.memory.value = max_limits.memory.value.min(most);
         }
         let mut resolved = Self {

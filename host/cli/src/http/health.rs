@@ -14,11 +14,16 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
     match api.status.unready() {
         None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: {reason}\n"),
-        ),
+        Some(reason) => unready(&reason),
     }
+}
+
+/// Not all tasks are taken, for this reason.
+pub(super) fn unready(reason: &str) -> (StatusCode, String) {
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {reason}\n"),
+    )
 }
 
 /// OpenMetrics' text format, which Prometheus reads.

@@ -16,10 +16,12 @@ mod rate;
 mod results;
 mod router;
 mod send;
+mod serving;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 pub(crate) use listen::{DEV, Listening, generate, listen};
-pub(crate) use router::{Api, Gate, serve};
+pub(crate) use router::{Api, Gate};
+pub(crate) use serving::Serving;

@@ -12,23 +12,21 @@ use petiole_celery::Routes;
 use petiole_results::Results;
 use petiole_worker::{Registry, Status};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Tokens;
 use super::body::{self, BODIES, JSON_BYTES, MAX_BODY};
 use super::error::ApiError;
-use super::listen::Listening;
 use super::modules::Uploads;
 use super::places::Places;
 use super::rate::{self, Rates};
 use super::results::RESULTS;
-use super::{auth, connections, health, modules, results, send, tasks};
+use super::{auth, health, modules, results, send, tasks};
 use crate::audit::Audit;
 
 /// How long what was begun may take at shutdown. What takes longer is an upload that is still being compiled, and
 /// has changed nothing.
-const UNATTENDED: Duration = Duration::from_secs(30);
+pub(super) const UNATTENDED: Duration = Duration::from_secs(30);
 
 /// What the API serves from; a clone is cheap.
 #[derive(Clone)]
@@ -80,17 +78,6 @@ impl Gate {
             results: Arc::new(Places::new(RESULTS)),
             work: TaskTracker::new(),
         }
-    }
-}
-
-/// Serves until `shutdown`.
-pub(crate) async fn serve(api: Api, listening: Listening, shutdown: CancellationToken) {
-    let Listening { listener, tls, .. } = listening;
-    let work = api.gate.work.clone();
-    connections::serve(router(api), listener, tls, shutdown).await;
-    work.close();
-    if tokio::time::timeout(UNATTENDED, work.wait()).await.is_err() {
-        tracing::error!(target: "petiole", "http api: {} requests are cut off", work.len());
     }
 }
 

@@ -352,3 +352,59 @@ async fn a_key_prefix_stands_before_keys_and_channels() {
     let plain: Option<String> = server.client().await.get(key(&meta)).await.unwrap();
     assert_eq!(plain, None);
 }
+
+/// A user that may do what is asked for, and no more; one that lacks any of it is told before a task runs.
+#[tokio::test]
+async fn rights_are_tried_and_what_is_missing_is_named() {
+    let server = RedisServer::start().await;
+    let mut client = server.client().await;
+    let mut login = async |rules: &[&str]| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg("worker").arg("reset");
+        command.arg("on").arg(">secret").arg(rules);
+        let _: () = command.query_async(&mut client).await.unwrap();
+        let port = server.port;
+        connect(
+            &format!("redis://worker:secret@127.0.0.1:{port}/0"),
+            RESULT_EXPIRES,
+        )
+        .await
+    };
+    let few = ["~celery-task-meta-*", "&celery-task-meta-*", "+@all"];
+    let error = login(&few).await.check_rights().await.unwrap_err();
+    let ResultError::NotPermitted { rights, .. } = &error else {
+        panic!("{error:?}")
+    };
+    let rules: Vec<&str> = rights.split(' ').collect();
+    assert!(rules.contains(&"~petiole-run-*") && error.is_final());
+
+    let backend = login(&rules).await;
+    backend.check_rights().await.unwrap();
+    let meta = meta(State::Success, json!(1));
+    backend.store(&meta).await.unwrap();
+    let fetched = backend.fetch(&meta.task_id).await.unwrap();
+    assert_eq!(fetched, Some(meta.to_json()));
+
+    for missing in &rules {
+        // To connect with.
+        if ["+ping", "+select"].contains(missing) {
+            continue;
+        }
+        let others: Vec<&str> = rules
+            .iter()
+            .copied()
+            .filter(|rule| rule != missing)
+            .collect();
+        // A script that is loaded needs no rights to load it.
+        let _: () = redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .query_async(&mut server.client().await)
+            .await
+            .unwrap();
+        let error = login(&others).await.check_rights().await;
+        assert!(
+            matches!(error, Err(ResultError::NotPermitted { .. })),
+            "{missing}: {error:?}"
+        );
+    }
+}

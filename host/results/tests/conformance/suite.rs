@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use petiole_celery::plan::{Ended, Plan, Settle};
 use petiole_celery::{
-    Commit, Destination, Exception, Message, Properties, Publication, Request, RunKey, State,
-    TaskMeta,
+    Commit, Destination, Exception, Message, Publication, RunKey, State, TaskMeta,
 };
 use petiole_results::{End, RESULT_EXPIRES, ResultBackend, Results};
 use serde_json::{Value, json};
@@ -179,15 +178,10 @@ fn plan(queue: &str, ended: Ended) -> Plan {
 pub(crate) fn run() -> RunKey {
     let headers = json!({"task": "a.b", "id": uuid::Uuid::new_v4().to_string()});
     let message = Message {
-        properties: Properties {
-            content_type: Some("application/json".into()),
-            content_encoding: Some("utf-8".into()),
-            ..Properties::default()
-        },
         headers: headers.as_object().unwrap().clone(),
-        body: b"[[], {}, {}]".to_vec(),
+        ..Message::default()
     };
-    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap(), "q")
+    RunKey::of(&message, "q").unwrap()
 }
 
 /// What a run commits, with these results.

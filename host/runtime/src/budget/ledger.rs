@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::order::Order;
+
 /// Tells the runs of a budget apart; a later one is larger.
 pub(super) type Age = u64;
 
@@ -74,7 +76,10 @@ impl Ledger {
             let claim = claim.min(self.total).max(run.has.saturating_add(bytes));
             run.claim = run.claim.max(claim);
         }
-        let granted = self.grant(age, bytes, older);
+        let granted = self.may_have(age, bytes, older, self.order().as_ref());
+        if granted {
+            self.give(age, bytes);
+        }
         if let Some(run) = self.runs.get_mut(&age).filter(|_| !granted) {
             run.wants = Some(bytes);
         }
@@ -102,16 +107,19 @@ impl Ledger {
         }
     }
 
-    /// What runs that wait are told after a change, the oldest first.
+    /// What runs that wait are told after a change, the oldest first. It takes as long as to sort the runs, once and
+    /// again for each that gets something: there may be some thousand.
     pub(super) fn settle(&mut self) -> Vec<(Age, Answer)> {
         let wants = |(age, run): (&Age, &Entry)| Some((*age, run.wants?));
         let waiting: Vec<_> = self.runs.iter().filter_map(wants).collect();
         let mut answers = Vec::new();
-        let mut older = false;
-        for (age, bytes) in &waiting {
-            if self.grant(*age, *bytes, older) {
-                self.withdraw(*age);
-                answers.push((*age, Answer::Granted));
+        let (mut older, mut order) = (false, self.order());
+        for (age, bytes) in waiting {
+            if self.may_have(age, bytes, older, order.as_ref()) {
+                self.give(age, bytes);
+                self.withdraw(age);
+                answers.push((age, Answer::Granted));
+                order = self.order();
             } else {
                 older = true;
             }
@@ -122,38 +130,30 @@ impl Ledger {
         answers
     }
 
-    /// Grants where there is as much and all that have something can still have all of their claim, one after the other
-    /// (the banker's algorithm). So they wait for one another, and not for ever. A run that has nothing does not begin
-    /// while an `older` one waits, which gets its turn so.
-    fn grant(&mut self, age: Age, bytes: usize, older: bool) -> bool {
-        let used = self.used.saturating_add(bytes);
-        let Some(run) = self.runs.get_mut(&age) else {
+    /// Whether there is as much, and all that have something can still have all of their claim, one after the other. So
+    /// they wait for one another, and not for ever. A run that has nothing does not begin while an `older` one waits, which
+    /// gets its turn so.
+    fn may_have(&self, age: Age, bytes: usize, older: bool, order: Option<&Order>) -> bool {
+        let Some((run, order)) = self.runs.get(&age).zip(order) else {
             return false;
         };
-        if used > self.total || (older && run.has == 0) {
-            return false;
-        }
-        run.has += bytes;
-        if !self.is_safe(used) {
-            self.runs.entry(age).and_modify(|run| run.has -= bytes);
-            return false;
-        }
-        self.used = used;
-        self.peak = self.peak.max(used);
-        true
+        let needs = run.claim.saturating_sub(run.has);
+        !(older && run.has == 0) && order.allows(needs, bytes)
     }
 
-    fn is_safe(&self, used: usize) -> bool {
+    fn give(&mut self, age: Age, bytes: usize) {
+        if let Some(run) = self.runs.get_mut(&age) {
+            run.has = run.has.saturating_add(bytes);
+            self.used = self.used.saturating_add(bytes);
+            self.peak = self.peak.max(self.used);
+        }
+    }
+
+    /// To be made anew after each change.
+    fn order(&self) -> Option<Order> {
         let runs = self.runs.values().filter(|run| run.has > 0);
-        let mut runs: Vec<_> = runs
-            .map(|run| (run.claim.saturating_sub(run.has), run.has))
-            .collect();
-        runs.sort_unstable();
-        let free = self.total.saturating_sub(used);
-        let end = runs.iter().try_fold(free, |free, (needs, has)| {
-            (*needs <= free).then_some(free + has)
-        });
-        end.is_some()
+        let runs = runs.map(|run| (run.claim.saturating_sub(run.has), run.has));
+        Order::new(self.total.saturating_sub(self.used), runs)
     }
 
     /// The youngest run that waits, where all wait that have something: one of them has more than it claimed, and nobody

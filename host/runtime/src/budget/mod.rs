@@ -2,15 +2,22 @@
 //! run is given up.
 
 mod ledger;
+mod order;
 mod reading;
+mod room;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::limiter::tables;
 use ledger::{Age, Answer, Ledger};
 pub(crate) use reading::Reading;
+pub use room::{Room, Taken};
+pub(crate) use waits::Waits;
 
 /// What each slot has without asking, in bytes: small tasks need no more, so they never wait.
 const SHARE_OF_SLOT: usize = 2 * 1024 * 1024;
@@ -24,6 +31,9 @@ const KEPT: usize = 8;
 /// who read results at once share it.
 const VALUES: usize = 8;
 
+/// What is for plans on their way out, beside the budget: as much as a quarter of it.
+const PLANS: usize = 4;
+
 /// One number that the memory of all runs stays within. A clone is the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Shared>);
@@ -34,6 +44,7 @@ struct Shared {
     of_slot: usize,
     readers: usize,
     reading: reading::Pool,
+    plans: Room,
     state: Mutex<State>,
 }
 
@@ -56,12 +67,15 @@ pub struct BudgetUse {
     pub waiting: usize,
 }
 
-/// The process has no memory left for the run, and it is given up so that older ones get on. No fault of the task's.
+/// The process has no memory left for the run, and it is given up. No fault of the task's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no memory left in the budget of {total} bytes: the task asked for {asked} more")]
-pub(crate) struct NoMemoryLeft {
-    pub(crate) asked: usize,
-    pub(crate) total: usize,
+pub(crate) enum NoMemoryLeft {
+    /// So that older ones get on.
+    #[error("no memory left in the budget of {total} bytes: the task asked for {asked} more")]
+    GivenUp { asked: usize, total: usize },
+    /// It has waited for as long as it may.
+    #[error("no memory left in {most:?}, which is the task's time limit")]
+    Waited { most: Duration },
 }
 
 impl Budget {
@@ -84,15 +98,19 @@ impl Budget {
             of_slot,
             readers,
             reading: reading::Pool::new(total / READING, total / KEPT),
+            plans: Room::new(total / PLANS),
             state: Mutex::new(state),
         }))
     }
 
-    /// The most that the memories of one run may have of such a budget, in bytes: its values have room beside them.
-    pub fn most_of_run(total: usize, slots: u32) -> usize {
+    /// The most that the memories of one run may have of such a budget, in bytes: its values and tables of so many
+    /// elements have room beside them.
+    pub fn most_of_run(total: usize, slots: u32, table_elements: usize) -> usize {
         let budget = Self::new(total, slots, 1);
         let most = budget.state().ledger.total();
-        most.saturating_sub(2 * budget.values())
+        let values = budget.values().saturating_mul(2);
+        most.saturating_sub(values)
+            .saturating_sub(tables(table_elements))
     }
 
     /// The most that the values of one kind of a run may take, in bytes.
@@ -105,6 +123,17 @@ impl Budget {
         let all = self.values() / self.0.readers;
         // What all read with at once is no more than there is.
         all - all % reading::UNIT
+    }
+
+    /// How many results may be read at once: as many as there are processors.
+    pub fn readers(&self) -> usize {
+        self.0.readers
+    }
+
+    /// What there is for the messages that follow from tasks, until they are out. It is no part of what tasks have: they
+    /// end whatever others wait for.
+    pub fn plans(&self) -> &Room {
+        &self.0.plans
     }
 
     /// How it is used.
@@ -122,18 +151,18 @@ impl Budget {
     }
 
     /// What a run reads a result with that takes so many bytes at most.
-    pub(crate) fn reading(&self, bytes: usize) -> Reading {
-        self.0.reading.reading(bytes)
+    pub(crate) fn reading(&self, bytes: usize, waits: &Arc<Waits>) -> Reading {
+        self.0.reading.reading(bytes, waits)
     }
 
     /// What a run in a slot has of it: nothing yet. `claim`: the most that it will have, in bytes.
-    pub(crate) fn hold(&self, claim: usize) -> Held {
+    pub(crate) fn hold(&self, claim: usize, waits: &Arc<Waits>) -> Held {
         Held {
             budget: self.clone(),
             claim,
             used: 0,
             age: None,
-            waited: false,
+            waits: Arc::clone(waits),
         }
     }
 
@@ -162,7 +191,7 @@ pub(crate) struct Held {
     used: usize,
     /// None as long as the slot's share was enough.
     age: Option<Age>,
-    waited: bool,
+    waits: Arc<Waits>,
 }
 
 impl Held {
@@ -171,9 +200,10 @@ impl Held {
         &self.budget
     }
 
-    /// Whether the run had to wait for memory.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.waited
+    /// The same run without what it has.
+    pub(crate) fn take(&mut self) -> Self {
+        let nothing = self.budget.hold(0, &self.waits);
+        std::mem::replace(self, nothing)
     }
 
     /// Asks for so many bytes more than the run has claimed, and waits for them.
@@ -188,7 +218,7 @@ impl Held {
     /// Asks for so many bytes more, and waits for them.
     ///
     /// # Errors
-    /// When the run is given up. What it has it keeps until it is dropped.
+    /// When the run is given up, or has waited for too long. What it has it keeps until it is dropped.
     pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), NoMemoryLeft> {
         let used = self.used.saturating_add(bytes);
         let of_slot = self.budget.0.of_slot;
@@ -214,16 +244,15 @@ impl Held {
             state.settle();
             (age, answer)
         };
-        self.waited = true;
         let waiting = Waiting {
             budget: &budget,
             age,
             asked,
             answer,
         };
-        match waiting.await_answer().await {
+        match self.waits.wait(waiting.await_answer()).await? {
             Answer::Granted => Ok(()),
-            Answer::GivenUp => Err(NoMemoryLeft {
+            Answer::GivenUp => Err(NoMemoryLeft::GivenUp {
                 asked,
                 total: budget.0.total,
             }),
@@ -290,7 +319,6 @@ impl Drop for Waiting<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::pin::pin;
-    use std::time::Duration;
 
     use proptest::prelude::*;
     use tokio::task::JoinSet;
@@ -303,16 +331,20 @@ mod tests {
     const TOTAL: usize = 64 * MIB;
     const OF_ALL: usize = 32;
 
+    fn waits() -> Arc<Waits> {
+        Arc::new(Waits::new(Duration::MAX))
+    }
+
     #[tokio::test]
     async fn a_slots_share_is_had_without_asking() {
         let budget = Budget::new(TOTAL, 4, 1);
-        let mut large = budget.hold(0);
+        let mut large = budget.hold(0, &waits());
         large.grow((2 + OF_ALL) * MIB).await.unwrap();
         assert_eq!(budget.usage().used, (8 + OF_ALL) * MIB);
-        let mut small: Vec<_> = (0..3).map(|_| budget.hold(0)).collect();
+        let mut small: Vec<_> = (0..3).map(|_| budget.hold(0, &waits())).collect();
         for held in &mut small {
             held.grow(2 * MIB).await.unwrap();
-            assert!(held.age.is_none() && !held.has_waited());
+            assert!(held.age.is_none());
         }
         drop(large);
         let of_slots = BudgetUse {
@@ -328,13 +360,15 @@ mod tests {
     fn many_slots_share_an_eighth() {
         let budget = Budget::new(64 * MIB, 1024, 1);
         assert_eq!(budget.0.of_slot, 8 * 1024);
-        assert_eq!(Budget::most_of_run(64 * MIB, 1024), 16 * MIB);
+        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 0), 16 * MIB);
+        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 1 << 20), 8 * MIB);
+        assert_eq!(Budget::most_of_run(64 * MIB, 1024, usize::MAX), 0);
     }
 
     #[tokio::test]
     async fn a_wait_that_is_broken_off_leaves_nothing() {
         let budget = Budget::new(TOTAL, 4, 1);
-        let (mut first, mut second) = (budget.hold(0), budget.hold(0));
+        let (mut first, mut second) = (budget.hold(0, &waits()), budget.hold(0, &waits()));
         first.grow(30 * MIB).await.unwrap();
         {
             let mut waits = pin!(second.grow(30 * MIB));
@@ -343,7 +377,6 @@ mod tests {
             // granted, and never polled again
             first.shrink(30 * MIB);
         }
-        assert!(second.has_waited());
         assert_eq!(budget.usage().used, 8 * MIB);
         first.grow((2 + OF_ALL) * MIB).await.unwrap();
     }
@@ -375,7 +408,7 @@ mod tests {
                     let budget = budget.clone();
                     all.spawn(async move {
                         let run = async {
-                            let (mut held, mut has) = (budget.hold(claim), 0);
+                            let (mut held, mut has) = (budget.hold(claim, &waits()), 0);
                             for step in steps {
                                 if has + step > OF_ALL {
                                     break;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::{NoMemoryLeft, Waits};
+
 /// What is counted at once, in bytes.
 pub(super) const UNIT: usize = 64 * 1024;
 
@@ -26,7 +28,7 @@ pub(crate) struct Reading {
     most: u32,
     has: Option<OwnedSemaphorePermit>,
     kept: Option<OwnedSemaphorePermit>,
-    waited: bool,
+    waits: Arc<Waits>,
 }
 
 impl Pool {
@@ -49,43 +51,42 @@ impl Pool {
     }
 
     /// `bytes`: what the result may take at most.
-    pub(super) fn reading(&self, bytes: usize) -> Reading {
+    pub(super) fn reading(&self, bytes: usize, waits: &Arc<Waits>) -> Reading {
         Reading {
             pool: Arc::clone(&self.units),
             for_kept: Arc::clone(&self.kept),
             most: units(bytes),
             has: None,
             kept: None,
-            waited: false,
+            waits: Arc::clone(waits),
         }
     }
 }
 
-fn units(bytes: usize) -> u32 {
+pub(super) fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 impl Reading {
-    /// Whether the run had to wait for memory.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.waited
-    }
-
     /// Waits until a result may be read: the guest may end before it is asked again.
-    pub(crate) async fn enter(&mut self) {
+    ///
+    /// # Errors
+    /// When the run has waited for too long.
+    pub(crate) async fn enter(&mut self) -> Result<(), NoMemoryLeft> {
         if self.most == 0 || self.has.is_some() {
-            return;
+            return Ok(());
         }
         let pool = Arc::clone(&self.pool);
         self.has = match pool.try_acquire_many_owned(self.most) {
             Ok(has) => Some(has),
             Err(_taken) => {
-                self.waited = true;
                 let pool = Arc::clone(&self.pool);
+                let acquire = pool.acquire_many_owned(self.most);
                 // it is never closed
-                pool.acquire_many_owned(self.most).await.ok()
+                self.waits.wait(acquire).await?.ok()
             }
         };
+        Ok(())
     }
 
     /// The guest has not ended.
@@ -116,21 +117,27 @@ impl Reading {
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
 
     fn enters(reading: &mut Reading) -> bool {
         let enter = pin!(reading.enter());
-        enter.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+        enter.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(Ok(()))
     }
 
-    #[test]
-    fn results_are_read_in_turn_and_counted_until_they_are_gone() {
+    fn waits() -> Arc<Waits> {
+        Arc::new(Waits::new(Duration::MAX))
+    }
+
+    #[tokio::test]
+    async fn results_are_read_in_turn_and_counted_until_they_are_gone() {
         let pool = Pool::new(10 * UNIT, 0);
-        let [mut one, mut two, mut none] = [6 * UNIT, 10 * UNIT, 0].map(|most| pool.reading(most));
+        let [mut one, mut two, mut none] =
+            [6 * UNIT, 10 * UNIT, 0].map(|most| pool.reading(most, &waits()));
         assert!(enters(&mut one) && enters(&mut none));
         assert!(enters(&mut one), "it has it");
-        assert!(!enters(&mut two) && two.has_waited() && !one.has_waited());
+        assert!(!enters(&mut two));
         one.keep(2 * UNIT + 1);
         assert_eq!(pool.used(), 3 * UNIT);
         assert!(!enters(&mut two), "it may take all that there is");
@@ -145,10 +152,10 @@ mod tests {
         assert_eq!(pool.used(), 0);
     }
 
-    #[test]
-    fn a_result_that_is_kept_keeps_nobody_from_reading() {
+    #[tokio::test]
+    async fn a_result_that_is_kept_keeps_nobody_from_reading() {
         let pool = Pool::new(10 * UNIT, 5 * UNIT);
-        let [mut one, mut two, mut three] = [10 * UNIT; 3].map(|most| pool.reading(most));
+        let [mut one, mut two, mut three] = [10 * UNIT; 3].map(|most| pool.reading(most, &waits()));
         assert!(enters(&mut one));
         one.keep(4 * UNIT);
         assert!(enters(&mut two));

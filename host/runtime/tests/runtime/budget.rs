@@ -183,6 +183,34 @@ async fn until(condition: impl Fn() -> bool) {
         .unwrap();
 }
 
+/// However little it waited, its own time is its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_has_waited_for_memory_has_a_time_limit_like_any_other() {
+    let runtime = runtime();
+    let module = load(&runtime, &hungry()).await;
+    let mut holders = JoinSet::new();
+    for _ in 0..4 {
+        let module = module.clone();
+        holders
+            .spawn(async move { call_with(&module, "hold", json!([120]), LIMITS_OF_8_MIB).await });
+    }
+    // Three of them could all reach their limits, with their tables; the fourth waits.
+    until(|| runtime.budget().usage().waiting == 1).await;
+    let waits = {
+        let module = module.clone();
+        let limits = Limits {
+            time: Duration::from_secs(5),
+            ..LIMITS_OF_8_MIB
+        };
+        tokio::spawn(async move { call_with(&module, "hold", json!([120]), limits).await })
+    };
+    until(|| runtime.budget().usage().waiting == 2).await;
+    holders.shutdown().await;
+    let run = waits.await.unwrap();
+    assert_eq!(run.limit, Some(Limit::Time), "{run:?}");
+    assert_nothing_is_left(&runtime);
+}
+
 /// Small ones need nothing of what others have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_tasks_do_not_wait() {

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use petiole_broker::{Answer, BrokerError, Deliveries, Terms};
 use petiole_celery::plan::{Ended, ResultMode, Settle};
-use petiole_celery::{Destination, Exception, Message, Properties, Request, Routes, State};
+use petiole_celery::{Destination, Exception, Message, Routes, State};
 use petiole_results::ResultBackend;
 use serde_json::Value;
 
@@ -170,15 +170,10 @@ fn ending(key: &RunKey) -> Option<Ending<'_>> {
 fn run() -> RunKey {
     let headers = serde_json::json!({"task": "a.b", "id": "a"});
     let message = Message {
-        properties: Properties {
-            content_type: Some("application/json".into()),
-            content_encoding: Some("utf-8".into()),
-            ..Properties::default()
-        },
         headers: headers.as_object().unwrap().clone(),
-        body: b"[[], {}, {}]".to_vec(),
+        ..Message::default()
     };
-    RunKey::of(&Request::decode(message, |_| usize::MAX).unwrap(), "q")
+    RunKey::of(&message, "q").unwrap()
 }
 
 fn refused(code: u16) -> PublishError {

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
-use petiole_celery::plan::{Ended, Plan, Settle, postpone, quarantine, refuse};
-use petiole_celery::{Commit, Refusal, Request, Undecodable};
+use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
+use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
+use serde_json::Value;
 
 use super::{Earlier, Journey, Pipeline};
 use crate::admit::NotRun;
@@ -16,7 +17,7 @@ impl Journey<'_> {
     pub(super) async fn end_as(
         &self,
         earlier: Earlier,
-        request: &Request,
+        message: Message,
         delivery: Delivery,
         turn: Turn<'_>,
     ) {
@@ -25,11 +26,24 @@ impl Journey<'_> {
             Earlier::Settled(settle) => {
                 self.settle(settle, delivery, turn).await;
             }
-            Earlier::Committed(commit) => self.carry_on(request, commit, delivery, turn).await,
-            Earlier::NotCarriedOut(reason) => {
-                let refusal = not_carried_out(reason);
-                self.refuse(request, refusal, delivery, turn).await;
+            Earlier::Committed(commit) => {
+                match self.carry_on(&commit, turn.key(), &message).await {
+                    Ok(Carried::Out | Carried::Before(_)) => {
+                        self.settle(commit.settle, delivery, turn).await;
+                    }
+                    Ok(Carried::GivenUp(reason)) => {
+                        self.give_up(reason, message, delivery, turn).await;
+                    }
+                    Err(fault) => self.unsettled(&fault),
+                }
             }
+            Earlier::NotCarriedOut(reason) => match self.pipeline.decode(message) {
+                Ok(request) => {
+                    let refusal = not_carried_out(reason);
+                    self.refuse(&request, refusal, delivery, turn).await;
+                }
+                Err(undecodable) => self.quarantine(&undecodable, delivery).await,
+            },
         }
     }
 
@@ -53,17 +67,23 @@ impl Journey<'_> {
                     None => {}
                 }
             }
-            NotRun::Await {
-                request,
-                until,
-                awaited,
-            } => {
+            NotRun::AwaitModule { request, until } => {
                 // Where it can't wait in the broker, it comes again of its own.
                 if let Ok(plan) = postpone(&request, until, &self.source, now)
                     && self.give_back(plan, delivery).await
                 {
                     metrics.postponed(&self.labels);
-                    task_log::awaiting(&request, until, awaited);
+                    task_log::awaits_module(&request, until);
+                }
+            }
+            NotRun::AwaitMemory { request } => {
+                let (plan, until) = match await_memory(&request, &self.source, now) {
+                    Ok(put_off) => put_off,
+                    Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
+                };
+                if self.give_back(plan, delivery).await {
+                    metrics.postponed(&self.labels);
+                    task_log::awaits_memory(&request, until);
                 }
             }
             NotRun::Refuse { request, refusal } => {
@@ -86,6 +106,14 @@ impl Journey<'_> {
         if self.end(plan, request, delivery, turn).await.is_some() {
             self.pipeline.status.metrics.refused(&self.labels, &refusal);
             task_log::refused(request, &refusal);
+        }
+    }
+
+    /// Ends a message without a run: it is no request.
+    pub(super) async fn no_request(&self, message: Message, delivery: Delivery) {
+        // One that is a request has a run.
+        if let Err(undecodable) = self.pipeline.decode(message) {
+            self.quarantine(&undecodable, delivery).await;
         }
     }
 
@@ -144,20 +172,33 @@ impl Journey<'_> {
         }
     }
 
-    /// Brings a run to the end that an earlier delivery has committed.
-    async fn carry_on(
-        &self,
-        request: &Request,
-        commit: Commit<'_>,
-        delivery: Delivery,
-        turn: Turn<'_>,
-    ) {
-        match self.committed_before(commit, request, &turn).await {
+    /// Keeps the message of a run that can't be brought to the end that it had.
+    async fn give_up(&self, reason: String, message: Message, delivery: Delivery, turn: Turn<'_>) {
+        let request = match self.pipeline.decode(message) {
+            Ok(request) => request,
+            Err(undecodable) => return self.quarantine(&undecodable, delivery).await,
+        };
+        match self.keep(reason, &request, &turn).await {
             Ok((settle, _)) => {
                 self.settle(settle, delivery, turn).await;
             }
             Err(fault) => self.unsettled(&fault),
         }
+    }
+
+    /// Carries out what is left of the end that an earlier delivery has committed.
+    async fn carry_on(
+        &self,
+        commit: &Commit<'_>,
+        key: &RunKey,
+        message: &Message,
+    ) -> Result<Carried, Fault> {
+        let carried = self.pipeline.servers.carry_on(commit, key).await?;
+        if carried == Carried::Out {
+            let task = message.headers.get("task").and_then(Value::as_str);
+            task_log::ended_before(task.unwrap_or("?"), key.id(), commit.publications.len());
+        }
+        Ok(carried)
     }
 
     /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
@@ -185,12 +226,11 @@ impl Journey<'_> {
         request: &Request,
         turn: &Turn<'_>,
     ) -> Result<(Settle, Option<Ended>), Fault> {
-        let carried = self.pipeline.servers.carry_on(&commit, turn.key()).await?;
-        if let Carried::GivenUp(reason) = carried {
-            return self.keep(reason, request, turn).await;
+        let carried = self.carry_on(&commit, turn.key(), &request.message).await?;
+        match carried {
+            Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
+            Carried::Out | Carried::Before(_) => Ok((commit.settle, None)),
         }
-        task_log::ended_before(request, commit.publications.len());
-        Ok((commit.settle, None))
     }
 
     /// Keeps the message of a task whose plan was given up.

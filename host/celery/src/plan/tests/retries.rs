@@ -153,3 +153,53 @@ fn a_task_that_is_not_due_goes_back_to_its_queue() {
     assert_eq!((plan.results.len(), plan.settle), (0, Settle::Ack));
     assert_eq!(plan.ended, Ended::Postponed);
 }
+
+/// What comes out of the broker again is decoded again.
+fn again(plan: &Plan) -> Request {
+    let [back] = plan.publications.as_slice() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(back.destination, Destination::queue("wasm"));
+    Request::decode(back.message.clone(), |_| usize::MAX).unwrap()
+}
+
+#[test]
+fn a_run_waits_for_memory_so_often_and_longer_each_time() {
+    let first = request(json!({}), json!([]));
+    let (mut request, mut waited) = (first.clone(), Vec::new());
+    let refusal = loop {
+        let (plan, until) = match await_memory(&request, &source(), now()) {
+            Ok(put_off) => put_off,
+            Err(refusal) => break refusal,
+        };
+        assert_eq!(plan.publications[0].not_before, Some(until));
+        assert_eq!((plan.results.len(), plan.settle), (0, Settle::Ack));
+        assert_eq!(plan.ended, Ended::Postponed);
+        waited.push(until.duration_since(now()).as_secs());
+        request = again(&plan);
+        assert_eq!((&request.id, &request.args), (&first.id, &first.args));
+        assert!(waited.len() <= 100);
+    };
+    assert_eq!(waited[..8], [5, 10, 20, 40, 80, 160, 300, 300]);
+    assert_eq!(
+        (waited.len(), &refusal),
+        (20, &Refusal::NoMemoryLeft { count: 20 })
+    );
+
+    let other = plan_of(&request, retry(RetryAt::Default, None));
+    assert_eq!(again(&other).memory_waits, 0, "another run");
+    let requeue = Outcome::Reject {
+        requeue: true,
+        reason: "later".into(),
+    };
+    assert_eq!(again(&plan_of(&request, requeue)).memory_waits, 0);
+    let kept = refuse(&request, &refusal, &source(), &policy(), now());
+    let kept = kept
+        .publications
+        .into_iter()
+        .find(|one| one.message.is_kept());
+    let sent_again = Kept::open(kept.unwrap().message).unwrap().send_again();
+    let sent_again = sent_again.unwrap().message;
+    assert!(!sent_again.headers.contains_key("x-petiole-memory-waits"));
+    assert_eq!(sent_again.headers["x-petiole-sent-again"], 1);
+}

@@ -273,7 +273,7 @@ fn a_message_that_fills_its_frame_is_kept_in_an_envelope() {
     let plan = refuse(&request, &refusal, &source(), &policy(), now());
     assert_sendable(&plan);
     let kept = plan.publications.last().unwrap().message.clone();
-    let opened = crate::Kept::open(kept).unwrap();
+    let opened = Kept::open(kept).unwrap();
     assert_eq!(opened.message, request.message);
     assert_eq!(opened.destination, Destination::queue("wasm"));
 }

@@ -1,0 +1,122 @@
+//! An API from the worker's start: until there is what it serves from, it answers its probes.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::connections;
+use super::error::ApiError;
+use super::health;
+use super::listen::Listening;
+use super::router::{Api, Gate, UNATTENDED, router};
+
+/// How long a client does best to wait before it asks again, in seconds.
+const AGAIN: u64 = 2;
+
+/// An API that is served until it is closed.
+pub(crate) struct Serving {
+    /// Where it is reached from this machine.
+    pub url: String,
+    /// A token that was made up for it.
+    pub generated: Option<String>,
+    /// Whom it lets in.
+    pub gate: Gate,
+    front: Arc<Front>,
+    closing: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+struct Front {
+    /// What the worker waits for at its start.
+    waits_for: Mutex<&'static str>,
+    /// Once it waits for nothing.
+    router: OnceLock<Router>,
+}
+
+impl Listening {
+    /// Answers probes from now on.
+    pub(crate) fn serve(self) -> Serving {
+        let Self {
+            listener,
+            url,
+            generated,
+            gate,
+            tls,
+        } = self;
+        let front = Arc::new(Front {
+            waits_for: Mutex::new("its start"),
+            router: OnceLock::new(),
+        });
+        let closing = CancellationToken::new();
+        let answering = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&front));
+        let serving = connections::serve(answering, listener, tls, closing.clone());
+        Serving {
+            url,
+            generated,
+            gate,
+            front,
+            closing,
+            serving: tokio::spawn(serving),
+        }
+    }
+}
+
+impl Serving {
+    /// What is waited for at the start, as `/readyz` says it.
+    pub(crate) fn waits_for(&self, what: &'static str) {
+        let waits_for = self.front.waits_for.lock();
+        *waits_for.unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// Serves everything from now on.
+    pub(crate) fn open(&self, api: Api) {
+        // Once: there is one worker.
+        let _ = self.front.router.set(router(api));
+    }
+
+    /// Ends when open requests are answered, and what they began is done.
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.closing.cancel();
+        self.serving.await.context("the http api ended early")?;
+        let work = &self.gate.work;
+        work.close();
+        if tokio::time::timeout(UNATTENDED, work.wait()).await.is_err() {
+            tracing::error!(target: "petiole", "http api: {} requests are cut off", work.len());
+        }
+        Ok(())
+    }
+}
+
+async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
+    if let Some(router) = front.router.get() {
+        let Ok(response) = router.clone().oneshot(request).await;
+        return response;
+    }
+    let path = request.uri().path();
+    if path == "/healthz" {
+        return health::healthz().await.into_response();
+    }
+    let waits_for = *front
+        .waits_for
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let reason = format!("the worker waits for {waits_for}");
+    if path == "/readyz" {
+        return health::unready(&reason).into_response();
+    }
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {reason}"),
+    )
+    .retry_after(AGAIN)
+    .into_response()
+}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
+from kombu import Exchange, Queue
 
 from fault_report import FAULTS
 from hostile_report import REPORT
@@ -269,6 +270,14 @@ def kind(request):
 @pytest.fixture
 def queue():
     return f"petiole-test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def outside(redis_site, queue):
+    """A queue that no worker is configured with, which somebody has declared."""
+    with redis_site.app.connection_for_write() as connection:
+        Queue(queue, Exchange(queue), queue)(connection.default_channel).declare()
+    return queue
 
 
 @pytest.fixture

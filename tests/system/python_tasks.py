@@ -45,6 +45,13 @@ def add(self, x, y):
     return x + y
 
 
+@app.task(bind=True, name="py.take")
+def take(self, *args, **kwargs):
+    """Records its arguments as Python shows them, and when it was to run."""
+    record(self, [repr(args), repr(kwargs), self.request.eta, self.request.expires])
+    return args
+
+
 @app.task(bind=True, name="py.fail")
 def fail(self, *args):
     record(self, list(args))

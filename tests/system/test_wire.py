@@ -22,14 +22,6 @@ def take(app, queue):
         return message, json.loads(message.body)
 
 
-@pytest.fixture
-def outside(redis_site, queue):
-    """A queue that no worker is configured with, which somebody has declared."""
-    with redis_site.app.connection_for_write() as connection:
-        Queue(queue, Exchange(queue), queue)(connection.default_channel).declare()
-    return queue
-
-
 def same(ours, theirs, but=frozenset()):
     """Holds that two messages differ in nothing but ids and authors."""
     (ours, our_body), (theirs, their_body) = ours, theirs

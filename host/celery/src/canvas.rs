@@ -9,7 +9,7 @@ mod steps;
 
 use serde_json::{Value, json};
 
-use crate::bounded::size;
+use crate::json::size;
 use crate::options::Options;
 use crate::signature::SignatureRef;
 use crate::{Refusal, Signature, SignatureError, compose};

@@ -6,7 +6,7 @@ use crate::embed::{Chain, EmbedRef};
 use crate::options::Options;
 use crate::wire::{BODY_LIMIT, Unsendable};
 use crate::{Message, Properties, Publication, Routes, Signature, SignatureError};
-use crate::{bounded, headers, python, time, wire};
+use crate::{headers, json, python, time, wire};
 
 /// What a new task message says of where it comes from.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ pub(crate) fn check(task: &Part<'_>) -> Result<usize, SignatureError> {
         now,
     };
     // A worker's own routes are no fault of the message.
-    let sent = sent.message(&Routes::new(""), Vec::new());
+    let sent = sent.message(&Routes::new(""), Vec::new())?;
     wire::check(&sent).map_err(|reason| unsendable(task.signature.task, &reason))?;
     Ok(sent.message.memory())
 }
@@ -126,7 +126,7 @@ pub(crate) fn draft(
         },
         chord: options.chord,
     };
-    let body = bounded::write(&(&args, signature.kwargs, &embed), BODY_LIMIT).map_err(|error| {
+    let body = json::write(&(&args, signature.kwargs, &embed), BODY_LIMIT).map_err(|error| {
         SignatureError::new(format!(
             "{:?} has arguments that are not JSON: {error}",
             signature.task
@@ -144,7 +144,7 @@ pub(crate) fn draft(
         from,
         now,
     };
-    let message = sent.message(routes, body.bytes);
+    let message = sent.message(routes, body.bytes)?;
     wire::check(&message)?;
     Ok(message)
 }
@@ -160,7 +160,7 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    fn message(&self, routes: &Routes, body: Vec<u8>) -> Publication {
+    fn message(&self, routes: &Routes, body: Vec<u8>) -> Result<Publication, SignatureError> {
         let options = &self.options;
         let message = Message {
             properties: Properties {
@@ -172,18 +172,18 @@ impl Sent<'_> {
                 reply_to: options.reply_to.map(str::to_owned),
                 ..Properties::default()
             },
-            headers: self.headers(),
+            headers: self.headers()?,
             body,
         };
-        Publication {
+        Ok(Publication {
             destination: options.destination(self.task.signature.task, routes),
             message,
             mandatory: true,
             not_before: options.run_at(self.now).filter(|eta| *eta > self.now),
-        }
+        })
     }
 
-    fn headers(&self) -> Map<String, Value> {
+    fn headers(&self) -> Result<Map<String, Value>, SignatureError> {
         let Self {
             task,
             id,
@@ -207,10 +207,8 @@ impl Sent<'_> {
         set("group", options.group_id.into());
         set("group_index", options.group_index.into());
         set("retries", options.retries.into());
-        set(
-            "timelimit",
-            json!([options.time_limit, options.soft_time_limit]),
-        );
+        let limits = json!([options.time_limit, options.soft_time_limit]);
+        set("timelimit", self.header("timelimit", &limits)?);
         set("root_id", root_id.into());
         set("parent_id", parent_id.into());
         set("argsrepr", python::args_repr(args).into());
@@ -224,18 +222,29 @@ impl Sent<'_> {
         );
         set("stamped_headers", options.stamped_headers.clone().into());
         let stamps = options.stamps.iter();
-        set(
-            "stamps",
-            stamps.map(|(name, stamp)| (*name, json!(stamp))).collect(),
-        );
-        for (name, value) in options.headers.into_iter().flatten() {
-            if !headers::is_celerys(name) && !headers::is_brokers(name) {
-                set(name, value.clone());
+        let stamps = stamps.map(|(name, stamp)| (*name, json!(stamp))).collect();
+        set("stamps", self.header("stamps", &stamps)?);
+        for (held, value) in options.headers.into_iter().flatten() {
+            let name = json::name(held).ok_or_else(|| self.unsendable(held))?;
+            if !headers::is_celerys(&name) && !headers::is_brokers(&name) {
+                set(&name, self.header(&name, value)?);
             }
         }
         if from.sent_again > 0 {
             set(headers::SENT_AGAIN, from.sent_again.into());
         }
-        fields
+        Ok(fields)
+    }
+
+    /// A part of the message's options as a header.
+    fn header(&self, name: &str, value: &Value) -> Result<Value, SignatureError> {
+        wire::from_message(value).ok_or_else(|| self.unsendable(name))
+    }
+
+    fn unsendable(&self, header: &str) -> SignatureError {
+        let task = wire::beginning(self.task.signature.task, wire::SHORT_STRING_LIMIT);
+        SignatureError::new(format!(
+            "header {header:?} of {task:?} has a lone surrogate, which AMQP can't carry"
+        ))
     }
 }

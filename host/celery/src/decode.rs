@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::embed::Body;
 use crate::headers::{DEPTH, DESCENDANTS, MEMORY_WAITS, REQUEUES, UNREADABLE};
+use crate::json::kind;
 use crate::request::TimeLimits;
-use crate::signature::kind;
-use crate::{Lineage, Message, Refusal, Request, time, wire};
+use crate::{Lineage, Message, Refusal, Request, json, time, wire};
 
 /// The longest text in a header that is read, in bytes: what AMQP's short strings hold, and so the
 /// correlation id that a task's id becomes. Log lines and keys of results have it in them.
@@ -95,8 +95,8 @@ fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request,
     let headers = Headers(&headers);
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
-    let json = serde_json::from_slice(&body)
-        .map_err(|error| malformed(format!("body is not JSON: {error}")))?;
+    let json =
+        json::parse(&body).map_err(|error| malformed(format!("body is not JSON: {error}")))?;
     let Some(task) = task else {
         return Err(without_task_header(&json));
     };

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::canvas::Part;
-use crate::signature::kind;
+use crate::json::kind;
 use crate::{Embed, Refusal, Signature};
 
 /// A body, parsed.

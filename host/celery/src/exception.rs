@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use crate::json;
+
 /// An exception as Celery's result backends store it; a Python reader raises the class of that
 /// name, or one made up of that name where it can't be imported.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +19,7 @@ impl Exception {
     pub fn new(exc_module: &str, exc_type: &str, message: impl Into<String>) -> Self {
         Self {
             exc_type: exc_type.to_owned(),
-            exc_message: vec![Value::String(message.into())],
+            exc_message: vec![json::string(message)],
             exc_module: exc_module.to_owned(),
         }
     }

@@ -6,7 +6,6 @@
 //! [message protocol](https://docs.celeryq.dev/en/stable/internals/protocol.html) page and the
 //! behaviour of Celery 5 itself, recorded by the tests.
 
-mod bounded;
 mod canvas;
 mod commit;
 mod compose;
@@ -15,6 +14,7 @@ mod embed;
 mod exception;
 mod headers;
 mod id;
+pub mod json;
 mod kept;
 mod lineage;
 mod message;

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::time;
+use crate::{json, time};
 
 /// A task's state, in Celery's words (<https://docs.celeryq.dev/en/stable/reference/celery.states.html>).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,11 @@ impl TaskMeta {
         }
         meta.insert("task_id".into(), self.task_id.clone().into());
         Value::Object(meta)
+    }
+
+    /// The same as it is written.
+    pub fn to_text(&self) -> String {
+        json::Text(&self.to_json()).to_string()
     }
 }
 

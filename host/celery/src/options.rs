@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::canvas::{Given, Opt};
-use crate::signature::{SignatureRef, kind};
+use crate::json::{self, kind, plain_text};
+use crate::signature::SignatureRef;
 use crate::{Destination, Routes, SignatureError, time};
 
 /// Options as `apply_async` takes them. Those that concern only the sending side's library
@@ -67,11 +68,17 @@ impl<'a> Options<'a> {
             routing_key: read.text("routing_key")?,
             priority: read.integer("priority")?,
             persistent: read.persistent()?,
-            countdown: read.seconds("countdown")?,
-            eta: read.time("eta")?,
+            countdown: read.countdown()?,
+            eta: read.json("eta", "an ISO 8601 time", |eta| {
+                time(eta).or_else(|| date(eta))
+            })?,
             expires: match read.get("expires") {
-                Some(Opt::Json(Value::Number(_))) => read.seconds("expires")?.map(Expires::After),
-                _ => read.time("expires")?.map(Expires::At),
+                Some(Opt::Json(value)) if json::is_number(value) => {
+                    read.seconds("expires")?.map(Expires::After)
+                }
+                _ => read
+                    .json("expires", "an ISO 8601 time", time)?
+                    .map(Expires::At),
             },
             time_limit: read.limit("time_limit")?,
             soft_time_limit: read.limit("soft_time_limit")?,
@@ -136,8 +143,13 @@ impl<'a> Reader<'a> {
 
     fn wrong(&self, name: &str, expected: &str, found: Opt<'_>) -> SignatureError {
         let found = match found {
-            Opt::Json(number @ (Value::Number(_) | Value::Bool(_))) => number.to_string(),
-            Opt::Json(other) => kind(other).to_owned(),
+            Opt::Json(value) if value.is_boolean() || json::is_number(value) => {
+                json::Text(value).to_string()
+            }
+            Opt::Json(value) => match json::tagged(value) {
+                Some((tag, _)) => format!("kombu's {tag:?}"),
+                None => kind(value).to_owned(),
+            },
             Opt::Text(_) => "a string".to_owned(),
             Opt::Index(index) => index.to_string(),
             Opt::Signatures(_) => "an array".to_owned(),
@@ -180,17 +192,20 @@ impl<'a> Reader<'a> {
     fn text(&self, name: &str) -> Result<Option<&'a str>, SignatureError> {
         let text = self.option(name, "a string", |option| match option {
             Opt::Text(text) => Some(text),
-            Opt::Json(value) => value.as_str(),
+            Opt::Json(value) => plain_text(value),
             _ => None,
         })?;
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    fn integer<T: TryFrom<u64>>(&self, name: &str) -> Result<Option<T>, SignatureError> {
+    fn integer<T: TryFrom<i64> + TryFrom<u64>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, SignatureError> {
         let expected = format!("an unsigned {} bit integer", size_of::<T>() * 8);
         self.option(name, &expected, |option| match option {
             Opt::Index(index) => T::try_from(u64::try_from(index).ok()?).ok(),
-            Opt::Json(value) => T::try_from(value.as_u64()?).ok(),
+            Opt::Json(value) => json::integer(value),
             _ => None,
         })
     }
@@ -204,21 +219,21 @@ impl<'a> Reader<'a> {
     }
 
     fn seconds(&self, name: &str) -> Result<Option<SignedDuration>, SignatureError> {
-        self.json(name, "a number of seconds", |value| {
-            SignedDuration::try_from_secs_f64(value.as_f64()?).ok()
-        })
+        self.json(name, "a number of seconds", seconds)
     }
 
-    fn time(&self, name: &str) -> Result<Option<Timestamp>, SignatureError> {
-        self.json(name, "an ISO 8601 time", |value| {
-            time::from_iso(value.as_str()?)
-        })
+    /// Of what kombu writes for Python's types Celery takes a zero alone, which is none.
+    fn countdown(&self) -> Result<Option<SignedDuration>, SignatureError> {
+        match self.get("countdown") {
+            Some(Opt::Json(value)) if is_zero_decimal(value) => Ok(None),
+            _ => self.seconds("countdown"),
+        }
     }
 
     /// A time limit in seconds: the number as it stands, or null.
     fn limit(&self, name: &str) -> Result<&'a Value, SignatureError> {
         let limit = self.json(name, "a number of seconds", |value| {
-            let seconds = SignedDuration::try_from_secs_f64(value.as_f64()?).ok()?;
+            let seconds = seconds(value)?;
             (!seconds.is_negative()).then_some(value)
         })?;
         Ok(limit.unwrap_or(&Value::Null))
@@ -226,7 +241,7 @@ impl<'a> Reader<'a> {
 
     fn names(&self, name: &str) -> Result<Option<Vec<&'a str>>, SignatureError> {
         self.json(name, "an array of strings", |value| {
-            value.as_array()?.iter().map(Value::as_str).collect()
+            value.as_array()?.iter().map(plain_text).collect()
         })
     }
 
@@ -252,7 +267,7 @@ impl<'a> Reader<'a> {
     /// AMQP delivery mode: 2, which is the default, or 1.
     fn persistent(&self) -> Result<bool, SignatureError> {
         let persistent = self.json("delivery_mode", "1 or 2", |mode| {
-            match (mode.as_u64(), mode.as_str()) {
+            match (json::integer::<u64>(mode), plain_text(mode)) {
                 (Some(2), _) | (_, Some("persistent")) => Some(true),
                 (Some(1), _) | (_, Some("transient")) => Some(false),
                 _ => None,
@@ -260,4 +275,38 @@ impl<'a> Reader<'a> {
         })?;
         Ok(persistent.unwrap_or(true))
     }
+}
+
+fn seconds(value: &Value) -> Option<SignedDuration> {
+    SignedDuration::try_from_secs_f64(json::float(value)?).ok()
+}
+
+/// Text, or Python's `datetime` as kombu writes it.
+fn time(value: &Value) -> Option<Timestamp> {
+    let text = match json::tagged(value) {
+        Some(("datetime", text)) => text,
+        Some(_) => return None,
+        None => value,
+    };
+    time::from_iso(plain_text(text)?)
+}
+
+/// Python's `date` as kombu writes it. As an `eta` its midnight is meant, in UTC.
+fn date(value: &Value) -> Option<Timestamp> {
+    let ("date", text) = json::tagged(value)? else {
+        return None;
+    };
+    time::from_iso_date(plain_text(text)?)
+}
+
+/// Python's `decimal` as kombu writes it, where it is 0.
+fn is_zero_decimal(value: &Value) -> bool {
+    let Some(("decimal", text)) = json::tagged(value) else {
+        return false;
+    };
+    plain_text(text).is_some_and(|text| {
+        let digits = text.split(['e', 'E']).next().unwrap_or_default();
+        // 1E-999 is 0 as a float
+        text.parse() == Ok(0.0) && !digits.bytes().any(|digit| matches!(digit, b'1'..=b'9'))
+    })
 }

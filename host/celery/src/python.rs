@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::json;
+
 /// Celery's `argsrepr_maxsize` and `kwargsrepr_maxsize`, in characters.
 const MAX_CHARS: usize = 1024;
 /// Celery's `task_repr_maxlevels`.
@@ -55,7 +57,10 @@ impl Repr {
             Value::Bool(true) => self.push("True"),
             Value::Bool(false) => self.push("False"),
             Value::Number(number) => self.push(&number.to_string()),
-            Value::String(text) => self.quoted(text),
+            Value::String(held) => match json::raw_of(held) {
+                Some(raw) => self.push(raw),
+                None => self.quoted(held),
+            },
             Value::Array(_) if level >= MAX_LEVELS => self.push("[...]"),
             Value::Object(_) if level >= MAX_LEVELS => self.push("{...}"),
             Value::Array(values) => {
@@ -88,7 +93,10 @@ impl Repr {
             if index > 0 {
                 self.push(", ");
             }
-            self.quoted(key);
+            match json::raw_of(key) {
+                Some(raw) => self.push(raw),
+                None => self.quoted(key),
+            }
             self.push(": ");
             self.value(value, level + 1);
         }

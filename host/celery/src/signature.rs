@@ -3,6 +3,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use crate::canvas::Part;
+use crate::json::{kind, plain_text};
 
 /// A task call that has not been sent yet: Celery's `Signature`, as it stands in messages
 /// (<https://docs.celeryq.dev/en/stable/userguide/canvas.html#signatures>).
@@ -78,9 +79,9 @@ impl<'a> SignatureRef<'a> {
                 kind(value)
             )));
         };
-        let task = match fields.get("task") {
-            Some(Value::String(task)) if !task.is_empty() => task,
-            _ => return Err(SignatureError::new("it has no `task`")),
+        let task = fields.get("task").and_then(plain_text);
+        let Some(task) = task.filter(|task| !task.is_empty()) else {
+            return Err(SignatureError::new("it has no `task`"));
         };
         let args = match fields.get("args") {
             None | Some(Value::Null) => &[],
@@ -89,8 +90,10 @@ impl<'a> SignatureRef<'a> {
         };
         let subtask_type = match fields.get("subtask_type") {
             None | Some(Value::Null) => None,
-            Some(Value::String(kind)) => Some(kind.as_str()).filter(|kind| !kind.is_empty()),
-            Some(other) => return Err(wrong(task, "subtask_type", "a string", other)),
+            Some(value) => match plain_text(value) {
+                Some(kind) => Some(kind).filter(|kind| !kind.is_empty()),
+                None => return Err(wrong(task, "subtask_type", "a string", value)),
+            },
         };
         let immutable = match fields.get("immutable") {
             None | Some(Value::Null) => false,
@@ -131,7 +134,7 @@ impl<'a> SignatureRef<'a> {
 
     /// The id that its options fix, where they do.
     pub(crate) fn task_id(&self) -> Option<&'a str> {
-        let id = self.options.get("task_id").and_then(Value::as_str);
+        let id = self.options.get("task_id").and_then(plain_text);
         id.filter(|id| !id.is_empty())
     }
 }
@@ -226,18 +229,6 @@ fn wrong(task: &str, field: &str, expected: &str, found: &Value) -> SignatureErr
         "`{field}` of {task:?} is {} where {expected} was expected",
         kind(found)
     ))
-}
-
-/// What a JSON value is, for messages that must not quote data of any length.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,13 @@ pub(crate) fn from_iso(text: &str) -> Option<Timestamp> {
         .map(|zoned| zoned.timestamp())
 }
 
+/// Midnight of a date in UTC, as Celery has it.
+pub(crate) fn from_iso_date(text: &str) -> Option<Timestamp> {
+    let date: civil::Date = text.parse().ok()?;
+    let midnight = date.to_zoned(TimeZone::UTC).ok()?;
+    Some(midnight.timestamp())
+}
+
 /// The time so long after another one, at most the last one that there is.
 pub(crate) fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
     let limit = if duration.is_negative() {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::{Exception, Message, Publication};
 pub use field::{Field, plain, table_to_json};
+pub(crate) use field::{from_message, to_message};
 use size::{table_size, text_size};
 
 /// The longest short string, in bytes: names and properties are nothing else (section 4.2.5.3).

@@ -64,8 +64,28 @@ fn chord(header: &str, body: &str) -> String {
     )
 }
 
-const SHAPES: [(&str, Shape); 15] = [
+/// As many values that are kept as text.
+fn exotic(size: usize) -> String {
+    format!(r#"{{"task":"t","args":[{}NaN]}}"#, "-0,".repeat(size / 3))
+}
+
+/// As many names that are.
+fn exotic_names(size: usize) -> String {
+    let name = r#"{"\ud800":0},"#;
+    format!(
+        r#"{{"task":"t","args":[{}NaN]}}"#,
+        name.repeat(size / name.len())
+    )
+}
+
+const SHAPES: [(&str, Shape); 17] = [
     ("arguments", |size| [leaf(size), NONE, NONE]),
+    ("values that Rust has no number for", |size| {
+        [exotic(size), NONE, NONE]
+    }),
+    ("names with a lone surrogate", |size| {
+        [exotic_names(size), NONE, NONE]
+    }),
     ("callbacks", |size| [tasks(size), NONE, NONE]),
     ("errbacks", |size| [NONE, tasks(size), NONE]),
     ("the rest of a chain", |size| [NONE, NONE, tasks(size)]),

@@ -1,6 +1,6 @@
 use std::error::Error;
 
-use petiole_celery::{Commit, RunKey};
+use petiole_celery::{Commit, RunKey, json};
 
 use crate::BACKEND_WAIT;
 
@@ -108,7 +108,7 @@ pub(crate) fn parse(
     task_id: &str,
     stored: &[u8],
 ) -> Result<serde_json::Value, ResultError> {
-    serde_json::from_slice(stored).map_err(|source| ResultError::Corrupt {
+    json::parse(stored).map_err(|source| ResultError::Corrupt {
         backend: backend.to_owned(),
         task_id: task_id.to_owned(),
         source,

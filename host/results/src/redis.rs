@@ -193,7 +193,7 @@ impl RedisBackend {
         let mode = if run.is_some() { "tell" } else { "store" };
         invocation.arg(self.expires).arg(mode);
         invocation.key(self.key(&meta.task_id));
-        invocation.arg(meta.to_json().to_string());
+        invocation.arg(meta.to_text());
         if let Some(run) = run {
             invocation.key(self.run_key(run));
         }
@@ -303,7 +303,7 @@ impl ResultBackend for RedisBackend {
             invocation.arg(self.expires).arg(mode);
             for meta in end.results {
                 invocation.key(self.key(&meta.task_id));
-                invocation.arg(meta.to_json().to_string());
+                invocation.arg(meta.to_text());
             }
             invocation.key(self.run_key(end.run));
             invocation.arg(end.record).arg(self.record_expires());

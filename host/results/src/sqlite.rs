@@ -110,7 +110,7 @@ impl From<&TaskMeta> for Row {
         Self {
             task_id: meta.task_id.clone(),
             succeeded: meta.status == State::Success,
-            meta: meta.to_json().to_string(),
+            meta: meta.to_text(),
         }
     }
 }

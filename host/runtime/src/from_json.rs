@@ -1,11 +1,13 @@
 //! JSON to WIT values.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use petiole_celery::json::{self, tagged};
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
@@ -28,17 +30,17 @@ pub(crate) fn from_json(
     let expected = || Mismatch::expected(ty, value);
     match ty {
         WitType::Bool => value.as_bool().map(Val::Bool).ok_or_else(expected),
-        WitType::S8 => integer(value).map(Val::S8).ok_or_else(expected),
-        WitType::U8 => integer(value).map(Val::U8).ok_or_else(expected),
-        WitType::S16 => integer(value).map(Val::S16).ok_or_else(expected),
-        WitType::U16 => integer(value).map(Val::U16).ok_or_else(expected),
-        WitType::S32 => integer(value).map(Val::S32).ok_or_else(expected),
-        WitType::U32 => integer(value).map(Val::U32).ok_or_else(expected),
-        WitType::S64 => integer(value)
+        WitType::S8 => json::integer(value).map(Val::S8).ok_or_else(expected),
+        WitType::U8 => json::integer(value).map(Val::U8).ok_or_else(expected),
+        WitType::S16 => json::integer(value).map(Val::S16).ok_or_else(expected),
+        WitType::U16 => json::integer(value).map(Val::U16).ok_or_else(expected),
+        WitType::S32 => json::integer(value).map(Val::S32).ok_or_else(expected),
+        WitType::U32 => json::integer(value).map(Val::U32).ok_or_else(expected),
+        WitType::S64 => json::integer(value)
             .or_else(|| decimal(value))
             .map(Val::S64)
             .ok_or_else(expected),
-        WitType::U64 => integer(value)
+        WitType::U64 => json::integer(value)
             .or_else(|| decimal(value))
             .map(Val::U64)
             .ok_or_else(expected),
@@ -99,16 +101,21 @@ pub(crate) fn json_pair(
     memory: &mut ValueMemory,
 ) -> Result<Val, Mismatch> {
     take(memory, values_memory::<Val>(2))?;
-    let name = counted(name.clone(), memory)?;
+    let key = json::name(name)
+        .ok_or_else(|| Mismatch::expected(&WitType::String, &name.as_str().into()))?;
+    let name = counted(key.into_owned(), memory)?;
     let value = json_record(value, memory)?;
     Ok(Val::Tuple(vec![Val::String(name), value]))
 }
 
-/// Any JSON value as a record that holds its text.
+/// Any JSON value as a record that holds its text, unless a reader of JSON would not take it.
 pub(crate) fn json_record(value: &Value, memory: &mut ValueMemory) -> Result<Val, Mismatch> {
+    if let Some(foreign) = json::foreign(value) {
+        return Err(Mismatch::foreign(foreign));
+    }
     take(memory, values_memory::<(String, Val)>(1))?;
     take(memory, text_memory(JSON_FIELD.len()))?;
-    let text = counted(value.to_string(), memory)?;
+    let text = counted(json::Text(value).to_string(), memory)?;
     Ok(Val::Record(vec![(
         JSON_FIELD.to_owned(),
         Val::String(text),
@@ -138,29 +145,18 @@ fn boxed(ty: &WitType, value: &Value, memory: &mut ValueMemory) -> Result<Box<Va
     from_json(ty, value, memory).map(Box::new)
 }
 
-fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: &Value) -> Option<T> {
-    match value.as_i64() {
-        Some(number) => T::try_from(number).ok(),
-        None => T::try_from(value.as_u64()?).ok(),
-    }
-}
-
 /// JavaScript and others can't write large integers as JSON numbers.
 fn decimal<T: FromStr>(value: &Value) -> Option<T> {
     value.as_str()?.parse().ok()
 }
 
-/// JSON has no literals for what is not finite.
+/// The names are accepted as text too: other JSON than Python's has none for what is not finite.
 fn float(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(name) => match name.as_str() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
-        },
-        _ => None,
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => json::float(value),
     }
 }
 
@@ -175,7 +171,8 @@ fn to_f32(wide: f64) -> Option<f32> {
 }
 
 fn character(value: &Value) -> Option<char> {
-    let mut chars = value.as_str()?.chars();
+    let text = json::text(value)?;
+    let mut chars = text.chars();
     let first = chars.next()?;
     chars.next().is_none().then_some(first)
 }
@@ -183,14 +180,13 @@ fn character(value: &Value) -> Option<char> {
 /// A string, or what kombu >= 5.3 makes of Python's dates, decimals and UUIDs
 /// (`kombu.utils.json`, `register_type`).
 fn text(value: &Value) -> Option<String> {
-    match extended(value) {
-        None => value.as_str().map(str::to_owned),
-        Some(("uuid", Value::Object(parts))) => hyphenated(parts.get("hex")?.as_str()?),
-        Some(("datetime" | "date" | "time" | "decimal" | "uuid", Value::String(text))) => {
-            Some(text.clone())
-        }
-        Some(_) => None,
-    }
+    let text = match tagged(value) {
+        None => value,
+        Some(("uuid", Value::Object(parts))) => return hyphenated(parts.get("hex")?.as_str()?),
+        Some(("datetime" | "date" | "time" | "decimal" | "uuid", text)) => text,
+        Some(_) => return None,
+    };
+    json::text(text).map(Cow::into_owned)
 }
 
 /// The usual form of a UUID's 32 hexadecimal digits.
@@ -205,13 +201,13 @@ fn hyphenated(hex: &str) -> Option<String> {
 
 /// In base64: a [`Val`] for each byte would be 40 bytes (see [`canonical`](crate::canonical)).
 fn bytes(value: &Value) -> Option<String> {
-    match (extended(value), value) {
-        (Some(("bytes", Value::String(text))), _) => Some(STANDARD.encode(text)),
+    match (tagged(value), value) {
+        (Some(("bytes", text)), _) => Some(STANDARD.encode(json::text(text)?.as_bytes())),
         (Some(("base64", Value::String(text))), _) | (None, Value::String(text)) => {
             is_base64(text).then(|| padded(text))
         }
         (None, Value::Array(items)) => {
-            let bytes: Option<Vec<u8>> = items.iter().map(integer).collect();
+            let bytes: Option<Vec<u8>> = items.iter().map(json::integer).collect();
             Some(STANDARD.encode(bytes?))
         }
         _ => None,
@@ -232,12 +228,6 @@ pub(crate) fn is_base64(text: &str) -> bool {
     // without a way out, so that many are looked at at once
     let digits = whole.iter().fold(true, |all, byte| all & is_digit(byte));
     digits && BASE64.decode_slice(last, &mut [0; 3]).is_ok()
-}
-
-/// kombu's `{"__type__": ..., "__value__": ...}`.
-fn extended(value: &Value) -> Option<(&str, &Value)> {
-    let object = value.as_object().filter(|object| object.len() == 2)?;
-    Some((object.get("__type__")?.as_str()?, object.get("__value__")?))
 }
 
 /// The values of all of these.

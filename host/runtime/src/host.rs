@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole_capabilities::Redactor;
-use petiole_celery::{ChildKind, Signature, State, child_id};
+use petiole_celery::{ChildKind, Signature, State, child_id, json};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::Level;
@@ -350,7 +350,7 @@ impl Sandbox {
         if from.task.is_empty() {
             return Err("the signature names no task".to_owned());
         }
-        let Value::Array(args) = json("args", &from.args)? else {
+        let Value::Array(args) = parsed("args", &from.args)? else {
             return Err("args is not a JSON array".to_owned());
         };
         let kwargs = object("kwargs", &from.kwargs)?;
@@ -379,15 +379,15 @@ impl Sandbox {
 /// `limit`: the size of `meta`, in bytes.
 fn progress(state: String, meta: &str, limit: usize) -> Result<Progress, String> {
     within("meta", meta.len(), limit)?;
-    let meta = json("meta", meta)?;
+    let meta = parsed("meta", meta)?;
     Ok(Progress {
         state: custom_state(state)?,
         meta,
     })
 }
 
-fn json(name: &str, text: &str) -> Result<Value, String> {
-    let value = serde_json::from_str(text);
+fn parsed(name: &str, text: &str) -> Result<Value, String> {
+    let value = json::parse(text.as_bytes());
     let value = value.map_err(|error| format!("{name} is not JSON: {error}"))?;
     if is_too_deep(&value) {
         return Err(format!(
@@ -398,7 +398,7 @@ fn json(name: &str, text: &str) -> Result<Value, String> {
 }
 
 fn object(name: &str, text: &str) -> Result<Map<String, Value>, String> {
-    match json(name, text)? {
+    match parsed(name, text)? {
         Value::Object(object) => Ok(object),
         _ => Err(format!("{name} is not a JSON object")),
     }

@@ -188,15 +188,19 @@ fn each_form_is_read_and_one_is_written() {
 #[test]
 fn what_does_not_fit_says_where() {
     for (ty, value, message) in [
-        (WitType::U8, json!(300), ": expected u8, got 300"),
-        (WitType::U64, json!(-1), ": expected u64, got -1"),
+        (WitType::U8, json!(300), ": expected u8 (0 to 255), got 300"),
+        (
+            WitType::U64,
+            json!(-1),
+            ": expected u64 (0 to 18446744073709551615), got -1",
+        ),
         (WitType::S64, json!("two"), r#": expected s64, got "two""#),
         (WitType::S32, json!("2"), r#": expected s32, got "2""#),
         (WitType::S64, json!(2.0), ": expected s64, got 2.0"),
         (
             WitType::S64,
             json!(u64::MAX),
-            ": expected s64, got 18446744073709551615",
+            ": expected s64 (-9223372036854775808 to 9223372036854775807), got 18446744073709551615",
         ),
         (WitType::F32, json!(1e300), ": expected f32, got 1e+300"),
         (WitType::Bool, json!(1), ": expected bool, got 1"),
@@ -274,6 +278,158 @@ fn what_does_not_fit_says_where() {
         .unwrap_err()
         .to_string();
     assert!(long.len() < 200 && long.ends_with("..."), "{long}");
+}
+
+/// What only Python's JSON has, or has exactly.
+#[test]
+fn each_type_takes_pythons_values_or_says_why_not() {
+    let float = |x: f64| Ok(Val::Float64(x));
+    let past = "1".repeat(400);
+    let told = |message: &str| Err(message.to_owned());
+    let any = |text: &str| Ok(json_text(text.to_owned()));
+    let string = |text: &str| Ok(Val::String(text.to_owned()));
+    for (ty, text, expected) in [
+        (WitType::F64, "NaN", float(f64::NAN)),
+        (WitType::F64, "-Infinity", float(f64::NEG_INFINITY)),
+        (WitType::F64, "1e999", float(f64::INFINITY)),
+        (WitType::F64, "-0", float(-0.0)),
+        (
+            WitType::F64,
+            "18446744073709551617",
+            float(18_446_744_073_709_551_616.0),
+        ),
+        (
+            WitType::F64,
+            past.as_str(),
+            told(&format!(": expected f64, got {}...", &past[..100])),
+        ),
+        (
+            WitType::F64,
+            r#""\ud800""#,
+            told(r#": expected f64, got "\ud800", which has a lone surrogate"#),
+        ),
+        (WitType::F32, "Infinity", Ok(Val::Float32(f32::INFINITY))),
+        (
+            WitType::F32,
+            "18446744073709551617",
+            Ok(Val::Float32(18_446_744_073_709_551_616.0)),
+        ),
+        (WitType::S8, "-0", Ok(Val::S8(0))),
+        (WitType::U64, "-0", Ok(Val::U64(0))),
+        (
+            WitType::U64,
+            "18446744073709551616",
+            told(": expected u64 (0 to 18446744073709551615), got 18446744073709551616"),
+        ),
+        (
+            WitType::S64,
+            "-9223372036854775809",
+            told(
+                ": expected s64 (-9223372036854775808 to 9223372036854775807), got -9223372036854775809",
+            ),
+        ),
+        (WitType::S16, "NaN", told(": expected s16, got NaN")),
+        (WitType::U32, "1e999", told(": expected u32, got 1e999")),
+        (
+            WitType::String,
+            r#""\udbff\udfffNaN""#,
+            string("\u{10FFFF}NaN"),
+        ),
+        (WitType::String, "\"\u{10FFFF}-0\"", string("\u{10FFFF}-0")),
+        (WitType::String, "NaN", told(": expected string, got NaN")),
+        (WitType::String, "-0", told(": expected string, got -0")),
+        (
+            WitType::String,
+            r#""a\ud800""#,
+            told(r#": expected string, got "a\ud800", which has a lone surrogate"#),
+        ),
+        (
+            WitType::String,
+            r#"{"__type__": "decimal", "__value__": NaN}"#,
+            told(r#": expected string, got {"__type__":"decimal","__value__":NaN}"#),
+        ),
+        (
+            WitType::Char,
+            r#""\udbff\udfff""#,
+            Ok(Val::Char('\u{10FFFF}')),
+        ),
+        (
+            WitType::Char,
+            r#""\udc00""#,
+            told(r#": expected char, got "\udc00", which has a lone surrogate"#),
+        ),
+        (
+            WitType::Bytes,
+            r#"{"__type__": "bytes", "__value__": "\udbff\udfff"}"#,
+            string("9I+/vw=="),
+        ),
+        (WitType::Bytes, "[-0, 1]", string("AAE=")),
+        (
+            enumeration(&["a"]),
+            r#""\ud800""#,
+            told(r#": expected enum { a }, got "\ud800", which has a lone surrogate"#),
+        ),
+        (
+            point(),
+            r#"{"x_pos": 1, "\ud800": 2}"#,
+            told(r#": unknown field "\ud800"; it has x_pos, label"#),
+        ),
+        (
+            WitType::Json,
+            "[-0,18446744073709551616]",
+            any("[-0,18446744073709551616]"),
+        ),
+        (
+            WitType::Json,
+            r#"{"\udbff\udfff": 1}"#,
+            any(r#"{"\udbff\udfff":1}"#),
+        ),
+        (
+            WitType::Json,
+            r#"{"a": [NaN]}"#,
+            told(": expected JSON, got NaN, which is no JSON (RFC 8259)"),
+        ),
+        (
+            WitType::Json,
+            r#"[{"\ud800": 1}]"#,
+            told(r#": expected JSON, got "\ud800", which has a lone surrogate"#),
+        ),
+        (
+            WitType::Json,
+            "[1e999]",
+            told(": expected JSON, got 1e999, which is past the largest f64"),
+        ),
+    ] {
+        let value = petiole_celery::json::parse(text.as_bytes()).unwrap();
+        let read = from_json(&ty, &value).map_err(|mismatch| mismatch.to_string());
+        assert_eq!(read, expected, "{ty} from {text}");
+    }
+}
+
+/// What a guest returns as text is that text, and what it returns as JSON that JSON.
+#[test]
+fn results_are_what_the_guest_meant() {
+    for (ty, val, written) in [
+        (
+            WitType::String,
+            Val::String("\u{10FFFF}NaN".to_owned()),
+            "\"\u{10FFFF}NaN\"",
+        ),
+        (WitType::Json, json_text("[NaN, -0]".to_owned()), "[NaN,-0]"),
+        (
+            WitType::Json,
+            json_text(r#"{"\ud800": 123456789012345678901234567890}"#.to_owned()),
+            r#"{"\ud800":123456789012345678901234567890}"#,
+        ),
+    ] {
+        let json = to_json(&ty, val).unwrap();
+        assert_eq!(petiole_celery::json::Text(&json).to_string(), written);
+    }
+    let limit = |limit| {
+        let text = json_text(r#"[NaN,"\ud800"]"#.to_owned());
+        returned(Some(&WitType::Json), Some(text), limit).limit
+    };
+    assert_eq!((limit(14), limit(13)), (None, Some(Limit::Result)));
 }
 
 fn shape(params: &[(&str, WitType)]) -> Shape {
@@ -439,6 +595,14 @@ fn args_and_kwargs_take_anything() {
         json!([["k", [null]]])
     );
     assert!(!shape(&[("args", list(WitType::Json)), ("more", list(pair))]).takes_anything());
+    let kwargs = |text: &str| petiole_celery::json::parse(text.as_bytes()).unwrap();
+    let marked = bind(&ty, &json!([]), kwargs(r#"{"\udbff\udfff": 1}"#)).unwrap();
+    assert!(format!("{:?}", marked.vals).contains(r#"Tuple([String("\u{10ffff}")"#));
+    let refused = bind(&ty, &json!([]), kwargs(r#"{"\ud800": 1}"#)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        r#"m.f: argument kwargs[0]: expected string, got "\ud800", which has a lone surrogate"#
+    );
 }
 
 /// `task-error`, as a guest defines it.

@@ -178,11 +178,19 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
+/// Digits of an integer that may be past 64 bits.
+const LONG: usize = 19;
+
 /// What a text's value takes, told by signs alone: it may be no JSON.
 pub(crate) fn memory(text: &str) -> usize {
     let mut bytes = text.bytes();
     let mut memory = VALUE.saturating_add(text.len());
+    let mut digits = 0;
     while let Some(byte) = bytes.next() {
+        digits = match byte {
+            b'0'..=b'9' => digits + 1,
+            _ => 0,
+        };
         memory = memory.saturating_add(match byte {
             b',' => VALUE,
             b'[' | b'{' => CONTAINER,
@@ -190,6 +198,9 @@ pub(crate) fn memory(text: &str) -> usize {
                 skip_string(&mut bytes);
                 STRING
             }
+            // what may stand as a string: `-0`, `NaN`, `Infinity`, `1e999`, and an integer past 64 bits
+            b'-' | b'N' | b'I' | b'e' | b'E' => STRING,
+            _ if digits == LONG => STRING,
             _ => 0,
         });
     }
@@ -219,6 +230,8 @@ mod tests {
             (r#"["a",["b"]]"#, 2 * VALUE + 2 * CONTAINER + 2 * STRING),
             (r#"{"\\":0}"#, VALUE + CONTAINER + STRING),
             (r#""no end\"#, VALUE + STRING),
+            ("[-0,NaN]", 2 * VALUE + CONTAINER + 2 * STRING),
+            ("18446744073709551616", VALUE + STRING),
         ] {
             assert_eq!(memory(text), taken + text.len(), "{text}");
         }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 
+use petiole_celery::json::{self, Foreign};
 use serde_json::Value;
 
 use crate::wit_type::{Name, WitType};
@@ -22,6 +23,8 @@ pub(crate) struct Mismatch {
 enum Problem {
     #[error("expected {ty}, got {value}")]
     Expected { ty: String, value: String },
+    #[error("expected JSON, got {value}")]
+    Foreign { value: String },
     #[error("missing field {field}: {ty}")]
     Missing { field: String, ty: String },
     #[error("unknown field {field}; it has {known}")]
@@ -34,9 +37,22 @@ enum Problem {
 
 impl Mismatch {
     pub(crate) fn expected(ty: &WitType, value: &Value) -> Self {
+        let range = ty.range().filter(|_| json::is_integer(value));
+        let range = range.map(|range| format!(" ({} to {})", range.start(), range.end()));
+        let value = match value.as_str().and_then(|_| json::foreign(value)) {
+            Some(surrogate @ Foreign::Surrogate(_)) => surrogate.to_string(),
+            _ => quoted(value),
+        };
         Self::new(Problem::Expected {
-            ty: shortened(ty.to_string()),
-            value: quoted(value),
+            ty: shortened(ty.to_string()) + &range.unwrap_or_default(),
+            value,
+        })
+    }
+
+    /// `foreign`: what a parameter that takes any JSON does not take.
+    pub(crate) fn foreign(foreign: Foreign<'_>) -> Self {
+        Self::new(Problem::Foreign {
+            value: foreign.to_string(),
         })
     }
 
@@ -106,7 +122,7 @@ pub(crate) fn quoted(value: &Value) -> String {
         left: QUOTED * 4,
     };
     // an error only says that the writer is full
-    let _ = serde_json::to_writer(&mut out, value);
+    let _ = json::to_writer(&mut out, value);
     shortened(String::from_utf8_lossy(&out.bytes).into_owned())
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use petiole_celery::{Exception, Outcome};
+use petiole_celery::{Exception, Outcome, json};
 use serde_json::{Number, Value};
 use wasmtime::component::{ResourceTableError, Val};
 use wasmtime::{Trap, WasmBacktrace};
@@ -122,7 +122,7 @@ fn bounded(outcome: Outcome, limit: usize) -> Ended {
         let message = format!("the result has more than {MAX_DEPTH} levels of arrays and objects");
         return failure("InvalidResult", message).into();
     }
-    let size = other + values.iter().map(json_size).sum::<usize>();
+    let size = other + values.iter().map(json::size).sum::<usize>();
     if size <= limit {
         return outcome.into();
     }
@@ -150,26 +150,6 @@ fn exceeded(limit: Limit, message: String) -> Ended {
     Ended {
         outcome: failure(limit.exception(), message),
         limit: Some(limit),
-    }
-}
-
-fn json_size(value: &Value) -> usize {
-    let mut count = Count(0);
-    // counting does not fail, and every Value is JSON
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
-}
-
-struct Count(usize);
-
-impl std::io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! WIT values to JSON.
 
+use petiole_celery::json;
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
@@ -35,7 +36,7 @@ pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<V
         (WitType::F64, Val::Float64(x)) => float(x, texts)?,
         (WitType::Char, Val::Char(c)) => owned(c.encode_utf8(&mut [0; 4]), texts)?.into(),
         // counted where it was read, and bytes are base64 already
-        (WitType::String | WitType::Bytes, Val::String(text)) => text.into(),
+        (WitType::String | WitType::Bytes, Val::String(text)) => json::string(text),
         (WitType::Json, Val::Record(fields)) => match fields.into_iter().next() {
             Some((_, Val::String(text))) => read(&text, texts)?,
             _ => return Err(other_type(ty)),
@@ -97,7 +98,7 @@ pub(crate) fn payload(
 fn read(text: &str, texts: &mut JsonTexts) -> Result<Value, ToJsonError> {
     let added = texts.add(text);
     added.map_err(|size| too_large(size, texts))?;
-    Ok(serde_json::from_str(text)?)
+    Ok(json::parse(text.as_bytes())?)
 }
 
 fn take(texts: &mut JsonTexts, bytes: usize) -> Result<(), ToJsonError> {

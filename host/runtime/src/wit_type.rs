@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
+use std::ops::RangeInclusive;
 
 use indexmap::IndexMap;
 use wasmtime::component::Type;
@@ -165,6 +166,21 @@ pub(crate) fn snake(kebab: &str) -> Cow<'_, str> {
 }
 
 impl WitType {
+    /// What an integer type has.
+    pub(crate) fn range(&self) -> Option<RangeInclusive<i128>> {
+        Some(match self {
+            Self::S8 => i8::MIN.into()..=i8::MAX.into(),
+            Self::U8 => u8::MIN.into()..=u8::MAX.into(),
+            Self::S16 => i16::MIN.into()..=i16::MAX.into(),
+            Self::U16 => u16::MIN.into()..=u16::MAX.into(),
+            Self::S32 => i32::MIN.into()..=i32::MAX.into(),
+            Self::U32 => u32::MIN.into()..=u32::MAX.into(),
+            Self::S64 => i64::MIN.into()..=i64::MAX.into(),
+            Self::U64 => u64::MIN.into()..=u64::MAX.into(),
+            _ => return None,
+        })
+    }
+
     pub(crate) fn reflect(ty: &Type, budget: &mut TypeBudget) -> Result<Self, TypeError> {
         budget.spend(0)?;
         Ok(match ty {

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use jiff::Timestamp;
 use petiole_celery::plan::Ended;
-use petiole_celery::{Exception, Refusal, Request, Undecodable};
+use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
 use petiole_runtime::Usage;
 use tracing::{debug, error, info, warn};
 
@@ -101,7 +101,7 @@ fn raised(exception: &Exception) -> String {
     let _ = write!(shown, "{}(", exception.exc_type);
     for (place, argument) in exception.exc_message.iter().enumerate() {
         let comma = if place == 0 { "" } else { ", " };
-        let _ = write!(shown, "{comma}{argument}");
+        let _ = write!(shown, "{comma}{}", json::Text(argument));
     }
     let _ = shown.write_char(')');
     shown.text

@@ -1,4 +1,4 @@
-use petiole_celery::Outcome;
+use petiole_celery::{Outcome, json};
 use petiole_runtime::{Granted, Limit, Run, Usage};
 use serde_json::{Map, Value};
 
@@ -26,7 +26,7 @@ impl Told {
                 Outcome::Success(_) if !granted.secrets.is_empty() => {
                     "(not shown: the task has secrets)".into()
                 }
-                Outcome::Success(result) => shown(result),
+                Outcome::Success(result) => shown(json::Text(result)),
                 Outcome::Failure { .. }
                 | Outcome::Retry { .. }
                 | Outcome::Reject { .. }

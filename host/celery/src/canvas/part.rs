@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::steps::members;
 use super::{CONSUMED_BY_CHAIN, CONSUMED_BY_GROUP};
 use crate::SignatureError;
-use crate::bounded::size;
+use crate::json::size;
 use crate::signature::SignatureRef;
 
 /// A signature in its place.

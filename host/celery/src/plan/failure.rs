@@ -1,10 +1,8 @@
 use std::borrow::Cow;
 
-use serde_json::Value;
-
 use super::results::Results;
 use super::{Context, Ended, Plan, QUOTED, republish, sending};
-use crate::bounded::size;
+use crate::json::{self, size};
 use crate::signature::SignatureRef;
 use crate::wire::beginning;
 use crate::{Exception, Publication, Refusal, Signature, State};
@@ -77,8 +75,8 @@ fn told<'a>(exception: &'a Exception, traceback: Option<&'a str>, steps: usize) 
             traceback,
         };
     }
-    let message = exception.exc_message.first().and_then(Value::as_str);
-    let message = beginning(message.unwrap_or_default(), QUOTED);
+    let message = exception.exc_message.first().and_then(json::text);
+    let message = beginning(message.as_deref().unwrap_or_default(), QUOTED);
     Told {
         exception: Cow::Owned(Exception::new(
             beginning(&exception.exc_module, QUOTED),

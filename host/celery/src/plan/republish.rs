@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
-
 use super::failure::fail;
 use super::results::Results;
 use super::{
@@ -12,9 +9,10 @@ use super::{
 };
 use crate::wire::{Unsendable, beginning};
 use crate::{
-    Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, time,
-    wire,
+    Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, json,
+    time, wire,
 };
+use jiff::{SignedDuration, Timestamp};
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own.
@@ -77,8 +75,8 @@ pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
 
 /// Why a task fails that wanted to run again. Its own exception is quoted.
 fn unrepeatable(how: &str, exception: &Exception, reason: &Unsendable) -> Exception {
-    let own = exception.exc_message.first().and_then(Value::as_str);
-    let own = beginning(own.unwrap_or_default(), QUOTED);
+    let own = exception.exc_message.first().and_then(json::text);
+    let own = beginning(own.as_deref().unwrap_or_default(), QUOTED);
     let class = beginning(&exception.exc_type, QUOTED);
     Exception::new(
         "petiole.exceptions",

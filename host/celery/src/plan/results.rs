@@ -8,7 +8,7 @@ use crate::signature::SignatureRef;
 use crate::wire::Unsendable;
 use crate::{
     Destination, Exception, Extended, Message, Properties, Publication, State, TaskMeta,
-    Undecodable, wire,
+    Undecodable, json, wire,
 };
 
 /// The results of a plan, on their way to the backend or to whoever waits for a reply.
@@ -127,7 +127,7 @@ impl<'a> Results<'a> {
         let option = |name| {
             step.options
                 .get(name)
-                .and_then(Value::as_str)
+                .and_then(json::plain_text)
                 .map(str::to_owned)
         };
         let extended = self.policy.result_extended.then(|| Extended {
@@ -256,7 +256,7 @@ fn reply(meta: &TaskMeta, queue: &str, correlation_id: Option<&str>) -> Publicat
         message: Message {
             properties,
             headers: Map::new(),
-            body: meta.to_json().to_string().into_bytes(),
+            body: meta.to_text().into_bytes(),
         },
         mandatory: false,
         not_before: None,
@@ -278,6 +278,11 @@ fn stamps(names: &[String], stamps: &Map<String, Value>) -> Map<String, Value> {
     names
         .iter()
         .filter(|name| seen.insert(*name))
-        .filter_map(|name| stamps.get(name).map(|stamp| (name.clone(), stamp.clone())))
+        .filter_map(|name| {
+            Some((
+                json::held(name.clone()),
+                wire::to_message(stamps.get(name)?.clone()),
+            ))
+        })
         .collect()
 }

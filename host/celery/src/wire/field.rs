@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value, json};
 
+use crate::json;
+
 const TYPE: &str = "__type__";
 const VALUE: &str = "__value__";
 /// kombu's own.
@@ -141,6 +143,47 @@ impl<'a> Field<'a> {
             Self::Table(table) => Value::Object(plain_table(table)),
             Self::Void | Self::Boolean(_) | Self::I32(_) => self.to_json(),
         }
+    }
+}
+
+/// A value of a message's JSON as the JSON that stands for a field value. An integer past 64 bits is its digits here
+/// too; none where a text has a lone surrogate, as AMQP's are UTF-8.
+pub(crate) fn from_message(value: &Value) -> Option<Value> {
+    Some(match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        Value::Array(values) => {
+            let values: Option<Vec<Value>> = values.iter().map(from_message).collect();
+            values?.into()
+        }
+        Value::Object(object) => {
+            let members = object.iter();
+            let members = members
+                .map(|(name, value)| Some((json::name(name)?.into_owned(), from_message(value)?)));
+            let object: Option<Map<String, Value>> = members.collect();
+            object?.into()
+        }
+        Value::String(held) => match (json::raw_of(held), json::integer::<i64>(value)) {
+            (None, _) => value.clone(),
+            (Some(_), Some(integer)) => integer.into(),
+            (Some(digits), None) if json::is_integer(value) => digits.into(),
+            (Some(_), None) => match json::float(value) {
+                Some(float) => Field::F64(float).to_json(),
+                None => json::text(value)?.into(),
+            },
+        },
+    })
+}
+
+/// A header as a value of a message's JSON.
+pub(crate) fn to_message(value: Value) -> Value {
+    match value {
+        Value::String(text) => json::string(text),
+        Value::Array(values) => values.into_iter().map(to_message).collect(),
+        Value::Object(object) => {
+            let of = |(name, value)| (json::held(name), to_message(value));
+            object.into_iter().map(of).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
 }
 

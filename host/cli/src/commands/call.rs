@@ -1,6 +1,7 @@
 //! `--args` and `--kwargs`.
 
 use anyhow::anyhow;
+use petiole_celery::json;
 use serde_json::{Map, Value};
 
 use crate::cli::CallArgs;
@@ -26,7 +27,7 @@ const ARRAY: &str = "a JSON array, for example '[1, \"two\"]'";
 const OBJECT: &str = "a JSON object, for example '{\"name\": \"value\"}'";
 
 fn read(flag: &str, text: &str, wanted: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| not(flag, text, &format!(" ({error})"), wanted))
+    json::parse(text.as_bytes()).map_err(|error| not(flag, text, &format!(" ({error})"), wanted))
 }
 
 /// Characters of the text that an error quotes.

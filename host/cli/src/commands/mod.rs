@@ -23,6 +23,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use petiole_celery::json;
+use serde_json::Value;
 
 use crate::cli::{Command, ConfigCommand};
 use crate::config::Sources;
@@ -78,6 +80,11 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).context("can't write JSON")?;
     print_text(&format!("{text}\n"))
+}
+
+/// Prints a value of a task as one line of JSON.
+fn print_value(value: &Value) -> Result<()> {
+    print_text(&format!("{}\n", json::Text(value)))
 }
 
 /// Writes to stdout. A reader that has gone (`| head`) is no failure.

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use petiole_celery::json;
 use petiole_results::{ResultBackend, is_final};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{block_on, print_json};
+use super::{block_on, print_json, print_value};
 use crate::cli::ResultArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
 use crate::exit::{Exit, Failure, Result};
@@ -74,17 +75,17 @@ pub(super) fn report(id: &str, meta: Option<&Value>, json: bool) -> Result {
     };
     if json {
         match meta {
-            Some(meta) => print_json(meta)?,
+            Some(meta) => print_value(meta)?,
             None => print_json(&json!({ "task_id": id, "status": status, "result": null }))?,
         }
         return Ok(exit);
     }
     match exit {
-        Exit::Ok => print_json(result)?,
+        Exit::Ok => print_value(result)?,
         Exit::Pending if meta.is_none() => {
             eprintln!("{status}: nothing is stored for task {id} (yet)")
         }
-        Exit::Pending => eprintln!("{status}: {result}"),
+        Exit::Pending => eprintln!("{status}: {}", json::Text(result)),
         _ => eprintln!("{status}: {}", failure(result)),
     }
     if let Some(traceback) = meta
@@ -101,15 +102,15 @@ pub(super) fn report(id: &str, meta: Option<&Value>, json: bool) -> Result {
 /// A stored exception as Python shows it: `ValueError('bad')`.
 fn failure(result: &Value) -> String {
     let Some(name) = result.get("exc_type").and_then(Value::as_str) else {
-        return result.to_string();
+        return json::Text(result).to_string();
     };
     let args = match result.get("exc_message") {
         Some(Value::Array(args)) => args
             .iter()
-            .map(ToString::to_string)
+            .map(|arg| json::Text(arg).to_string())
             .collect::<Vec<_>>()
             .join(", "),
-        Some(other) => other.to_string(),
+        Some(other) => json::Text(other).to_string(),
         None => String::new(),
     };
     escaped(&format!("{name}({args})"))

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use petiole_celery::Outcome;
+use petiole_celery::{Outcome, json};
 use petiole_modules::{Manifest, ModuleName};
 use petiole_runtime::{
     Compiler, Context, Granted, Limits, Module, Run, Task, TaskSignature, Usage,
@@ -10,7 +10,7 @@ use petiole_runtime::{
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
-use super::{block_on, call, component_file, given, print_json, print_text, result};
+use super::{block_on, call, component_file, given, print_text, print_value, result};
 use crate::cli::RunArgs;
 use crate::config::{LogFormat, Resolved, Sources, Written};
 use crate::exit::{Exit, Failure, Result};
@@ -169,12 +169,12 @@ fn report(run: Run) -> Result {
     for signature in &run.sent {
         eprintln!(
             "would send {} (a worker does, once the task has succeeded)",
-            escaped(&signature.to_json().to_string())
+            escaped(&json::Text(&signature.to_json()).to_string())
         );
     }
     match run.outcome {
         Outcome::Success(value) => {
-            print_json(&value)?;
+            print_value(&value)?;
             return Ok(Exit::Ok);
         }
         Outcome::Ignore => {

@@ -6,10 +6,12 @@ use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use petiole_celery::json;
+use serde_json::Value;
 
 use super::error::ApiError;
 use super::router::Api;
@@ -83,6 +85,37 @@ pub(super) async fn bytes(
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         status => ApiError::new(status, rejection.body_text()),
     })
+}
+
+/// A body of JSON as Celery has it, with Python's numbers and strings.
+pub(super) struct CelerysJson(pub(super) Value);
+
+impl<S: Send + Sync> FromRequest<S> for CelerysJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|value| value.split(';').next());
+        if !media_type.is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json")) {
+            let message = format!(
+                "the body is {}: send it with `content-type: application/json`",
+                content_type.unwrap_or("of no content type")
+            );
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let body = Bytes::from_request(request, state).await;
+        let body =
+            body.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+        let value = json::parse(&body);
+        let value = value.map_err(|error| {
+            ApiError::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not JSON: {error}"),
+            )
+        })?;
+        Ok(Self(value))
+    }
 }
 
 /// 503, with when to come again.

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use petiole_celery::json;
 use petiole_results::ResultBackend;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -48,6 +49,6 @@ pub(super) async fn show(
 async fn text(backend: Arc<dyn ResultBackend>, id: String) -> Result<String, ApiError> {
     let stored = backend.fetch(&id).await;
     let stored = stored.map_err(|error| ApiError::fault(StatusCode::BAD_GATEWAY, error))?;
-    let pending = || json!({ "task_id": id, "status": "PENDING", "result": null });
-    Ok(stored.unwrap_or_else(pending).to_string())
+    let pending = || json!({ "task_id": json::string(id), "status": "PENDING", "result": null });
+    Ok(json::Text(&stored.unwrap_or_else(pending)).to_string())
 }

@@ -1,12 +1,12 @@
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use petiole_broker::PublishError;
 use petiole_celery::Signature;
 use serde_json::{Value, json};
 
+use super::body::CelerysJson;
 use super::error::ApiError;
 use super::router::Api;
 use crate::send::{SendError, send as send_task};
@@ -15,9 +15,9 @@ use crate::send::{SendError, send as send_task};
 /// Answers with the task's id when the broker has confirmed the message.
 pub(super) async fn send(
     State(api): State<Api>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<CelerysJson, ApiError>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let Json(body) = body?;
+    let CelerysJson(body) = body?;
     let signature = Signature::from_value(body)
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     let sent = send_task(

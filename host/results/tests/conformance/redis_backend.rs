@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use petiole_celery::plan::Settle;
-use petiole_celery::{Commit, State, TaskMeta};
+use petiole_celery::{Commit, State, TaskMeta, json};
 use petiole_results::{BACKEND_WAIT, RESULT_EXPIRES, ResultError, Results};
 use redis::AsyncCommands;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -68,7 +68,7 @@ async fn results_are_kept_and_published_as_celery_does() {
     );
     let success = TaskMeta {
         task_id: retry.task_id.clone(),
-        ..meta(State::Success, json!({"n": 1}))
+        ..meta(State::Success, json::parse(br#"{"n": NaN}"#).unwrap())
     };
     let late = TaskMeta {
         task_id: retry.task_id.clone(),
@@ -79,11 +79,9 @@ async fn results_are_kept_and_published_as_celery_does() {
     for meta in [&retry, &success] {
         backend.store(meta).await.unwrap();
         let stored: String = client.get(key(meta)).await.unwrap();
-        assert_eq!(
-            serde_json::from_str::<Value>(&stored).unwrap(),
-            meta.to_json()
-        );
+        assert_eq!(json::parse(stored.as_bytes()).unwrap(), meta.to_json());
         assert_eq!(published(&mut messages).await, stored);
+        assert_eq!(stored.contains(r#""result":{"n":NaN},"#), meta == &success);
         let ttl: u64 = client.ttl(key(meta)).await.unwrap();
         assert!((86_000..=86_400).contains(&ttl), "{ttl}");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use petiole_celery::plan::{Ended, Plan, Settle};
 use petiole_celery::{
-    Commit, Destination, Exception, Message, Publication, RunKey, State, TaskMeta,
+    Commit, Destination, Exception, Message, Publication, RunKey, State, TaskMeta, json,
 };
 use petiole_results::{End, RESULT_EXPIRES, ResultBackend, Results};
 use serde_json::{Value, json};
@@ -63,7 +63,10 @@ fn error(message: &str) -> Value {
 
 pub(crate) async fn stored_is_fetched(subject: &Subject) {
     let backend = backend(subject).await;
-    let mut meta = meta(State::Failure, error("boom ✗ \u{0}"));
+    let mut failure = error("boom ✗ \u{0}");
+    let arguments = failure["exc_message"].as_array_mut().unwrap();
+    arguments.push(json::parse(br#"[NaN, -0, 1e999, 18446744073709551616, "\ud800"]"#).unwrap());
+    let mut meta = meta(State::Failure, failure);
     meta.traceback = Some("guest stack".to_owned());
     meta.children = vec![json!([["child", meta.task_id], null])];
     meta.group_id = Some("group".to_owned());

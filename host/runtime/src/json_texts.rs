@@ -198,7 +198,8 @@ pub(crate) fn memory(text: &str) -> usize {
                 skip_string(&mut bytes);
                 STRING
             }
-            // what may stand as a string: `-0`, `NaN`, `Infinity`, `1e999`, and an integer past 64 bits
+            // what may stand as a string, rather counted twice than not at all: `-0`, `NaN`, `Infinity`, `1e999`, and an
+            // integer past 64 bits
             b'-' | b'N' | b'I' | b'e' | b'E' => STRING,
             _ if digits == LONG => STRING,
             _ => 0,
@@ -230,7 +231,7 @@ mod tests {
             (r#"["a",["b"]]"#, 2 * VALUE + 2 * CONTAINER + 2 * STRING),
             (r#"{"\\":0}"#, VALUE + CONTAINER + STRING),
             (r#""no end\"#, VALUE + STRING),
-            ("[-0,NaN]", 2 * VALUE + CONTAINER + 2 * STRING),
+            ("[-0,Infinity]", 2 * VALUE + CONTAINER + 2 * STRING),
             ("18446744073709551616", VALUE + STRING),
         ] {
             assert_eq!(memory(text), taken + text.len(), "{text}");

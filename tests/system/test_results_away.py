@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 
 import pytest
 
@@ -49,14 +50,15 @@ def outage(request, own_redis):
     return request.param(own_redis)
 
 
-def test_a_user_without_scripts_is_told_so(own_redis, amqp_url, queue, start_worker):
+def test_a_user_who_loses_the_right_to_scripts_is_told_so(own_redis, amqp_url, queue, start_worker):
     """No result can be stored: each message is kept with Redis's own words, and none runs again and again."""
-    commands = ["+@all", "-evalsha", "-eval"]
-    own_redis.client.acl_setuser("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=commands)
+    acl = own_redis.client.acl_setuser
+    acl("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
     results = own_redis.url.replace("redis://", "redis://worker:secret@")
     with producer(amqp_url, None, queue) as app:
         declare(app, queue)
         worker = start_worker(queue, "--quarantine-queue", f"{queue}-kept", results=results)
+        acl("worker", commands=["+@all", "-evalsha", "-eval"])
         sent = [app.signature("probe.tasks.add", args=(1, 2)).apply_async() for _ in range(10)]
         quarantine = Quarantine(app, f"{queue}-kept")
         for one in sent:
@@ -96,3 +98,22 @@ def test_an_outage_is_told_once_and_so_is_its_end(own_redis, outage, amqp_url, q
     judge("an outage of the results", 1, expected, stored, announcements.states, {})
     log = worker.log()
     assert (log.count(BEGINS), log.count(ENDS)) == (1, 1), log[-3000:]
+
+
+def test_what_others_put_in_the_way_of_a_run_is_told(own_redis, amqp_url, queue, start_worker):
+    """Under the key of its record, as text or of another type: the message is kept, and whoever waits hears."""
+    with producer(amqp_url, own_redis.url, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "-c", "2", "--quarantine-queue", f"{queue}-kept", results=own_redis.url)
+        sent = [app.signature("probe.tasks.add", args=(1, 2)).set(task_id=str(uuid.uuid4())) for _ in range(6)]
+        for number, one in enumerate(sent):
+            key = f"petiole-run-0-0-0-0-{len(queue)}-{queue}-{one.id}"
+            _ = own_redis.client.set(key, "no record") if number % 2 else own_redis.client.lpush(key, "no record")
+            one.apply_async()
+        for one in sent:
+            assert ended(own_redis.client, one.id)["result"]["exc_type"] == "NotCarriedOut"
+        assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=30) == 3
+        quarantine = Quarantine(app, f"{queue}-kept")
+        for one in sent:
+            quarantine.find(lambda kept: kept.headers["id"] == one.id, f"the message of {one.id}")  # noqa: B023
+        worker.check()

@@ -28,7 +28,11 @@ end
 if mode ~= 'store' then
   results = results - 1
   local run, record = KEYS[#KEYS], ARGV[results + 3]
-  local earlier = redis.call('GET', run)
+  local earlier = redis.pcall('GET', run)
+  if type(earlier) == 'table' and mode ~= 'replace' then
+    -- Somebody else's, of another type.
+    return earlier
+  end
   if earlier and earlier == record then
     -- This very commit, whose answer was lost.
     return false

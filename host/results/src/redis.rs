@@ -181,6 +181,12 @@ fn is_final(error: &RedisError) -> bool {
     }
 }
 
+/// Whether what was asked for is there, and no string: somebody else wrote it.
+fn is_of_another_type(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<RedisError>();
+    error.and_then(RedisError::code) == Some("WRONGTYPE")
+}
+
 impl RedisBackend {
     /// Celery's key of a task's result, which is also the channel that readers subscribe to.
     fn key(&self, task_id: &str) -> String {
@@ -322,7 +328,15 @@ impl ResultBackend for RedisBackend {
         run: &'a RunKey,
     ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
-            let record = self.get(&self.run_key(run)).await?;
+            let record = match self.get(&self.run_key(run)).await {
+                Err(ResultError::Refused { source, .. }) if is_of_another_type(&*source) => {
+                    return Err(ResultError::CorruptRecord {
+                        backend: self.name.clone(),
+                        run: run.to_string(),
+                    });
+                }
+                record => record?,
+            };
             record
                 .map(|record| read(&self.name, run, &record))
                 .transpose()

@@ -247,7 +247,11 @@ impl<'a> Journey<'a> {
             }
             Ok(Some(commit)) => Earlier::Committed(commit),
             Ok(None) => Earlier::Nothing,
-            Err(error) => Earlier::NotCarriedOut(causes(&error)),
+            Err(error) => {
+                // What is no record is in nobody's way.
+                turn.replaces = true;
+                Earlier::NotCarriedOut(causes(&error))
+            }
         })
     }
 

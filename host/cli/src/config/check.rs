@@ -26,6 +26,12 @@ pub(super) fn check(c: &Resolved) -> Result<(), ConfigError> {
             false => Ok(()),
         }
     })?;
+    c.quarantine_queue.check(|kept| match c.queues.value.contains(kept) {
+        true => Err(format!(
+            "quarantine_queue {kept:?} is one of the queues that tasks are taken from: name another one"
+        )),
+        false => Ok(()),
+    })?;
     c.http_token.check(|token| {
         match token
             .as_deref()

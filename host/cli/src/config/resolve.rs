@@ -268,6 +268,7 @@ mod tests {
             ("results = 'amqp://x'", "result backend \"amqp://x\""),
             ("store = 's3://b'", "not supported yet"),
             ("queues = []", "queues []"),
+            ("quarantine_queue = 'celery'", "quarantine_queue \"celery\""),
             ("http = { token = 'short' }", "shorter than 16"),
             ("limits = { time = 0 }", "limits.time is 0"),
             ("limits = { cpu_time = 0 }", "limits.cpu_time is 0"),

@@ -129,10 +129,11 @@ class Announcements:
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
-        while not self.stopped.is_set():
-            message = self.channel.get_message(timeout=0.2)
-            if message is not None:
-                meta = json.loads(message["data"])
+        # What was announced before the end is read to its end.
+        while (message := self.channel.get_message(timeout=0.2)) is not None or not self.stopped.is_set():
+            meta = json.loads(message["data"]) if message is not None else {}
+            # A worker that starts tries whether it may announce anything.
+            if meta:
                 self.states.append((meta["task_id"], meta["status"]))
 
     def __enter__(self):

@@ -97,6 +97,7 @@ class Injector:
             self.load.task("long." + "x" * 200_000),
             self.load.task("probe.tasks.echo").set(headers={"large": "x" * 200_000}),
             self.load.task("probe.tasks.echo").set(queue="q" * 300),
+            self.load.task("probe.tasks.echo").set(queue="amq.rabbitmq.reply-to.g1h2AA.abc"),
         ):
             parent = self.load.task("probe.tasks.add", 1, 2)
             parent.link(callback)
@@ -108,6 +109,7 @@ class Injector:
             {"queue": "amq.mine"},
             {"queue": f"nobody-{self.queue}"},
             {"reply_to": "amq.rabbitmq.reply-to"},
+            {"queue": f"{self.queue}-kept", "reply_to": "amq.rabbitmq.reply-to"},
         ):
             parent = self.load.task("probe.tasks.add", 1, 2)
             callback = self.load.task("probe.tasks.echo").set(**options)
@@ -115,7 +117,7 @@ class Injector:
             self.load.send(parent)
             self.injected.ends.append(Expected(parent.id, "SUCCESS", 3))
             self.injected.fails(callback.id)
-        return 8
+        return 10
 
     def alarm(self):
         """The broker blocks everybody who publishes, for a time."""

@@ -133,6 +133,11 @@ def test_a_mark_of_ours_can_not_be_forged(unreadable):
     unreadable.flows()
 
 
+def test_how_often_a_message_was_lost_is_the_brokers_to_say(unreadable):
+    unreadable.runs(unreadable.send(**{"x-delivery-count": 1000}))
+    unreadable.flows()
+
+
 def test_many_at_once_cost_others_nothing(unreadable):
     results = [unreadable.app.signature("probe.tasks.add", args=(n, 1)).apply_async() for n in range(100)]
     sent = [unreadable.send(last=(0x0400, b"\xfe")) for _ in range(20)]

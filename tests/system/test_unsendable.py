@@ -4,6 +4,7 @@ it feels anything."""
 import http.client
 import json
 import re
+import uuid
 
 import amqp.exceptions
 import pika
@@ -12,6 +13,7 @@ from kombu import Queue
 
 from conftest import Quarantine, declare, petiole, producer, publish
 from load import Announcements, Load, drain, judge
+from servers import Rabbitmq
 from tap import Tap
 from waiting import wait_until
 
@@ -151,3 +153,23 @@ def test_quarantine_keeps_and_shows_headers_that_nearly_fill_a_frame(rabbitmq, r
         shown = json.loads(petiole("quarantine", "show", entry["id"], "--json", *options).stdout)
         assert shown["headers"]["padding"] == headers["padding"]
         assert "connection is lost" not in worker.log()
+
+
+def test_what_the_broker_refuses_to_keep_is_cut(tmp_path, redis_url, queue, start_worker):
+    """A callback over the broker's own limit, and so its copy for the quarantine queue."""
+    kept = f"{queue}-kept"
+    rabbitmq = Rabbitmq(tmp_path / "rabbitmq", settings=["max_message_size = 65536"]).start()
+    try:
+        with producer(rabbitmq.url, redis_url, queue) as app:
+            declare(app, queue)
+            worker = start_worker(queue, "--quarantine-queue", kept, broker=rabbitmq.url)
+            link = app.signature("probe.tasks.echo", task_id=str(uuid.uuid4()))
+            parent = app.signature("probe.tasks.large_result", args=(200_000,), link=[link]).apply_async()
+            assert len(parent.get(timeout=30)) == 200_000
+            with pytest.raises(Exception, match="larger than configured max size 65536"):
+                app.AsyncResult(link.id).get(timeout=30)
+            message = Quarantine(app, kept).find(lambda one: one.headers["id"] == link.id, "its beginning")
+            assert len(message.body) == 4096 and "the broker refuses it whole" in message.headers["x-petiole-unreadable"]
+            worker.check()
+    finally:
+        rabbitmq.stop()

@@ -31,6 +31,7 @@ impl From<Unsendable> for PublishError {
             | Unsendable::Depth { .. }
             | Unsendable::Header { .. }
             | Unsendable::Expiration { .. }
+            | Unsendable::DirectReply { .. }
             | Unsendable::DelayedQueue { .. }
             | Unsendable::DelayedPattern { .. } => Self::Invalid {
                 reason: reason.to_string(),

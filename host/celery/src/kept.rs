@@ -16,6 +16,10 @@ use crate::{Destination, Message, Properties, Publication};
 
 /// The content type of an envelope.
 const ENVELOPE: &str = "application/vnd.petiole.kept";
+/// The content type of a body that is kept without its properties and headers.
+const ALONE: &str = "application/vnd.petiole.kept-body";
+/// How much is kept of the body of a message that its broker refuses to keep whole, in bytes.
+const CUT: usize = 4096;
 /// How much of a reason is kept as a header, in bytes.
 const REASON_LIMIT: usize = 1024;
 
@@ -47,6 +51,39 @@ impl Publication {
     }
 }
 
+impl Publication {
+    /// What is left of a message in quarantine that its broker refuses: the beginning of its body, and whose it is. None
+    /// where it is as small as that.
+    pub fn cut(&self) -> Option<Self> {
+        let size = self.message.body.len();
+        if is_alone(&self.message) && size <= CUT {
+            return None;
+        }
+        let Kept {
+            mut message,
+            destination,
+            reason,
+        } = Kept::open(self.message.clone())?;
+        let size = message.body.len();
+        message.body.truncate(CUT);
+        let begins = message.body.len();
+        let envelope = Envelope {
+            reason,
+            exchange: destination.exchange,
+            routing_key: destination.routing_key,
+            properties: message.properties,
+            headers: message.headers,
+        };
+        let left_out = format!(
+            "the broker refuses it whole: {begins} of its {size} bytes are kept, without headers"
+        );
+        Some(Self {
+            message: alone(message.body, &envelope, left_out),
+            ..self.clone()
+        })
+    }
+}
+
 impl Message {
     /// The same message on its way to the quarantine queue, with the reason why it is kept there and the
     /// queue that it came from.
@@ -54,8 +91,8 @@ impl Message {
         keep(self, quarantine, reason, &Destination::queue(queue))
     }
 
-    /// Whether it is in quarantine, or on its way there.
-    pub(crate) fn is_kept(&self) -> bool {
+    /// Whether it is in quarantine, or on its way there. No sender can say so: these headers are left out of what is sent.
+    pub fn is_kept(&self) -> bool {
         self.headers.contains_key(REASON)
     }
 }
@@ -127,7 +164,9 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
     let mut bytes = serde_json::to_vec(&envelope).unwrap_or_default();
     bytes.push(b'\n');
     if bytes.len() + body.len() > wire::BODY_LIMIT {
-        return alone(body, &envelope);
+        let size = body.len();
+        let left_out = format!("they do not fit beside a body of {size} bytes, and are left out");
+        return alone(body, &envelope, left_out);
     }
     bytes.extend(body);
     Message {
@@ -144,11 +183,7 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
 }
 
 /// A body without its properties, and of its headers those that tell whose it is.
-fn alone(body: Vec<u8>, envelope: &Envelope) -> Message {
-    let left_out = format!(
-        "they do not fit beside a body of {} bytes, and are left out",
-        body.len()
-    );
+fn alone(body: Vec<u8>, envelope: &Envelope, left_out: String) -> Message {
     let mut headers = Map::from_iter([
         (REASON.to_owned(), envelope.reason.clone().into()),
         (UNREADABLE.to_owned(), left_out.into()),
@@ -163,7 +198,7 @@ fn alone(body: Vec<u8>, envelope: &Envelope) -> Message {
     }
     Message {
         properties: Properties {
-            content_type: Some("application/octet-stream".to_owned()),
+            content_type: Some(ALONE.to_owned()),
             persistent: true,
             priority: envelope.properties.priority,
             ..Properties::default()
@@ -225,6 +260,10 @@ impl Kept {
             not_before: None,
         })
     }
+}
+
+fn is_alone(message: &Message) -> bool {
+    message.properties.content_type.as_deref() == Some(ALONE)
 }
 
 fn disclose(enclosed: &[u8]) -> Option<Kept> {
@@ -429,6 +468,36 @@ mod tests {
             );
             let refused = opened.send_again().unwrap_err();
             assert!(refused.contains("left out"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_a_broker_refuses_to_keep_is_cut_once() {
+        for headers in [
+            json!({"id": "1"}),
+            json!({"id": "1", "shadow": "s".repeat(140_000)}),
+        ] {
+            let message = Message {
+                headers: headers.as_object().unwrap().clone(),
+                body: vec![b'x'; 1_000_000],
+                ..Message::default()
+            };
+            let cut = message.kept("kept", "no such task", "wasm").cut().unwrap();
+            assert_eq!(cut.destination, Destination::queue("kept"));
+            assert_eq!(cut.message.body, vec![b'x'; CUT]);
+            assert!(wire::content_header(&cut.message).unwrap() < 4096);
+            assert_eq!(cut.cut(), None);
+            let opened = Kept::open(cut.message).unwrap();
+            assert_eq!(
+                (&*opened.reason, &opened.message.headers["id"]),
+                ("no such task", &json!("1"))
+            );
+            assert!(
+                opened
+                    .send_again()
+                    .unwrap_err()
+                    .contains("4096 of its 1000000 bytes")
+            );
         }
     }
 

@@ -79,6 +79,12 @@ impl Message {
             .unwrap_or(0)
     }
 
+    /// To be called where the message comes for the first time: the count is its sender's then, since brokers write it over
+    /// from the second time on.
+    pub fn forget_deliveries(&mut self) {
+        self.headers.shift_remove(headers::DELIVERIES);
+    }
+
     /// Whether its sender wants no result, as far as the headers say.
     pub fn ignores_result(&self) -> bool {
         self.headers.get("ignore_result") == Some(&Value::Bool(true))

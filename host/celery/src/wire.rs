@@ -12,7 +12,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-use crate::{Exception, Message, Publication};
+use crate::{Destination, Exception, Message, Publication};
 pub use field::{Field, plain, table_to_json};
 pub(crate) use field::{from_message, to_message};
 use size::{table_size, text_size};
@@ -21,6 +21,8 @@ use size::{table_size, text_size};
 pub const SHORT_STRING_LIMIT: usize = 255;
 /// Tables and arrays in each other: how deep headers may be.
 pub const DEPTH_LIMIT: usize = 64;
+/// What the names begin with that RabbitMQ makes for direct reply-to.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 /// RabbitMQ's default `frame_max`. Properties and headers can't be split over frames.
 const FRAME_MAX: usize = 131_072;
 /// A frame's type, channel, length and end (section 4.2.3).
@@ -109,6 +111,13 @@ pub enum Unsendable {
         /// How it begins.
         value: String,
     },
+    /// What waits by RabbitMQ's direct reply-to is no queue for tasks, and RabbitMQ ends a connection over a name of
+    /// these that it can't read.
+    #[error("{name:?}... is the name of a direct reply-to, not of a queue")]
+    DirectReply {
+        /// How it begins.
+        name: String,
+    },
     /// A message that is held back has its delay in its routing key, beside the queue.
     #[error(
         "a message for queue {queue:?}... can't be delayed: the name has {size} bytes, over the limit of {limit}"
@@ -166,6 +175,11 @@ impl Unsendable {
 pub fn check(publication: &Publication) -> Result<(), Unsendable> {
     let to = &publication.destination;
     check_message(&publication.message, &to.exchange, &to.routing_key)?;
+    if publication.mandatory && is_direct_reply(to) {
+        return Err(Unsendable::DirectReply {
+            name: beginning(&to.routing_key, QUOTED).to_owned(),
+        });
+    }
     let delayed = publication.not_before.is_some() && to.exchange.is_empty();
     let limit = SHORT_STRING_LIMIT - DELAY_PREFIX;
     if delayed && to.routing_key.len() > limit {
@@ -285,6 +299,11 @@ fn texts(message: &Message) -> impl Iterator<Item = (&'static str, &str)> {
     ]
     .into_iter()
     .filter_map(|(field, text)| Some((field, text.as_deref()?)))
+}
+
+/// Whether it is the name of somebody who waits by RabbitMQ's direct reply-to.
+pub fn is_direct_reply(destination: &Destination) -> bool {
+    destination.exchange.is_empty() && destination.routing_key.starts_with(DIRECT_REPLY)
 }
 
 fn short(field: &'static str, text: &str) -> Result<(), Unsendable> {

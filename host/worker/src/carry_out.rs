@@ -8,6 +8,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use petiole_broker::{Broker, PublishError, Unsettled};
 use petiole_celery::plan::{Plan, Policy, not_sent};
+use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultError, Results};
 use tokio::time::Instant;
@@ -350,17 +351,20 @@ impl Servers {
                     continue;
                 };
                 let kept = self.is_kept(&publication);
-                if !error.is_final() && (kept || !patience.is_over()) {
+                if !error.is_final() && !goes_once(&publication) && (kept || !patience.is_over()) {
                     self.broker_outage.begins(&error);
                     passing = true;
                     again.push(publication);
                 } else if kept && self.quarantine_is_back(&error).await? {
                     passing = true;
                     again.push(publication);
+                } else if kept && let Some(cut) = publication.cut() {
+                    tracing::error!(target: "petiole", "a message is cut to be kept in queue {}: {error}", self.policy.quarantine);
+                    again.push(Cow::Owned(cut));
                 } else if kept {
                     tracing::error!(target: "petiole", "a message can't even be kept in queue {}, and stays where it is: {error}", self.policy.quarantine);
                     return Err(error.into());
-                } else if !publication.mandatory && error.is_final() {
+                } else if !publication.mandatory && (error.is_final() || goes_once(&publication)) {
                     tracing::error!(target: "petiole", "reply not sent: {error}");
                 } else if sends_itself {
                     return Ok(Carried::GivenUp(error.to_string()));
@@ -412,8 +416,15 @@ impl Servers {
     /// Whether a message is on its way to the quarantine queue.
     fn is_kept(&self, publication: &Publication) -> bool {
         let to = &publication.destination;
-        to.exchange.is_empty() && to.routing_key == self.policy.quarantine
+        publication.message.is_kept()
+            && to.exchange.is_empty()
+            && to.routing_key == self.policy.quarantine
     }
+}
+
+/// RabbitMQ ends the connection over a reply by a direct reply-to that it can't read, each time that it comes.
+fn goes_once(publication: &Publication) -> bool {
+    !publication.mandatory && is_direct_reply(&publication.destination)
 }
 
 fn not_stored(plan: &Plan, error: &ResultError) {

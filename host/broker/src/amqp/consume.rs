@@ -192,7 +192,10 @@ fn ticketed(
 ) -> Delivery {
     let ticket = Ticket::new(delivery.delivery_tag, settlements.clone(), gone.clone());
     let redelivered = delivery.redelivered;
-    let (message, exchange, routing_key) = convert::incoming(delivery);
+    let (mut message, exchange, routing_key) = convert::incoming(delivery);
+    if !redelivered {
+        message.forget_deliveries();
+    }
     Delivery {
         message,
         exchange,

@@ -84,6 +84,8 @@ fn urls(c: &Resolved) -> Result<(), ConfigError> {
 }
 
 fn limits(c: &Resolved) -> Result<(), ConfigError> {
+    // First: where it is too small, so are the limits that follow from it.
+    least_budget(c)?;
     for (name, time) in [("time", &c.limits.time), ("cpu_time", &c.limits.cpu_time)] {
         if time.value.0.is_zero() {
             return Err(time.wrong(format!("limits.{name} is 0: no task could run")));
@@ -105,18 +107,21 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
     c.max_limits.limits().map(|_| ())
 }
 
-/// The least memory for all tasks together: 32 MiB, of which one has a few beside its values and tables.
+/// The least memory for all tasks together: 32 MiB, of which one has some beside its values and tables.
 const MIN_BUDGET: Bytes = Bytes(32 << 20);
+
+fn least_budget(c: &Resolved) -> Result<(), ConfigError> {
+    c.memory_budget.check(|budget| match *budget < MIN_BUDGET {
+        true => Err(format!(
+            "memory_budget {budget} is less than {MIN_BUDGET}: no task could run"
+        )),
+        false => Ok(()),
+    })
+}
 
 /// A task that runs alone always fits.
 fn memory_budget(c: &Resolved) -> Result<(), ConfigError> {
     let (budget, most) = (&c.memory_budget, &c.max_limits.memory);
-    if budget.value < MIN_BUDGET {
-        return Err(budget.wrong(format!(
-            "memory_budget {} is less than {MIN_BUDGET}: no task could run",
-            budget.value
-        )));
-    }
     let tables = c.max_limits.table_elements.value;
     let fits = most_of_task(budget.value, c.concurrency.value, tables);
     if most.value > fits {

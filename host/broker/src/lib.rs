@@ -34,6 +34,12 @@ pub trait Broker: Send + Sync {
         terms: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
 
+    /// Looks through a queue that exists: its messages are fetched one by one, each when the one before it has been
+    /// taken, so that no more of them are in memory; none after the last one that is ready. What was taken is held until
+    /// it is settled.
+    fn look_through<'a>(&'a self, queue: &'a str)
+    -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
+
     /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker,
     /// to the second. No queue is declared by it: a mandatory message that no queue takes is unroutable. A
     /// message that the broker refuses costs no other message its confirm. What the broker added to headers on an earlier journey (`x-death` and the like)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -111,6 +111,56 @@ pub(super) async fn feed(
             None => return,
         }
         info!(queue, "consuming again");
+    }
+}
+
+/// Fetches the messages of a queue one by one, on a channel of its own.
+pub(super) struct Getting {
+    channel: Channel,
+    queue: ShortString,
+    gone: CancellationToken,
+}
+
+impl Getting {
+    pub(super) async fn start(live: &Live, queue: &str) -> Result<Self, BrokerError> {
+        if declare::length(live, queue).await?.is_none() {
+            let reason = "there is no such queue".to_owned();
+            return Err(BrokerError::Queue {
+                queue: queue.to_owned(),
+                reason,
+            });
+        }
+        Ok(Self {
+            channel: live.channel().await?,
+            queue: declare::queue_name(queue)?,
+            gone: live.gone.child_token(),
+        })
+    }
+
+    /// Until the queue is empty, or nobody asks for more.
+    pub(super) async fn run(self, out: mpsc::Sender<Delivery>) {
+        let (settlements, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(ack::settle(self.channel.clone(), inbox, self.gone.clone()));
+        let queue = self.queue.as_str();
+        while let Ok(place) = out.reserve().await {
+            let get = self
+                .channel
+                .basic_get(self.queue.clone(), BasicGetOptions::default());
+            match timeout(OPERATION_LIMIT, get).await {
+                Ok(Ok(Some(message))) => {
+                    let delivery = message.delivery;
+                    place.send(ticketed(delivery, queue, &settlements, &self.gone));
+                }
+                Ok(Ok(None)) => return,
+                Ok(Err(error)) => {
+                    warn!(queue, %error, "the queue is not read any further");
+                    return self.gone.cancel();
+                }
+                Err(_) => return self.gone.cancel(),
+            }
+        }
+        // Fails where the channel is gone, which gives everything back.
+        let _ = settlements.send(Settlement::ReaderGone);
     }
 }
 

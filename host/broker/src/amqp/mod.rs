@@ -152,6 +152,18 @@ impl Amqp {
         Ok(Deliveries::new(receivers))
     }
 
+    async fn look_through_one(&self, queue: &str) -> Result<Deliveries, BrokerError> {
+        let Some(runtime) = &self.threads.0 else {
+            return Err(BrokerError::Closed);
+        };
+        let getting = self
+            .operate(|live| async move { consume::Getting::start(&live, queue).await })
+            .await?;
+        let (out, receiver) = mpsc::channel(1);
+        runtime.spawn(getting.run(out));
+        Ok(Deliveries::new(vec![receiver]))
+    }
+
     async fn publish_one(&self, publication: Publication) -> Result<(), PublishError> {
         let Publication {
             destination,
@@ -415,6 +427,13 @@ impl Broker for Amqp {
         terms: Terms,
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
         self.consume_each(queues, terms).boxed()
+    }
+
+    fn look_through<'a>(
+        &'a self,
+        queue: &'a str,
+    ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
+        self.look_through_one(queue).boxed()
     }
 
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {

@@ -84,6 +84,64 @@ impl Consumer {
                 pause = RENEWAL;
             }
         }
+        self.release().await;
+    }
+
+    /// Hands out what is ready, one at a time, each as it is asked for; then runs until all is settled, its lease is lost
+    /// or the broker is closed.
+    pub(super) async fn run_through(mut self) {
+        let (settlements, mut inbox) = mpsc::unbounded_channel();
+        let mut settlements = Some(settlements);
+        let mut received = Vec::with_capacity(BATCH);
+        let mut renewal = interval(RENEWAL);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = async { self.out.reserve().await.is_ok() };
+            let going_on = tokio::select! {
+                count = inbox.recv_many(&mut received, BATCH) => {
+                    let settled = std::mem::take(&mut received);
+                    self.turn_for(0, settled, settlements.as_ref()).await.map(|()| count > 0)
+                }
+                asked = asked, if settlements.is_some() => {
+                    let held = self.unsettled;
+                    let fetched = self.turn_for(usize::from(asked), Vec::new(), settlements.as_ref()).await;
+                    if self.unsettled == held {
+                        // Nothing is left, or nobody asks: what is read ends with its sender.
+                        settlements = None;
+                        self.out = mpsc::channel(1).0;
+                    }
+                    fetched.map(|()| true)
+                }
+                _ = renewal.tick() => self.renew().await,
+                () = self.closing.cancelled() => Ok(false),
+            };
+            match going_on {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.fails(&error);
+                    break;
+                }
+            }
+        }
+        self.gone.cancel();
+        self.release().await;
+    }
+
+    /// Settles, and fetches so many more.
+    async fn turn_for(
+        &mut self,
+        more: usize,
+        settled: Vec<Settlement>,
+        settlements: Option<&Settlements>,
+    ) -> Result<(), BrokerError> {
+        // Those that are settled leave no room for others.
+        self.prefetch = self.unsettled.saturating_sub(settled.len()) + more;
+        self.turn(settled, settlements).await
+    }
+
+    /// Gives back what is not settled.
+    async fn release(self) {
         let id = self.id;
         if let Err(error) = self
             .database

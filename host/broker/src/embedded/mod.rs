@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::rules::{check, delay_seconds, sent_on};
-use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
+use crate::{Broker, BrokerError, Deliveries, Delivery, PublishError, Terms};
 use consume::Consumer;
 use database::Database;
 
@@ -80,29 +80,52 @@ impl Embedded {
         let prefetch = prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
-            if self.length(queue).await?.is_none() {
-                let reason = "there is no such queue".to_owned();
-                return Err(BrokerError::Queue {
-                    queue: queue.clone(),
-                    reason,
-                });
-            }
-            let (out, receiver) = mpsc::channel(usize::from(prefetch));
-            let consumer = Consumer::start(
-                self.database.clone(),
-                queue.clone(),
-                prefetch,
-                out,
-                self.published.subscribe(),
-                self.closing.clone(),
-            )
-            .await?;
-            let mut consumers = self.consumers.lock().await;
-            consumers.retain(|consumer| !consumer.is_finished());
-            consumers.push(runtime.spawn(consumer.run()));
+            let (consumer, receiver) = self.consumer(queue, prefetch).await?;
+            self.keep(runtime.spawn(consumer.run())).await;
             receivers.push(receiver);
         }
         Ok(Deliveries::new(receivers))
+    }
+
+    async fn look_through_one(&self, queue: &str) -> Result<Deliveries, BrokerError> {
+        self.open_still()?;
+        let Some(runtime) = &self.runtime else {
+            return Err(BrokerError::Closed);
+        };
+        let (consumer, receiver) = self.consumer(queue, 1).await?;
+        self.keep(runtime.spawn(consumer.run_through())).await;
+        Ok(Deliveries::new(vec![receiver]))
+    }
+
+    async fn consumer(
+        &self,
+        queue: &str,
+        prefetch: u16,
+    ) -> Result<(Consumer, mpsc::Receiver<Delivery>), BrokerError> {
+        if self.length(queue).await?.is_none() {
+            let reason = "there is no such queue".to_owned();
+            return Err(BrokerError::Queue {
+                queue: queue.to_owned(),
+                reason,
+            });
+        }
+        let (out, receiver) = mpsc::channel(usize::from(prefetch));
+        let consumer = Consumer::start(
+            self.database.clone(),
+            queue.to_owned(),
+            prefetch,
+            out,
+            self.published.subscribe(),
+            self.closing.clone(),
+        )
+        .await?;
+        Ok((consumer, receiver))
+    }
+
+    async fn keep(&self, consumer: JoinHandle<()>) {
+        let mut consumers = self.consumers.lock().await;
+        consumers.retain(|consumer| !consumer.is_finished());
+        consumers.push(consumer);
     }
 
     async fn publish_one(&self, publication: Publication) -> Result<(), PublishError> {
@@ -191,6 +214,13 @@ impl Broker for Embedded {
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
         // Nothing here ends a consumer that lives.
         self.consume_each(queues, terms.prefetch).boxed()
+    }
+
+    fn look_through<'a>(
+        &'a self,
+        queue: &'a str,
+    ) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
+        self.look_through_one(queue).boxed()
     }
 
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {

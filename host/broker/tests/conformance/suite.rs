@@ -45,6 +45,7 @@ suite! {
     a_closed_broker_gives_back_and_settles_nothing,
     unread_deliveries_go_back_and_held_ones_can_be_settled,
     prefetch_is_respected,
+    who_looks_through_a_queue_has_one_message_more_than_was_taken,
     a_missing_exchange_is_unroutable,
     no_message_declares_a_queue,
     a_delayed_message_does_not_come_early,
@@ -128,6 +129,31 @@ async fn properties_headers_and_body_survive(place: Place) {
 
 fn sorted(headers: Map<String, Value>) -> BTreeMap<String, Value> {
     headers.into_iter().collect()
+}
+
+async fn who_looks_through_a_queue_has_one_message_more_than_was_taken(place: Place) {
+    let broker = place.broker().await;
+    let missing = broker.look_through(&unique()).await;
+    assert!(matches!(missing, Err(BrokerError::Queue { .. })));
+    for number in 0..5 {
+        broker
+            .publish(text(&place.queue, &number.to_string()))
+            .await
+            .unwrap();
+    }
+    let mut deliveries = broker.look_through(&place.queue).await.unwrap();
+    let mut held = vec![next(&mut deliveries).await, next(&mut deliveries).await];
+    length_becomes(&broker, &place.queue, 2).await;
+    while let Some(delivery) = timeout(DEADLINE, deliveries.next()).await.unwrap() {
+        held.push(delivery);
+    }
+    let bodies: Vec<_> = held.iter().map(body).collect();
+    assert_eq!(bodies, ["0", "1", "2", "3", "4"]);
+    held.remove(2).ack().await.unwrap();
+    assert_eq!(broker.length(&place.queue).await, Ok(Some(0)));
+    drop(deliveries);
+    drop(held);
+    length_becomes(&broker, &place.queue, 4).await;
 }
 
 async fn an_acked_message_is_gone(place: Place) {

@@ -1,15 +1,13 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_broker::{Broker, BrokerError, Deliveries, Delivery, Terms};
+use petiole_broker::{Broker, BrokerError, Deliveries, Delivery};
 use petiole_celery::{Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::send::publish_failure;
 use super::{block_on, print_json, print_text};
@@ -20,10 +18,10 @@ use crate::logging::escaped;
 use crate::open;
 use crate::tables::table;
 
-/// How long a message is waited for that the queue said it had. Another reader may have it.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Messages at hand while all are worked through; as many may fail before the rest is left alone.
-const AT_ONCE: u16 = 64;
+/// Messages that are looked through for one.
+const MOST: usize = 65_535;
+/// Messages that may fail, of all, before the rest is left alone.
+const FAILURES: usize = 64;
 
 /// `petiole quarantine`
 pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
@@ -46,7 +44,7 @@ pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
     })
 }
 
-/// The queue, which is read by consuming it: no broker has another way.
+/// The queue, which is read by taking its messages and giving them back: no broker has another way.
 struct Quarantine {
     broker: Arc<dyn Broker>,
     queue: String,
@@ -88,7 +86,7 @@ impl Quarantine {
     }
 
     async fn list(&self, limit: u16, json: bool) -> Result {
-        let mut reading = self.read(limit).await?;
+        let mut reading = self.read(limit.into()).await?;
         let mut held = Vec::new();
         let mut entries = Vec::new();
         while let Some(mut delivery) = reading.next().await {
@@ -129,10 +127,10 @@ impl Quarantine {
     }
 
     async fn act_on_all(&self, action: Action, json: bool) -> Result {
-        let mut reading = self.read_all(AT_ONCE).await?;
+        let mut reading = self.read(usize::MAX).await?;
         let mut done = 0;
         let mut failed = Vec::new();
-        while failed.len() < usize::from(AT_ONCE)
+        while failed.len() < FAILURES
             && let Some(delivery) = reading.next().await
         {
             let id = delivery.message.properties.message_id.clone();
@@ -145,6 +143,13 @@ impl Quarantine {
                     failed.push(failure.delivery);
                 }
             }
+        }
+        let missed = match failed.len() {
+            FAILURES => 0,
+            _ => reading.left,
+        };
+        if missed > 0 {
+            eprintln!("{missed} not read: another reader has them, or the connection is lost");
         }
         report(action, done, failed.len(), json)
     }
@@ -176,7 +181,7 @@ impl Quarantine {
 
     /// A message by its id, with those before it.
     async fn find(&self, id: &str) -> Result<(Delivery, Vec<Delivery>)> {
-        let mut reading = self.read(u16::MAX).await?;
+        let mut reading = self.read(MOST).await?;
         let mut held = Vec::new();
         while let Some(mut delivery) = reading.next().await {
             if delivery.message.properties.message_id.as_deref() == Some(id) {
@@ -192,33 +197,21 @@ impl Quarantine {
         )))
     }
 
-    /// Reads the first messages, at most so many, all of them at hand at once.
-    async fn read(&self, most: u16) -> Result<Reading> {
+    /// Reads the messages that are there now, at most so many, one by one: their bodies may be more than fits in memory.
+    async fn read(&self, most: usize) -> Result<Reading> {
         let length = self.length().await?;
-        let count = usize::from(most).min(length);
-        let prefetch = u16::try_from(count).unwrap_or(u16::MAX);
-        self.reading(length, count, prefetch).await
-    }
-
-    /// Reads the messages that are there now, a few at a time: those that are settled make room.
-    async fn read_all(&self, at_once: u16) -> Result<Reading> {
-        let length = self.length().await?;
-        self.reading(length, length, at_once).await
-    }
-
-    async fn reading(&self, length: usize, count: usize, prefetch: u16) -> Result<Reading> {
-        let deliveries = match count {
+        let left = most.min(length);
+        let deliveries = match left {
             0 => None,
             _ => {
-                let queues = std::slice::from_ref(&self.queue);
-                let consumed = self.broker.consume(queues, Terms::prefetch(prefetch)).await;
-                Some(consumed.map_err(broker_failure)?)
+                let read = self.broker.look_through(&self.queue).await;
+                Some(read.map_err(broker_failure)?)
             }
         };
         Ok(Reading {
             deliveries,
             length,
-            left: count,
+            left,
         })
     }
 
@@ -242,8 +235,10 @@ impl Reading {
     /// The next one; none once there were as many as the queue had, or where another reader has the rest.
     async fn next(&mut self) -> Option<Delivery> {
         let deliveries = self.deliveries.as_mut()?;
-        self.left = self.left.checked_sub(1)?;
-        timeout(PATIENCE, deliveries.next()).await.ok().flatten()
+        let left = self.left.checked_sub(1)?;
+        let delivery = deliveries.next().await?;
+        self.left = left;
+        Some(delivery)
     }
 }
 
@@ -339,7 +334,11 @@ fn report(action: Action, done: usize, failed: usize, json: bool) -> Result {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
+    use petiole_broker::Terms;
     use petiole_celery::{Destination, Publication};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -476,6 +475,19 @@ mod tests {
             Value::Object(sent.message.headers.clone()),
             json!({"task": "shop.pay", "x-petiole-sent-again": 1})
         );
+    }
+
+    #[tokio::test]
+    async fn one_that_is_looked_for_takes_no_more_than_those_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = keeping(dir.path(), &["a"; 6]).await;
+        let entries = quarantine.entries().await;
+        let second = entries.get(1).unwrap().id.clone().unwrap();
+        let (found, held) = quarantine.find(&second).await.unwrap();
+        assert_eq!(found.message.properties.message_id, Some(second));
+        assert_eq!(held.len(), 1);
+        let left = quarantine.count(KEPT).await.unwrap();
+        assert!((3..=4).contains(&left), "{left} left of 6");
     }
 
     #[tokio::test]

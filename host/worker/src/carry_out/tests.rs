@@ -36,6 +36,10 @@ impl Broker for Scripted {
         async { Err(BrokerError::Closed) }.boxed()
     }
 
+    fn look_through<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Deliveries, BrokerError>> {
+        async { Err(BrokerError::Closed) }.boxed()
+    }
+
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {
         *self.asked.lock().unwrap() += 1;
         let answer = match self.answers.lock().unwrap().pop_front() {

@@ -40,7 +40,7 @@ use supervise::{Link, Live};
 const OPERATION_LIMIT: Duration = Duration::from_secs(30);
 /// Operations that are under way at once, each with a channel or two of its own: RabbitMQ's `channel_max` is 2047, and it
 /// ends a connection that opens more.
-const OPERATIONS_LIMIT: usize = 256;
+const OPERATIONS_LIMIT: usize = 64;
 /// AMQP's reply code for what one has no permission for.
 const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for what there is none of.

@@ -168,20 +168,20 @@ class Rabbitmq:
         except OSError:
             return False
 
-    def eval(self, erlang):
-        """Has the node evaluate an Erlang expression."""
-        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", f"petiole-{self.ports[0]}@localhost", "eval", erlang]
-        if self.unpacked:
-            # where the node's own folders are mounted
-            node = (self.folder / "pid").read_text().strip()
-            command = ["nsenter", "--target", node, "--mount", "--root", "env", "--chdir=/", *command]
+    def ctl(self, *arguments):
+        """Runs `rabbitmqctl`, where the node sees its files."""
+        inside = ["nsenter", "--mount", "--target", self.pid(), "chroot", self.unpacked] if self.unpacked else []
+        command = [*inside, "/usr/lib/rabbitmq/bin/rabbitmqctl", "-n", f"petiole-{self.ports[0]}@localhost", *arguments]
         env = {**os.environ, "HOME": str(self.folder), "ERL_EPMD_PORT": str(self.ports[2])}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+    def pid(self):
+        return int((self.folder / "pid").read_text())
 
     def kill(self):
         """kill -9; its data stays."""
-        os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+        os.kill(self.pid(), signal.SIGKILL)
         self.process.wait()
         self.process.stdin.close()
 

@@ -122,7 +122,8 @@ class Injector:
     def alarm(self):
         """The broker blocks everybody who publishes, for a time."""
         alarm = "{resource_limit, memory, node()}"
-        self.rabbitmq.eval(
+        self.rabbitmq.ctl(
+            "eval",
             f"rabbit_alarm:set_alarm({{{alarm}, []}}), timer:sleep(500), rabbit_alarm:clear_alarm({alarm})."
         )
         return 1

@@ -107,14 +107,14 @@ def test_a_shutdown_ends_while_the_broker_takes_no_messages(rabbitmq, own_redis,
             link = app.signature("probe.tasks.echo").set(task_id=callback_id)
             app.signature("probe.tasks.add", args=(number, 1)).apply_async(task_id=task_id, link=link)
             expected += [Expected(task_id, "SUCCESS", number + 1), Expected(callback_id, "SUCCESS", number + 1)]
-        rabbitmq.eval(f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
+        rabbitmq.ctl("eval", f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
         options = {"broker": rabbitmq.url, "results": own_redis.url}
         worker = start_worker(queue, "--soft-shutdown-timeout", "2", wait=False, **options)
         tasks = [app.AsyncResult(one.task_id) for one in expected[::2]]
         wait_until(lambda: all(one.state == "SUCCESS" for one in tasks), worker.log)
         assert worker.stop(deadline=30) == 0, worker.log()[-3000:]
         assert "succeeded" not in worker.log(), "no callback is confirmed"
-        rabbitmq.eval(f"rabbit_alarm:clear_alarm({alarm}).")
+        rabbitmq.ctl("eval", f"rabbit_alarm:clear_alarm({alarm}).")
         second = start_worker(queue, **options)
         stored = drain(own_redis.client, expected, second)
         assert second.stop() == 0

@@ -133,6 +133,47 @@ def test_a_queue_that_is_deleted_is_consumed_again(rabbitmq, app, queue, start_w
         assert again.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
 
 
+def limited(rabbitmq, queue, *more):
+    """The node's URL for a user with the permissions that docs/operations.md names, and these."""
+    user, names = f"user-{uuid.uuid4()}", [queue, f"{queue}-kept", "celery_delayed_.*"]
+    rabbitmq.ctl("add_user", user, "secret")
+    permitted = ["^(" + "|".join(some) + ")$" for some in (names, [*names, *more], names)]
+    rabbitmq.ctl("set_permissions", user, *permitted)
+    return rabbitmq.url.replace("guest:guest", f"{user}:secret")
+
+
+def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, queue, start_worker):
+    forbidden = f"{queue}-forbidden"
+    declare(app, forbidden)
+    options = ("--quarantine-queue", f"{queue}-kept")
+    worker = start_worker(queue, *options, broker=limited(rabbitmq, queue))
+
+    callback = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()))
+    assert app.signature("probe.tasks.add", args=(1, 2), link=[callback]).apply_async().get(timeout=60) == 3
+    assert app.AsyncResult(callback.id).get(timeout=60) == 13
+    retries = app.signature("probe.tasks.retry_until", args=(2,), kwargs={"countdown_ms": 1000})
+    assert retries.apply_async().get(timeout=60) == 2
+    assert app.signature("probe.tasks.add", args=(1, 2)).apply_async(countdown=2).get(timeout=60) == 3
+
+    quarantine = Quarantine(app, f"{queue}-kept")
+    unknown = app.signature("probe.tasks.no_such_task").apply_async()
+    quarantine.find(lambda one: one.headers["id"] == unknown.id, "the unknown task")
+    elsewhere = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()), queue=forbidden)
+    assert app.signature("probe.tasks.add", args=(1, 2), link=[elsewhere]).apply_async().get(timeout=60) == 3
+    kept = quarantine.find(lambda one: one.headers["id"] == elsewhere.id, "the callback")
+    assert "403" in kept.headers["x-petiole-reason"], worker.log()
+    with app.connection_for_write() as connection:
+        assert connection.default_channel.queue_declare(forbidden, passive=True).message_count == 0
+
+
+def test_replies_need_one_permission_more(rabbitmq, queue, kind, start_worker):
+    with producer(rabbitmq.url, "rpc://", queue, **queue_type(kind)) as app:
+        declare(app, queue)
+        url = limited(rabbitmq, queue, r"amq\.default")
+        start_worker(queue, "--quarantine-queue", f"{queue}-kept", broker=url, results="rpc://")
+        assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
+
+
 @pytest.fixture(scope="module", params=[None, *UNPACKED], ids=version_of)
 def impatient(request, tmp_path_factory):
     """A node that lets a consumer hold a message for a second, and looks twice a second."""

@@ -7,8 +7,9 @@ import uuid
 
 import pytest
 
-from conftest import Quarantine, declare, open_site, producer, queue_type, version_of
+from conftest import UNPACKED, Quarantine, declare, open_site, producer, queue_type, version_of
 from load import Announcements, Load, drain, judge
+from servers import Rabbitmq
 from tap import Tap
 from test_kill import WORKER_KILLS, life
 from waiting import wait_until

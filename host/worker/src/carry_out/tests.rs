@@ -214,6 +214,11 @@ fn to(queue: &str) -> Publication {
     }
 }
 
+/// On its way into quarantine.
+fn kept() -> Publication {
+    to("next").kept("kept", "no such task")
+}
+
 fn plan(publications: Vec<Publication>, ended: Ended) -> Plan {
     Plan {
         results: Vec::new(),
@@ -353,17 +358,28 @@ async fn a_result_that_is_refused_for_good_gives_the_plan_up_before_anything_is_
 async fn a_message_is_kept_even_where_its_result_cannot_be_stored() {
     let backend = Results::Backend(Arc::new(Refusing { is_final: true }));
     let (broker, servers) = servers(vec![unroutable()], backend);
-    let plan = with_result(plan(vec![to("kept")], failed()));
+    let plan = with_result(plan(vec![kept()], failed()));
     let carried = servers.carry_out(&plan, ending(&run())).await.unwrap();
     assert_eq!(carried, Carried::Out);
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     assert_eq!(*broker.declared.lock().unwrap(), strings(&["kept"]));
 }
 
+/// A callback may name the quarantine queue for its own.
+#[tokio::test]
+async fn a_message_for_the_quarantine_queue_is_kept_like_any_other() {
+    let (broker, servers) = servers(vec![refused(406)], Results::Disabled);
+    let plan = plan(vec![to("kept")], Ended::Success);
+    let carried = servers.carry_out(&plan, ending(&run())).await.unwrap();
+    assert_eq!(carried, Carried::Out);
+    assert_eq!(seen(&broker), (strings(&["kept"]), 2));
+}
+
 #[tokio::test]
 async fn what_can_be_kept_nowhere_is_a_fault() {
-    let (_, refusing) = servers(vec![refused(403)], Results::Disabled);
-    let keeping = plan(vec![to("kept")], failed());
+    // Nor can its beginning.
+    let (_, refusing) = servers(vec![refused(403); 2], Results::Disabled);
+    let keeping = plan(vec![kept()], failed());
     let fault = refusing.keep(&keeping, &run()).await.unwrap_err();
     assert!(matches!(fault, Fault::Publish(_)), "{fault}");
 }
@@ -442,7 +458,7 @@ async fn a_plan_that_was_given_up_is_replaced_by_the_one_that_keeps_the_message(
     let retried = with_result(plan(vec![to("next")], retry()));
     let carried = servers.carry_out(&retried, ending(&run)).await.unwrap();
     assert!(matches!(carried, Carried::GivenUp(_)), "{carried:?}");
-    let kept = with_result(plan(vec![to("kept")], failed()));
+    let kept = with_result(plan(vec![kept()], failed()));
     servers.keep(&kept, &run).await.unwrap();
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     let commit = servers.committed(&run).await.unwrap().unwrap();

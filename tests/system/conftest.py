@@ -273,6 +273,14 @@ def queue():
 
 
 @pytest.fixture
+def app(rabbitmq, redis_url, queue, kind):
+    """A producer on each version, with a queue of each type."""
+    with producer(rabbitmq.url, redis_url, queue, **queue_type(kind)) as app:
+        declare(app, queue)
+        yield app
+
+
+@pytest.fixture
 def outside(redis_site, queue):
     """A queue that no worker is configured with, which somebody has declared."""
     with redis_site.app.connection_for_write() as connection:

@@ -13,14 +13,29 @@ from waiting import wait_until
 DRAIN_DEADLINE = 180.0
 
 
-class Load:
+class Beside:
+    """Something that runs beside a test, until that says that it is to end."""
+
+    def __init__(self):
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.thread.join()
+
+
+class Load(Beside):
     """Sends tasks with callbacks until it is told to stop, and keeps what must become of each."""
 
     def __init__(self, app, pause, has_python=False, retries=True):
+        super().__init__()
         self.has_python, self.retries = has_python, retries
         self.app, self.pause, self.expected, self.error = app, pause, [], None
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         kinds = [self.with_callback, self.with_errback, self.chain, self.that_sleeps, self.parent]
@@ -101,14 +116,6 @@ class Load:
         results = ((s.id, number + 1), (second.id, number + 11), (third.id, number + 16))
         return [Expected(task_id, "SUCCESS", result) for task_id, result in results]
 
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
-
 
 # As `host/celery/src/id.rs` makes them.
 CHILDREN = uuid.UUID("de8fc35b-f169-5d38-b678-339f0c12758d")
@@ -119,14 +126,13 @@ def child_of(task_id, kind="sent"):
     return str(uuid.uuid5(CHILDREN, f"0/{kind}/0/{task_id}"))
 
 
-class Announcements:
+class Announcements(Beside):
     """Every state that a worker stores, in order, as Redis announces it."""
 
     def __init__(self, client):
-        self.states, self.stopped = [], threading.Event()
-        self.channel = client.pubsub(ignore_subscribe_messages=True)
+        super().__init__()
+        self.states, self.channel = [], client.pubsub(ignore_subscribe_messages=True)
         self.channel.psubscribe("celery-task-meta-*")
-        self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         # What was announced before the end is read to its end.
@@ -136,13 +142,8 @@ class Announcements:
             if meta:
                 self.states.append((meta["task_id"], meta["status"]))
 
-    def __enter__(self):
-        self.thread.start()
-        return self
-
     def __exit__(self, *_):
-        self.stopped.set()
-        self.thread.join()
+        super().__exit__()
         self.channel.close()
 
 

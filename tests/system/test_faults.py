@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from conftest import Quarantine, declare, petiole, producer, publish, queue_type, version_of
+from conftest import Quarantine, declare, petiole, producer, publish, version_of
 from load import Announcements, Load, drain, judge
 from oracle import Expected
 from proxy import behind
@@ -43,9 +43,12 @@ class Injected:
 
 
 class Injector:
-    def __init__(self, app, queue, load, rabbitmq):
-        self.app, self.queue, self.load, self.rabbitmq = app, queue, load, rabbitmq
-        self.injected, self.counts, self.number = Injected(), Counter(), 0
+    """Injects faults beside a load, into the servers, proxies and workers that a test has."""
+
+    def __init__(self, app, queue, load, *, rabbitmq=None, worker=None, component=None, proxies=None):
+        self.app, self.queue, self.load = app, queue, load
+        self.rabbitmq, self.worker, self.component, self.proxies = rabbitmq, worker, component, proxies
+        self.injected, self.counts, self.races = Injected(), Counter(), 0
 
     def run(self, numbers):
         """Injects so many faults of each kind, in an order by chance, while the load goes on."""
@@ -124,14 +127,14 @@ class Injector:
         alarm = "{resource_limit, memory, node()}"
         self.rabbitmq.ctl(
             "eval",
-            f"rabbit_alarm:set_alarm({{{alarm}, []}}), timer:sleep(500), rabbit_alarm:clear_alarm({alarm})."
+            f"rabbit_alarm:set_alarm({{{alarm}, []}}), timer:sleep(500), rabbit_alarm:clear_alarm({alarm}).",
         )
         return 1
 
     def catalog_race(self):
         """Tasks of a module that another worker has just taken."""
-        self.number += 1
-        name = f"race{self.number}.tasks"
+        self.races += 1
+        name = f"race{self.races}.tasks"
         petiole("push", self.component, "--name", name, "--to", self.worker.http)
         for number in range(BURST):
             one = self.load.task(f"{name}.add", number, 1)
@@ -140,19 +143,12 @@ class Injector:
         return 1
 
     def cut_from_the_broker(self):
-        self.broker.cut()
+        self.proxies["broker"].cut()
         return 1
 
     def cut_from_the_results(self):
-        self.results.cut()
+        self.proxies["results"].cut()
         return 1
-
-
-@pytest.fixture
-def app(rabbitmq, redis_url, queue, kind):
-    with producer(rabbitmq.url, redis_url, queue, **queue_type(kind)) as app:
-        declare(app, queue)
-        yield app
 
 
 def kept_once(app, queue, expected):
@@ -177,8 +173,7 @@ def test_faults_without_a_crash(
     first, second = (start_worker(queue, *options, broker=rabbitmq.url, store=own_store) for _ in range(2))
     with Announcements(redis_client) as announcements:
         with Load(app, pause=0.005) as load:
-            injector = Injector(app, queue, load, rabbitmq)
-            injector.worker, injector.component = first, component("probe")
+            injector = Injector(app, queue, load, rabbitmq=rabbitmq, worker=first, component=component("probe"))
             injector.run({
                 Injector.refused: FAULTS // 20,
                 Injector.unsendable: FAULTS // 20,
@@ -204,8 +199,7 @@ def test_connections_are_cut(rabbitmq, app, queue, kind, redis_url, redis_client
     worker = start_worker(queue, broker=broker_url, results=results_url)
     with Announcements(redis_client) as announcements:
         with Load(app, pause=0.005) as load:
-            injector = Injector(app, queue, load, rabbitmq)
-            injector.broker, injector.results = broker, results
+            injector = Injector(app, queue, load, proxies={"broker": broker, "results": results})
             injector.run({
                 Injector.cut_from_the_broker: FAULTS // 10,
                 Injector.cut_from_the_results: FAULTS // 10,

@@ -19,13 +19,6 @@ KILLS = max(WORKER_KILLS // 5, 10)
 DELIVERY_LIMIT = 20
 
 
-@pytest.fixture
-def app(rabbitmq, redis_url, queue, kind):
-    with producer(rabbitmq.url, redis_url, queue, **queue_type(kind)) as app:
-        declare(app, queue)
-        yield app
-
-
 def test_the_scenario(folder, rabbitmq, redis_url, redis_client, store, kind):
     """Callbacks, errbacks, chains, retries and countdowns, between Wasm and Python."""
     with open_site(folder, "redis", rabbitmq.url, redis_url, redis_client, store, queues=kind) as site:

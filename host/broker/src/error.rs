@@ -54,6 +54,13 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    pub(crate) fn no_such_queue(queue: &str) -> Self {
+        Self::Queue {
+            queue: queue.to_owned(),
+            reason: "there is no such queue".to_owned(),
+        }
+    }
+
     /// Whether the same operation will fail again however often it is tried.
     pub fn is_final(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use crate::json;
 
 /// An exception as Celery's result backends store it; a Python reader raises the class of that
-/// name, or one made up of that name where it can't be imported.
+/// name, or one made up of that name where its module has not been imported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exception {
     /// The class name.

@@ -49,14 +49,11 @@ impl Publication {
     pub fn kept(&self, quarantine: &str, reason: &str) -> Self {
         keep(self.message.clone(), quarantine, reason, &self.destination)
     }
-}
 
-impl Publication {
     /// What is left of a message in quarantine that its broker refuses: the beginning of its body, and whose it is. None
     /// where it is as small as that.
     pub fn cut(&self) -> Option<Self> {
-        let size = self.message.body.len();
-        if is_alone(&self.message) && size <= CUT {
+        if is_alone(&self.message) && self.message.body.len() <= CUT {
             return None;
         }
         let Kept {
@@ -66,7 +63,10 @@ impl Publication {
         } = Kept::open(self.message.clone())?;
         let size = message.body.len();
         message.body.truncate(CUT);
-        let begins = message.body.len();
+        let left_out = format!(
+            "the broker refuses it whole: {} of its {size} bytes are kept, without headers",
+            message.body.len()
+        );
         let envelope = Envelope {
             reason,
             exchange: destination.exchange,
@@ -74,12 +74,11 @@ impl Publication {
             properties: message.properties,
             headers: message.headers,
         };
-        let left_out = format!(
-            "the broker refuses it whole: {begins} of its {size} bytes are kept, without headers"
-        );
         Some(Self {
+            destination: self.destination.clone(),
             message: alone(message.body, &envelope, left_out),
-            ..self.clone()
+            mandatory: true,
+            not_before: None,
         })
     }
 }

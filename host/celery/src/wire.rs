@@ -36,9 +36,8 @@ pub const HEADER_LIMIT: usize = FRAME_MAX - FRAME_OVERHEAD - ROOM_FOR_BROKERS;
 /// The largest body, in bytes: RabbitMQ 4's own limit. A broker closes the channel over a larger one, and
 /// with it the confirms of all that is in flight.
 pub const BODY_LIMIT: usize = 16 * 1024 * 1024;
-/// The same of a message on its way to quarantine: what arrived has to fit, and RabbitMQ before 4 carries
-/// 128 MiB. An envelope's first line comes on top.
-pub const KEPT_BODY_LIMIT: usize = 129 * 1024 * 1024;
+/// The same of a message on its way to quarantine: what arrived has to fit, and RabbitMQ before 4 carries so much.
+pub const KEPT_BODY_LIMIT: usize = 128 * 1024 * 1024;
 /// Levels of the delayed delivery: binary digits of its seconds.
 pub const DELAY_LEVELS: u8 = 28;
 /// Bytes that a delay takes of a routing key: a digit and a dot for each level.

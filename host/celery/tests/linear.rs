@@ -3,16 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+mod support;
 
 use allocation_counter::{AllocationInfo, measure};
 use jiff::Timestamp;
-use petiole_celery::plan::{Policy, Ran, ResultMode, Source, plan, refuse};
-use petiole_celery::{
-    Exception, Lineage, Message, Outcome, Properties, Refusal, Request, RetrySettings, Routes,
-    Signature,
-};
-use serde_json::{Map, json};
+use petiole_celery::plan::{ResultMode, Source, plan, refuse};
+use petiole_celery::{Exception, Message, Outcome, Properties, Refusal, Request, Signature};
+use serde_json::json;
+
+use support::{policy, ran};
 
 /// What may be allocated for each byte of a body: held at once, and in all. The densest JSON there is takes 72
 /// bytes of memory for 2, more while its array grows.
@@ -144,39 +143,11 @@ fn message(parts: &[String; 3]) -> Message {
     }
 }
 
-fn ran(outcome: Outcome) -> Ran {
-    Ran {
-        outcome,
-        sent: Vec::new(),
-        lineage: Lineage {
-            descendants: 10,
-            depth: 1,
-        },
-        retry: RetrySettings {
-            max_retries: 3,
-            most_retries: 9,
-            default_retry_delay: Duration::from_secs(180),
-        },
-        usage: Map::new(),
-    }
-}
-
 fn source() -> Source {
     Source {
         exchange: String::new(),
         routing_key: "q".into(),
         queue: "q".into(),
-    }
-}
-
-fn policy() -> Policy {
-    Policy {
-        hostname: "w@h".into(),
-        origin: "1@h".into(),
-        routes: Routes::new("celery"),
-        results: ResultMode::Stored,
-        result_extended: true,
-        quarantine: "kept".into(),
     }
 }
 
@@ -186,7 +157,7 @@ fn now() -> Timestamp {
 
 /// What each stage costs.
 fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
-    let (source, policy, now) = (source(), policy(), now());
+    let (source, policy, now) = (source(), policy(ResultMode::Stored), now());
     let mut request = None;
     let mut costs = vec![(
         "decode",
@@ -275,7 +246,15 @@ fn what_a_guest_sends_costs_memory_in_proportion_to_its_size() {
             let mut ran = ran(Outcome::Success(json!(1)));
             ran.sent = vec![signature];
             let size = u64::try_from(sent.len()).unwrap();
-            let cost = measure(|| drop(plan(&request, ran, &source(), &policy(), now())));
+            let cost = measure(|| {
+                drop(plan(
+                    &request,
+                    ran,
+                    &source(),
+                    &policy(ResultMode::Stored),
+                    now(),
+                ))
+            });
             let limit = |bytes: u64, task: u64| bytes * size + task * 32 + CONSTANT;
             let (peak, total) = (cost.bytes_max, cost.bytes_total);
             assert!(

@@ -4,21 +4,20 @@
 
 #[path = "values/python.rs"]
 mod python;
-
-use std::time::Duration;
+mod support;
 
 use bolero::check;
 use jiff::Timestamp;
 use petiole_celery::json::{self, Foreign, Text, parse};
-use petiole_celery::plan::{Plan, Policy, Ran, ResultMode, Source, plan};
+use petiole_celery::plan::{Plan, ResultMode, Source, plan};
 use petiole_celery::{
-    Exception, Lineage, Message, Origin, Outcome, Properties, Request, RetrySettings, Routes,
-    Signature, compose,
+    Exception, Message, Origin, Outcome, Properties, Request, Routes, Signature, compose,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use python::loads;
+use support::{policy, ran};
 
 /// What serde_json has no value for, or another.
 const EXOTIC: [&str; 22] = [
@@ -315,34 +314,18 @@ fn request(body: &str) -> Request {
 }
 
 fn planned(request: &Request, outcome: Outcome, results: ResultMode) -> Plan {
-    let ran = Ran {
-        outcome,
-        sent: Vec::new(),
-        lineage: Lineage {
-            descendants: 10,
-            depth: 1,
-        },
-        retry: RetrySettings {
-            max_retries: 3,
-            most_retries: 9,
-            default_retry_delay: Duration::from_secs(180),
-        },
-        usage: Map::new(),
-    };
     let source = Source {
         exchange: String::new(),
         routing_key: "celery".into(),
         queue: "celery".into(),
     };
-    let policy = Policy {
-        hostname: "w@h".into(),
-        origin: "1@h".into(),
-        routes: Routes::new("celery"),
-        results,
-        result_extended: true,
-        quarantine: "kept".into(),
-    };
-    plan(request, ran, &source, &policy, Timestamp::UNIX_EPOCH)
+    plan(
+        request,
+        ran(outcome),
+        &source,
+        &policy(results),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 fn bodies(plan: &Plan) -> Vec<String> {

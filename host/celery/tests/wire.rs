@@ -9,6 +9,7 @@
 
 #[path = "wire/fuzz.rs"]
 mod fuzz;
+mod support;
 
 use std::path::Path;
 use std::time::Duration;

@@ -348,7 +348,7 @@ fn pause(attempts: u32, took: Duration) -> Duration {
 
 /// An error with its causes, its beginning.
 pub(crate) fn reason(error: &dyn std::error::Error) -> Arc<str> {
-    let mut text = crate::carry_out::causes(error);
+    let mut text = crate::causes::causes(error);
     if text.len() > MAX_REASON {
         text.truncate(text.floor_char_boundary(MAX_REASON));
         text.push_str("...");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
 use petiole_runtime::{Arguments, Limits};
 
@@ -10,10 +10,6 @@ use crate::active::Found;
 use crate::limits::below;
 use crate::registered::RegisteredTask;
 use crate::registry::Registry;
-
-/// The longest that a broker holds a message back: 28 binary digits of seconds, which is what Celery's
-/// native delayed delivery has.
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_secs((1 << 28) - 1);
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),
@@ -71,7 +67,7 @@ pub(crate) fn admit(
         return Admitted::Not(NotRun::Refuse { request, refusal });
     }
     if let Some(until) = request.eta.filter(|eta| *eta > now) {
-        return postpone(request, until, now);
+        return Admitted::Not(NotRun::Postpone { request, until });
     }
     let task = match registry.find(&request.task) {
         Found::Task(task) => task,
@@ -109,20 +105,6 @@ pub(crate) fn admit(
             refusal: misfit.into(),
         }),
     }
-}
-
-fn postpone(request: Box<Request>, until: Timestamp, now: Timestamp) -> Admitted {
-    if until.duration_since(now) <= LONGEST_DELAY {
-        return Admitted::Not(NotRun::Postpone { request, until });
-    }
-    let reason = format!(
-        "eta {until} is more than {} s away",
-        LONGEST_DELAY.as_secs()
-    );
-    Admitted::Not(NotRun::Refuse {
-        request,
-        refusal: Refusal::Malformed { reason },
-    })
 }
 
 /// The task's limits; what the message says may lower them, never raise them: its `timelimit`, what the task

@@ -13,13 +13,14 @@ use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultError, Results};
 use tokio::time::Instant;
 
+use crate::causes::causes;
 use crate::outage::Outage;
 use crate::shutdown::{Shutdown, Stage};
 
 /// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
 /// RabbitMQ's default `consumer_timeout` (30 min). An answer that is awaited is not cut off by it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How often a plan is tried again in all. With the longest pauses, that is two minutes less.
+/// How often a plan is tried again in all; its pauses alone take some 12 minutes then.
 const TRIES: u32 = 150;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -39,13 +40,6 @@ pub(crate) enum Fault {
     ColdShutdown,
 }
 
-/// An error and what caused it, on one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    causes.join(": ")
-}
-
 /// What became of a plan.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Carried {
@@ -63,6 +57,20 @@ pub(crate) struct Ending<'a> {
     pub(crate) key: &'a RunKey,
     /// What it has committed before does not count.
     pub(crate) replaces: bool,
+}
+
+/// What is to be done about a message that was not confirmed.
+enum Next {
+    /// The same again, after a pause.
+    Again,
+    /// It is on its way to quarantine, and refused there.
+    KeepOtherwise,
+    /// It is a reply that nobody gets.
+    Drop,
+    /// The task itself can't be sent on.
+    GiveUp,
+    /// It goes to quarantine.
+    Keep,
 }
 
 /// The tries that are left to a plan.
@@ -350,27 +358,22 @@ impl Servers {
                     self.broker_outage.ends();
                     continue;
                 };
-                let kept = self.is_kept(&publication);
-                if !error.is_final() && !goes_once(&publication) && (kept || !patience.is_over()) {
-                    self.broker_outage.begins(&error);
-                    passing = true;
-                    again.push(publication);
-                } else if kept && self.quarantine_is_back(&error).await? {
-                    passing = true;
-                    again.push(publication);
-                } else if kept && let Some(cut) = publication.cut() {
-                    tracing::error!(target: "petiole", "a message is cut to be kept in queue {}: {error}", self.policy.quarantine);
-                    again.push(Cow::Owned(cut));
-                } else if kept {
-                    tracing::error!(target: "petiole", "a message can't even be kept in queue {}, and stays where it is: {error}", self.policy.quarantine);
-                    return Err(error.into());
-                } else if !publication.mandatory && (error.is_final() || goes_once(&publication)) {
-                    tracing::error!(target: "petiole", "reply not sent: {error}");
-                } else if sends_itself {
-                    return Ok(Carried::GivenUp(error.to_string()));
-                } else {
-                    let instead = self.instead_of(&publication, &error, patience).await?;
-                    again.extend(instead.into_iter().map(Cow::Owned));
+                match self.next(&publication, &error, sends_itself, patience) {
+                    Next::Again => {
+                        self.broker_outage.begins(&error);
+                        passing = true;
+                        again.push(publication);
+                    }
+                    Next::KeepOtherwise => {
+                        passing = true;
+                        again.push(self.kept_otherwise(publication, error).await?);
+                    }
+                    Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
+                    Next::GiveUp => return Ok(Carried::GivenUp(error.to_string())),
+                    Next::Keep => {
+                        let instead = self.instead_of(&publication, &error, patience).await?;
+                        again.extend(instead.into_iter().map(Cow::Owned));
+                    }
                 }
             }
             if passing {
@@ -379,6 +382,45 @@ impl Servers {
             left = again;
         }
         Ok(Carried::Out)
+    }
+
+    /// What is to be done about a message that was not confirmed.
+    fn next(
+        &self,
+        publication: &Publication,
+        error: &PublishError,
+        sends_itself: bool,
+        patience: &Patience,
+    ) -> Next {
+        let kept = self.is_kept(publication);
+        let refused = error.is_final() || goes_once(publication);
+        match (refused, kept) {
+            (false, true) => Next::Again,
+            (false, false) if !patience.is_over() => Next::Again,
+            (true, true) => Next::KeepOtherwise,
+            (true, false) if !publication.mandatory => Next::Drop,
+            (_, false) if sends_itself => Next::GiveUp,
+            (_, false) => Next::Keep,
+        }
+    }
+
+    /// A message on its way to quarantine that its broker refuses: the same, where the queue was deleted and is there
+    /// again, else its beginning.
+    async fn kept_otherwise<'a>(
+        &self,
+        publication: Cow<'a, Publication>,
+        error: PublishError,
+    ) -> Result<Cow<'a, Publication>, Fault> {
+        let queue = &self.policy.quarantine;
+        if self.quarantine_is_back(&error).await? {
+            return Ok(publication);
+        }
+        let Some(cut) = publication.cut() else {
+            tracing::error!(target: "petiole", "a message can't even be kept in queue {queue}, and stays where it is: {error}");
+            return Err(error.into());
+        };
+        tracing::error!(target: "petiole", "a message is cut to be kept in queue {queue}: {error}");
+        Ok(Cow::Owned(cut))
     }
 
     /// Tells of a message for another task that can't be sent; what is published instead.

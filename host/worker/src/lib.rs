@@ -7,6 +7,7 @@ mod active;
 mod admit;
 mod announce;
 mod carry_out;
+mod causes;
 mod config;
 mod grants;
 mod limits;

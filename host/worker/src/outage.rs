@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::carry_out::causes;
+use crate::causes::causes;
 
 /// Whether a server is in trouble: said once when it begins, once when it is over.
 pub(crate) struct Outage {

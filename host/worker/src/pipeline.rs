@@ -22,7 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
-use crate::carry_out::{Fault, Servers, causes};
+use crate::carry_out::{Fault, Servers};
+use crate::causes::causes;
 use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
 use crate::registry::Registry;
@@ -87,10 +88,9 @@ impl Pipeline {
             source,
             labels,
         };
-        let key = RunKey::of(&message, &journey.source.queue);
-        match (key, message) {
-            (Some(key), message) => journey.go(key, message, delivery, slot).await,
-            (None, message) => {
+        match RunKey::of(&message, &journey.source.queue) {
+            Some(key) => journey.go(key, message, delivery, slot).await,
+            None => {
                 drop(slot);
                 Box::pin(journey.no_request(message, delivery)).await;
             }

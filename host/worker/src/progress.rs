@@ -6,7 +6,8 @@ use petiole_celery::{Request, RunKey};
 use petiole_runtime::Progress;
 use tokio::sync::watch;
 
-use crate::carry_out::{Servers, causes};
+use crate::carry_out::Servers;
+use crate::causes::causes;
 
 /// Stores the states that a task sets, for as long as it is polled. When they come faster than they can be
 /// stored, only the last one is; one that can't be stored is dropped, and so is one of a `run` that has ended meanwhile on

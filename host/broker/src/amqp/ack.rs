@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::Unsettled;
-use crate::delivery::{Answer, Settlement, Verdict};
+use crate::delivery::{Answer, Settlement, Settlements, Verdict};
 
 /// Settlements that are written at once.
 const BATCH: usize = 1024;
@@ -86,8 +86,16 @@ struct Settler {
     ended: bool,
 }
 
+/// Begins to settle a channel's deliveries: one settlement for each that is held, so no more than the prefetch. It ends
+/// with the last delivery or the channel, whichever comes first, and nobody waits for that.
+pub(super) fn start(channel: Channel, gone: CancellationToken) -> Settlements {
+    let (settlements, inbox) = mpsc::unbounded_channel();
+    tokio::spawn(settle(channel, inbox, gone));
+    settlements
+}
+
 /// Settles until nobody can ask for it any more, or the channel is gone; then `gone` is cancelled.
-pub(super) async fn settle(
+async fn settle(
     channel: Channel,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
     gone: CancellationToken,

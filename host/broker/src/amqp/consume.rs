@@ -124,11 +124,7 @@ pub(super) struct Getting {
 impl Getting {
     pub(super) async fn start(live: &Live, queue: &str) -> Result<Self, BrokerError> {
         if declare::length(live, queue).await?.is_none() {
-            let reason = "there is no such queue".to_owned();
-            return Err(BrokerError::Queue {
-                queue: queue.to_owned(),
-                reason,
-            });
+            return Err(BrokerError::no_such_queue(queue));
         }
         Ok(Self {
             channel: live.channel().await?,
@@ -139,8 +135,7 @@ impl Getting {
 
     /// Until the queue is empty, or nobody asks for more.
     pub(super) async fn run(self, out: mpsc::Sender<Delivery>) {
-        let (settlements, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(ack::settle(self.channel.clone(), inbox, self.gone.clone()));
+        let settlements = ack::start(self.channel.clone(), self.gone.clone());
         let queue = self.queue.as_str();
         while let Ok(place) = out.reserve().await {
             let get = self
@@ -175,9 +170,7 @@ async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Del
         mut consumer,
         gone,
     } = subscription;
-    // One for each delivery that is held, so no more than the prefetch.
-    let (settlements, inbox) = mpsc::unbounded_channel();
-    tokio::spawn(ack::settle(channel.clone(), inbox, gone.clone()));
+    let settlements = ack::start(channel.clone(), gone.clone());
     loop {
         let delivery = tokio::select! {
             delivery = consumer.next() => delivery,

@@ -103,11 +103,7 @@ impl Embedded {
         prefetch: u16,
     ) -> Result<(Consumer, mpsc::Receiver<Delivery>), BrokerError> {
         if self.length(queue).await?.is_none() {
-            let reason = "there is no such queue".to_owned();
-            return Err(BrokerError::Queue {
-                queue: queue.to_owned(),
-                reason,
-            });
+            return Err(BrokerError::no_such_queue(queue));
         }
         let (out, receiver) = mpsc::channel(usize::from(prefetch));
         let consumer = Consumer::start(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::failure::fail;
 use super::results::Results;
 use super::{
@@ -12,7 +14,6 @@ use crate::{
     Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, json,
     time, wire,
 };
-use jiff::{SignedDuration, Timestamp};
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own.

@@ -167,7 +167,7 @@ impl<'a> Results<'a> {
             message, refusal, ..
         } = undecodable;
         let Some(id) = &undecodable.id else { return };
-        if message.headers.get("ignore_result") == Some(&Value::Bool(true)) {
+        if message.ignores_result() {
             return;
         }
         let headers = wire::plain(&message.headers);

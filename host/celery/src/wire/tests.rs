@@ -130,6 +130,21 @@ fn a_body_is_bounded() {
 }
 
 #[test]
+fn a_direct_reply_to_is_no_queue_for_tasks() {
+    let mut sent = publication(Message::default());
+    for name in ["amq.rabbitmq.reply-to", "amq.rabbitmq.reply-to.g1h2AA.abc"] {
+        sent.destination = Destination::queue(name);
+        sent.mandatory = true;
+        assert!(
+            matches!(check(&sent), Err(Unsendable::DirectReply { .. })),
+            "{name}"
+        );
+        sent.mandatory = false;
+        assert_eq!(check(&sent), Ok(()), "a reply goes there");
+    }
+}
+
+#[test]
 fn a_delay_has_room_in_the_routing_key() {
     let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
     let to = |queue: &str, seconds: u64| Publication {

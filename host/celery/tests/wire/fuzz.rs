@@ -1,16 +1,12 @@
 //! The message decoder and the plan on messages that no producer would send: recorded ones, with parts of them replaced
 //! at random.
 
-use std::time::Duration;
-
 use bolero::check;
-use petiole_celery::plan::{Policy, Ran, ResultMode, Source, plan, quarantine, refuse};
-use petiole_celery::{
-    Exception, Lineage, Message, Outcome, Publication, Refusal, Request, RetryAt, RetrySettings,
-    Routes,
-};
+use petiole_celery::plan::{ResultMode, Source, plan, quarantine, refuse};
+use petiole_celery::{Exception, Message, Outcome, Publication, Refusal, Request, RetryAt};
 use serde_json::{Map, Value, json};
 
+use super::support::{policy, ran};
 use super::{fixture, now};
 
 const RECORDED: [&str; 7] = ["link", "chain", "chord", "chunks", "group", "stamp", "zlib"];
@@ -107,34 +103,6 @@ fn message(recorded: usize, headers: &[Edit], body: &[Edit]) -> Message {
         message.body = edited(value, body).to_string().into_bytes();
     }
     message
-}
-
-fn policy(results: ResultMode) -> Policy {
-    Policy {
-        hostname: "w@h".into(),
-        origin: "1@h".into(),
-        routes: Routes::new("celery"),
-        results,
-        result_extended: true,
-        quarantine: "kept".into(),
-    }
-}
-
-fn ran(outcome: Outcome) -> Ran {
-    Ran {
-        outcome,
-        sent: Vec::new(),
-        lineage: Lineage {
-            descendants: 10,
-            depth: 1,
-        },
-        retry: RetrySettings {
-            max_retries: 3,
-            most_retries: 9,
-            default_retry_delay: Duration::from_secs(180),
-        },
-        usage: Map::new(),
-    }
 }
 
 fn outcomes() -> [Outcome; 4] {

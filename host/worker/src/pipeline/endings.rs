@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{Earlier, Journey, Pipeline};
 use crate::admit::NotRun;
-use crate::carry_out::{Carried, Ending, Fault, causes};
+use crate::carry_out::{Carried, Ending, Fault};
+use crate::causes::causes;
 use crate::runs::Turn;
 use crate::task_log;
 

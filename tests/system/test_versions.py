@@ -79,7 +79,7 @@ def test_a_crash_loop_takes_no_innocent_tasks_with_it(rabbitmq, app, queue, star
     worker = start_worker(queue, *options, broker=rabbitmq.url)
     runs = lambda: worker.log().count(f"{poison.id}] received")  # noqa: E731
     # A worker that ends between a message and its run costs one too.
-    for round in range(DELIVERY_LIMIT):
+    for round in range(DELIVERY_LIMIT + 1):
         what = lambda: f"it runs a {round + 1}th time\n{worker.log()[-3000:]}"  # noqa: B023, E731
         wait_until(lambda: runs() > round or poison.state == "FAILURE", what)  # noqa: B023
         if poison.state == "FAILURE":

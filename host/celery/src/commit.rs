@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::{Buf, Bytes};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -136,6 +137,8 @@ impl<'a> Commit<'a> {
         };
         // A structure with text for keys is always JSON.
         let mut record = serde_json::to_vec(&line).unwrap_or_default();
+        let bodies: usize = line.messages.iter().map(|head| head.size).sum();
+        record.reserve_exact(bodies.saturating_add(1));
         record.push(b'\n');
         for publication in &*self.publications {
             record.extend_from_slice(&publication.message.body);
@@ -145,17 +148,19 @@ impl<'a> Commit<'a> {
 }
 
 impl Commit<'static> {
-    /// Reads a record; none where it is not one.
-    pub fn read(record: &[u8]) -> Option<Self> {
-        let end = record.iter().position(|byte| *byte == b'\n')?;
-        let (line, bodies) = record.split_at_checked(end)?;
-        let line: Line = serde_json::from_slice(line).ok()?;
-        let mut bodies = bodies.get(1..)?;
+    /// Reads a record, of which its bodies stay parts; none where it is not one.
+    pub fn read(record: impl Into<Bytes>) -> Option<Self> {
+        let mut bodies: Bytes = record.into();
+        let end = bodies.iter().position(|byte| *byte == b'\n')?;
+        let line: Line = serde_json::from_slice(&bodies.split_to(end)).ok()?;
+        bodies.advance(1);
         let mut publications = Vec::new();
         for head in line.messages {
-            let (body, rest) = bodies.split_at_checked(head.size)?;
-            bodies = rest;
-            publications.push(head.publication(body.to_vec()));
+            if bodies.len() < head.size {
+                return None;
+            }
+            let body = bodies.split_to(head.size);
+            publications.push(head.publication(body));
         }
         let settle = match line.rejected {
             true => Settle::Reject,
@@ -188,7 +193,7 @@ impl Head {
         }
     }
 
-    fn publication(self, body: Vec<u8>) -> Publication {
+    fn publication(self, body: Bytes) -> Publication {
         Publication {
             destination: Destination {
                 exchange: self.exchange,
@@ -274,7 +279,7 @@ mod tests {
                         ..Properties::default()
                     },
                     headers: Map::from_iter([("id".to_owned(), json!(id))]),
-                    body,
+                    body: body.into(),
                 },
                 mandatory,
                 not_before: time.map(|time| Timestamp::from_second(time).unwrap()),
@@ -296,7 +301,7 @@ mod tests {
                 settle: if rejected { Settle::Reject } else { Settle::Ack },
                 ended: if retry { Ended::Retry { exception } } else { Ended::Success },
             };
-            let commit = Commit::read(&Commit::of(&plan).record(7)).unwrap();
+            let commit = Commit::read(Commit::of(&plan).record(7)).unwrap();
             prop_assert_eq!(commit.publications, plan.publications);
             prop_assert_eq!(commit.settle, plan.settle);
             prop_assert_eq!(commit.sends_itself, retry);
@@ -304,14 +309,14 @@ mod tests {
 
         #[test]
         fn no_bytes_are_more_than_refused(record in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Commit::read(&record);
+            let _ = Commit::read(record);
         }
     }
 
     #[test]
     fn what_is_cut_off_or_goes_on_is_no_record() {
         let message = Message {
-            body: b"body".to_vec(),
+            body: Bytes::from_static(b"body"),
             ..Message::default()
         };
         let plan = Plan {
@@ -326,11 +331,11 @@ mod tests {
             ended: Ended::Success,
         };
         let record = Commit::of(&plan).record(7);
-        assert!(Commit::read(&record).is_some());
-        assert!(Commit::read(record.get(..record.len() - 1).unwrap()).is_none());
-        assert!(Commit::read(&[&record[..], b"x"].concat()).is_none());
-        assert!(Commit::read(b"").is_none());
-        let done = Commit::read(&Commit::done(Settle::Reject).record(0)).unwrap();
+        assert!(Commit::read(record.clone()).is_some());
+        assert!(Commit::read(record.get(..record.len() - 1).unwrap().to_vec()).is_none());
+        assert!(Commit::read([&record[..], b"x"].concat()).is_none());
+        assert!(Commit::read(Bytes::new()).is_none());
+        let done = Commit::read(Commit::done(Settle::Reject).record(0)).unwrap();
         assert_eq!((done.publications.len(), done.settle), (0, Settle::Reject));
     }
 }

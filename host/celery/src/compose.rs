@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -91,7 +92,7 @@ pub(crate) fn check(task: &Part<'_>) -> Result<usize, SignatureError> {
         now,
     };
     // A worker's own routes are no fault of the message.
-    let sent = sent.message(&Routes::new(""), Vec::new())?;
+    let sent = sent.message(&Routes::new(""), Bytes::new())?;
     wire::check(&sent).map_err(|reason| unsendable(task.signature.task, &reason))?;
     Ok(sent.message.memory())
 }
@@ -144,7 +145,7 @@ pub(crate) fn draft(
         from,
         now,
     };
-    let message = sent.message(routes, body.bytes)?;
+    let message = sent.message(routes, body.bytes.into())?;
     wire::check(&message)?;
     Ok(message)
 }
@@ -160,7 +161,7 @@ struct Sent<'a> {
 }
 
 impl Sent<'_> {
-    fn message(&self, routes: &Routes, body: Vec<u8>) -> Result<Publication, SignatureError> {
+    fn message(&self, routes: &Routes, body: Bytes) -> Result<Publication, SignatureError> {
         let options = &self.options;
         let message = Message {
             properties: Properties {

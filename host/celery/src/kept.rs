@@ -4,6 +4,7 @@
 //! property that is too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body. Where the
 //! body leaves no room for that line, it is kept alone.
 
+use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -167,7 +168,7 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
         let left_out = format!("they do not fit beside a body of {size} bytes, and are left out");
         return alone(body, &envelope, left_out);
     }
-    bytes.extend(body);
+    bytes.extend_from_slice(&body);
     Message {
         properties: Properties {
             content_type: Some(ENVELOPE.to_owned()),
@@ -177,12 +178,12 @@ fn enclose(message: Message, reason: &str, to: &Destination) -> Message {
             ..Properties::default()
         },
         headers: Map::from_iter([(REASON.to_owned(), reason.into())]),
-        body: bytes,
+        body: bytes.into(),
     }
 }
 
 /// A body without its properties, and of its headers those that tell whose it is.
-fn alone(body: Vec<u8>, envelope: &Envelope, left_out: String) -> Message {
+fn alone(body: Bytes, envelope: &Envelope, left_out: String) -> Message {
     let mut headers = Map::from_iter([
         (REASON.to_owned(), envelope.reason.clone().into()),
         (UNREADABLE.to_owned(), left_out.into()),
@@ -214,7 +215,7 @@ impl Kept {
             return None;
         }
         if message.properties.content_type.as_deref() == Some(ENVELOPE) {
-            return disclose(&message.body);
+            return disclose(message.body);
         }
         let mut take = |name| match message.headers.shift_remove(name) {
             Some(Value::String(text)) => Some(text),
@@ -265,15 +266,15 @@ fn is_alone(message: &Message) -> bool {
     message.properties.content_type.as_deref() == Some(ALONE)
 }
 
-fn disclose(enclosed: &[u8]) -> Option<Kept> {
+fn disclose(mut enclosed: Bytes) -> Option<Kept> {
     let end = enclosed.iter().position(|byte| *byte == b'\n')?;
-    let (line, body) = enclosed.split_at_checked(end)?;
-    let envelope: Envelope = serde_json::from_slice(line).ok()?;
+    let envelope: Envelope = serde_json::from_slice(&enclosed.split_to(end)).ok()?;
+    enclosed.advance(1);
     Some(Kept {
         message: Message {
             properties: envelope.properties,
             headers: envelope.headers,
-            body: body.get(1..)?.to_vec(),
+            body: enclosed,
         },
         destination: Destination {
             exchange: envelope.exchange,
@@ -364,7 +365,7 @@ mod tests {
                     exchange: exchange.unwrap_or_default(),
                     routing_key: routing_key.unwrap_or_default(),
                 },
-                message: Message { properties, headers, body },
+                message: Message { properties, headers, body: body.into() },
                 mandatory: true,
                 not_before: None,
             };
@@ -412,10 +413,10 @@ mod tests {
                 ..Properties::default()
             },
             headers: Map::from_iter([("id".to_owned(), json!("1"))]),
-            body: b"[]".to_vec(),
+            body: Bytes::from_static(b"[]"),
         };
         let kept = message.kept("kept", "no such task", "wasm").message;
-        assert_eq!(kept.body, b"[]");
+        assert_eq!(kept.body, b"[]".as_slice());
         assert_eq!(kept.properties.reply_to, None, "the broker would refuse it");
         assert_eq!(
             Value::Object(kept.headers),
@@ -430,11 +431,11 @@ mod tests {
     fn an_envelope_is_readable() {
         let message = Message {
             headers: Map::from_iter([("shadow".to_owned(), json!("s".repeat(140_000)))]),
-            body: b"[[1], {}, null]".to_vec(),
+            body: Bytes::from_static(b"[[1], {}, null]"),
             ..Message::default()
         };
         let kept = message.kept("kept", "too large", "wasm").message;
-        let text = String::from_utf8(kept.body).unwrap();
+        let text = String::from_utf8(kept.body.to_vec()).unwrap();
         let (line, body) = text.split_once('\n').unwrap();
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["reason"], "too large");
@@ -454,7 +455,7 @@ mod tests {
                     ..Properties::default()
                 },
                 headers: headers.as_object().unwrap().clone(),
-                body: vec![b'x'; wire::BODY_LIMIT - 50],
+                body: vec![b'x'; wire::BODY_LIMIT - 50].into(),
             };
             let publication = message.kept("kept", "too large", "wasm");
             assert_eq!(wire::check(&publication), Ok(()));
@@ -478,7 +479,7 @@ mod tests {
         ] {
             let message = Message {
                 headers: headers.as_object().unwrap().clone(),
-                body: vec![b'x'; 1_000_000],
+                body: vec![b'x'; 1_000_000].into(),
                 ..Message::default()
             };
             let cut = message.kept("kept", "no such task", "wasm").cut().unwrap();

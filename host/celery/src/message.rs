@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,8 +14,8 @@ pub struct Message {
     /// AMQP application headers, in which protocol v2 carries the task's metadata; values that JSON has no
     /// form for as [`Field`](crate::wire::Field) says.
     pub headers: Map<String, Value>,
-    /// The body, still encoded as `properties.content_type` and `content_encoding` say.
-    pub body: Vec<u8>,
+    /// The body, still encoded as `properties.content_type` and `content_encoding` say. A clone of it is the same memory.
+    pub body: Bytes,
 }
 
 /// AMQP's basic properties (AMQP 0-9-1 section 1.8.1), but for the headers.

@@ -139,7 +139,7 @@ fn message(parts: &[String; 3]) -> Message {
             ..Properties::default()
         },
         headers: headers.as_object().unwrap().clone(),
-        body: body.into_bytes(),
+        body: body.into(),
     }
 }
 

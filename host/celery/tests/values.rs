@@ -308,7 +308,7 @@ fn request(body: &str) -> Request {
             ..Properties::default()
         },
         headers: headers.as_object().unwrap().clone(),
-        body: body.as_bytes().to_vec(),
+        body: body.to_owned().into(),
     };
     Request::decode(message, |_| usize::MAX).unwrap_or_else(|error| panic!("{error:?}"))
 }
@@ -331,7 +331,7 @@ fn planned(request: &Request, outcome: Outcome, results: ResultMode) -> Plan {
 fn bodies(plan: &Plan) -> Vec<String> {
     let publications = plan.publications.iter();
     publications
-        .map(|sent| String::from_utf8(sent.message.body.clone()).unwrap())
+        .map(|sent| String::from_utf8(sent.message.body.to_vec()).unwrap())
         .collect()
 }
 

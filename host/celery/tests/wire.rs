@@ -59,7 +59,7 @@ fn fixture(name: &str) -> Message {
             ..Properties::default()
         },
         headers: recorded["headers"].as_object().unwrap().clone(),
-        body,
+        body: body.into(),
     }
 }
 
@@ -270,7 +270,7 @@ mod refused {
     fn refused_by(limit: usize, body: Vec<u8>, compression: Value) -> Undecodable {
         let mut message = fixture("link");
         message.headers.insert("compression".into(), compression);
-        message.body = body;
+        message.body = body.into();
         let limit = |task: &str| {
             assert_eq!(task, "t.integration.tasks.add");
             limit
@@ -347,7 +347,7 @@ mod refused {
             let refusal = refused(|message| {
                 message.properties.content_encoding = Some(encoding.into());
                 message.headers.insert("compression".into(), compression);
-                message.body = body;
+                message.body = body.into();
             });
             assert!(refusal.contains(reason), "{refusal}");
         }
@@ -444,7 +444,9 @@ mod refused {
     fn protocol_1() {
         let refusal = refused(|message| {
             message.headers.clear();
-            message.body = br#"{"task": "t.add", "id": "1", "args": [], "kwargs": {}}"#.to_vec();
+            message.body = br#"{"task": "t.add", "id": "1", "args": [], "kwargs": {}}"#
+                .as_slice()
+                .into();
         });
         assert!(
             refusal.contains("task protocol 1 is not supported: set task_protocol = 2"),
@@ -741,7 +743,7 @@ proptest! {
             content_encoding: content_encoding.map(str::to_owned),
             ..Properties::default()
         };
-        let mut message = Message { properties, headers, body };
+        let mut message = Message { properties, headers, body: body.into() };
         if with_task {
             message.headers.insert("task".into(), json!("t"));
             message.headers.insert("id".into(), json!("1"));

@@ -94,7 +94,7 @@ impl ResultError {
 pub(crate) fn read(
     backend: &str,
     run: &RunKey,
-    record: &[u8],
+    record: Vec<u8>,
 ) -> Result<Commit<'static>, ResultError> {
     Commit::read(record).ok_or_else(|| ResultError::CorruptRecord {
         backend: backend.to_owned(),

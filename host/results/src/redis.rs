@@ -318,7 +318,7 @@ impl ResultBackend for RedisBackend {
                 .ask(|mut connection| async move { commit.invoke_async(&mut connection).await })
                 .await?;
             earlier
-                .map(|record| read(&self.name, end.run, &record))
+                .map(|record| read(&self.name, end.run, record))
                 .transpose()
         })
     }
@@ -338,7 +338,7 @@ impl ResultBackend for RedisBackend {
                 record => record?,
             };
             record
-                .map(|record| read(&self.name, run, &record))
+                .map(|record| read(&self.name, run, record))
                 .transpose()
         })
     }

@@ -258,7 +258,7 @@ impl ResultBackend for SqliteBackend {
             };
             let earlier = self.ask(|reply| Request::Store(store(reply))).await?;
             earlier
-                .map(|record| read(&self.name, end.run, &record))
+                .map(|record| read(&self.name, end.run, record))
                 .transpose()
         })
     }
@@ -273,7 +273,7 @@ impl ResultBackend for SqliteBackend {
                 .ask(|reply| Request::Committed { run: key, reply })
                 .await?;
             record
-                .map(|record| read(&self.name, run, &record))
+                .map(|record| read(&self.name, run, record))
                 .transpose()
         })
     }

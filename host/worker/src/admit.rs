@@ -163,7 +163,7 @@ mod tests {
         let message = Message {
             properties,
             headers: all.as_object().unwrap().clone(),
-            body: b"[[], {}, {}]".to_vec(),
+            body: b"[[], {}, {}]".as_slice().into(),
         };
         Request::decode(message, |_| usize::MAX).unwrap()
     }

@@ -1,5 +1,6 @@
 //! A [`Message`] and AMQP's own form of it, both ways.
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 use petiole_celery::{Message, Properties};
@@ -24,7 +25,7 @@ pub(super) struct Outgoing {
     pub(super) properties: BasicProperties,
     /// Also among the properties.
     pub(super) message_id: String,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 impl Outgoing {
@@ -150,7 +151,7 @@ pub(super) fn incoming(mut delivery: lapin::message::Delivery) -> (Message, Stri
             .as_ref()
             .map(table::to_json)
             .unwrap_or_default(),
-        body: data,
+        body: data.into(),
     };
     guard::mark(&mut message.headers, unreadable);
     let (exchange, routing_key) = delay::as_published(exchange.as_str(), routing_key.as_str());
@@ -232,7 +233,7 @@ mod tests {
             assert!(matches!(error, PublishError::Invalid { .. }), "{error}");
         }
         let large = go(Message {
-            body: vec![0; BODY_LIMIT + 1],
+            body: vec![0; BODY_LIMIT + 1].into(),
             ..Message::default()
         });
         assert_eq!(
@@ -281,7 +282,7 @@ mod tests {
                         cluster_id: text(),
                     },
                     headers: table::to_json(&table),
-                    body: Vec::new(),
+                    body: Bytes::new(),
                 }
             },
         )

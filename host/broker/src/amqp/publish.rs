@@ -400,7 +400,7 @@ mod tests {
                 mandatory: true,
                 properties,
                 message_id: "m".to_owned(),
-                body: vec![0; size],
+                body: vec![0; size].into(),
             };
             assert_eq!(is_suspect(&outgoing, 10), want, "{outgoing:?}");
         }

@@ -143,7 +143,7 @@ pub(super) fn insert(
             properties.expiration,
             properties.message_id,
             headers,
-            body,
+            &body[..],
             others,
         ])?;
     Ok(())
@@ -278,7 +278,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
                 cluster_id: others.cluster_id,
             },
             headers,
-            body: row.get("body")?,
+            body: row.get::<_, Vec<u8>>("body")?.into(),
         },
     })
 }

@@ -92,7 +92,7 @@ pub(crate) fn unique() -> String {
 /// A persistent message for a queue.
 pub(crate) fn text(queue: &str, body: &str) -> Publication {
     let mut message = Message {
-        body: body.as_bytes().to_vec(),
+        body: body.to_owned().into(),
         ..Message::default()
     };
     message.properties.persistent = true;
@@ -112,7 +112,7 @@ pub(crate) async fn next(deliveries: &mut Deliveries) -> Delivery {
 }
 
 pub(crate) fn body(delivery: &Delivery) -> String {
-    String::from_utf8(delivery.message.body.clone()).unwrap()
+    String::from_utf8(delivery.message.body.to_vec()).unwrap()
 }
 
 /// Waits until the queue has so many messages ready.

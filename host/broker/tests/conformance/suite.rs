@@ -96,7 +96,7 @@ async fn properties_headers_and_body_survive(place: Place) {
             cluster_id: Some("c".to_owned()),
         },
         headers: headers(),
-        body: b"[[1], {}, {}]\x00\xff".to_vec(),
+        body: b"[[1], {}, {}]\x00\xff".as_slice().into(),
     };
     let destination = Destination::queue(&place.queue);
     broker
@@ -369,7 +369,7 @@ async fn a_delayed_message_does_not_come_early(place: Place) {
 async fn what_cannot_be_published_is_refused(place: Place) {
     let broker = place.broker().await;
     let large = Message {
-        body: vec![0; BODY_LIMIT + 1],
+        body: vec![0; BODY_LIMIT + 1].into(),
         ..Message::default()
     };
     let error = broker
@@ -493,7 +493,7 @@ async fn what_the_wire_can_not_carry_is_refused_and_kept(place: Place) {
     let broker = place.broker().await;
     let with_header = |name: &str, value: Value| Message {
         headers: Map::from_iter([(name.to_owned(), value)]),
-        body: b"[[], {}, null]".to_vec(),
+        body: b"[[], {}, null]".as_slice().into(),
         ..Message::default()
     };
     let deep = (0..70).fold(json!(1), |inner, _| json!([inner]));
@@ -544,7 +544,7 @@ async fn a_large_body_survives(place: Place) {
         .map(|index| (index % 251) as u8)
         .collect();
     let message = Message {
-        body: large.clone(),
+        body: large.clone().into(),
         ..Message::default()
     };
     broker

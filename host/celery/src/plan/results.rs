@@ -256,7 +256,7 @@ fn reply(meta: &TaskMeta, queue: &str, correlation_id: Option<&str>) -> Publicat
         message: Message {
             properties,
             headers: Map::new(),
-            body: meta.to_text().into_bytes(),
+            body: meta.to_text().into(),
         },
         mandatory: false,
         not_before: None,

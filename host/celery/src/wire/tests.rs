@@ -112,7 +112,7 @@ fn names_and_depth_are_bounded() {
 fn a_body_is_bounded() {
     let sized = |size| {
         publication(Message {
-            body: vec![0; size],
+            body: vec![0; size].into(),
             ..Message::default()
         })
     };

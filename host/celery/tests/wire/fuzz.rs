@@ -100,7 +100,7 @@ fn message(recorded: usize, headers: &[Edit], body: &[Edit]) -> Message {
         message.headers = headers;
     }
     if let Ok(value) = serde_json::from_slice(&message.body) {
-        message.body = edited(value, body).to_string().into_bytes();
+        message.body = edited(value, body).to_string().into_bytes().into();
     }
     message
 }
@@ -177,7 +177,7 @@ fn any_message_is_planned_for_or_kept() {
 fn any_bytes_are_a_request_or_are_kept() {
     check!().with_iterations(3_000).for_each(|body: &[u8]| {
         let mut message = fixture("link");
-        message.body = body.to_vec();
+        message.body = body.to_vec().into();
         if let Err(undecodable) = Request::decode(message, |_| usize::MAX) {
             assert_eq!(undecodable.message.body, body);
         }

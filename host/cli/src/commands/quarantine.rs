@@ -304,10 +304,10 @@ fn shown(message: Message) -> Value {
         Some(kept) => kept.message,
         None => message,
     };
-    let body = match String::from_utf8(message.body) {
+    let body = match str::from_utf8(&message.body) {
         Ok(text) => json!(text),
-        Err(error) => json!({
-            "__type__": "base64", "__value__": BASE64_STANDARD.encode(error.into_bytes()),
+        Err(_) => json!({
+            "__type__": "base64", "__value__": BASE64_STANDARD.encode(&message.body),
         }),
     };
     json!({

@@ -162,7 +162,7 @@ pub(crate) async fn hundred_at_once(subject: &Subject) {
 
 fn plan(queue: &str, ended: Ended) -> Plan {
     let message = Message {
-        body: b"\0\xff body".to_vec(),
+        body: b"\0\xff body".as_slice().into(),
         ..Message::default()
     };
     Plan {
@@ -214,7 +214,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
     let results = [own.clone(), step.clone()];
     assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
     let committed = backend.committed(&run).await.unwrap();
-    assert_eq!(committed, Commit::read(&first));
+    assert_eq!(committed, Commit::read(first.clone()));
     for meta in &results {
         let stored = backend.fetch(&meta.task_id).await.unwrap();
         assert_eq!(stored, Some(meta.to_json()));
@@ -225,7 +225,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
     let second = Commit::of(&plan("other", Ended::Success)).record(2);
     let late = [then(&own, State::Success, json!(3))];
     let answer = commit(&*backend, &run, &second, &late, false).await;
-    assert_eq!(answer, Commit::read(&first));
+    assert_eq!(answer, Commit::read(first.clone()));
     assert_eq!(
         backend.fetch(&own.task_id).await.unwrap(),
         Some(own.to_json())
@@ -233,7 +233,10 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
 
     let done = Commit::done(Settle::Reject).record(0);
     assert_eq!(commit(&*backend, &run, &done, &late, true).await, None);
-    assert_eq!(backend.committed(&run).await.unwrap(), Commit::read(&done));
+    assert_eq!(
+        backend.committed(&run).await.unwrap(),
+        Commit::read(done.clone())
+    );
     assert_eq!(
         backend.fetch(&own.task_id).await.unwrap(),
         Some(late[0].to_json())
@@ -276,10 +279,7 @@ pub(crate) async fn a_commit_outlives_its_results(subject: &Subject) {
         assert!(Instant::now() < deadline, "still there after {PATIENCE:?}");
         sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(
-        backend.committed(&run).await.unwrap(),
-        Commit::read(&record)
-    );
+    assert_eq!(backend.committed(&run).await.unwrap(), Commit::read(record));
 }
 
 pub(crate) async fn a_run_that_has_ended_says_no_more(subject: &Subject) {

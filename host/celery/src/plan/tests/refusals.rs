@@ -122,7 +122,7 @@ fn an_expired_task_is_revoked_and_nothing_follows() {
 #[test]
 fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
     let mut message = request(json!({"reply_to": "client"}), json!([])).message;
-    message.body = b"not json".to_vec();
+    message.body = b"not json".as_slice().into();
     let undecodable = Request::decode(message.clone(), |_| usize::MAX).unwrap_err();
     let plan = quarantine(&undecodable, &source(), &policy(), now());
     assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
@@ -185,7 +185,7 @@ fn what_is_no_task_is_kept_where_it_can_not_be_sent() {
     let publication = Publication {
         destination: Destination::queue("dead"),
         message: Message {
-            body: b"{".to_vec(),
+            body: b"{".as_slice().into(),
             ..request.message
         },
         mandatory: true,

@@ -93,7 +93,7 @@ async fn large_and_deep_headers_end_neither_process_nor_connection() {
 
 fn publication(body: String, headers: usize) -> Publication {
     let mut message = Message {
-        body: body.into_bytes(),
+        body: body.into(),
         ..Message::default()
     };
     message

@@ -24,9 +24,6 @@ const MAX_TASKS: usize = 100_000;
 /// How much of a workflow may be copied to its tasks: a group's options go to each of its members, a
 /// chain's `link_error` to each of its steps.
 const MAX_COPIED_BYTES: usize = 64 << 20;
-/// How much memory the messages of one task may take. A group of many tasks that all take a large result, or that
-/// have many small headers, would not fit the worker's otherwise.
-pub(crate) const MAX_SENT_BYTES: usize = 256 << 20;
 /// How many steps of a chain the result of a group names: JSON that is nested deeper has no reader. Python's own
 /// library fails before.
 const MAX_PARENTS: usize = 400;
@@ -52,32 +49,22 @@ pub(crate) struct Budget {
     copied: usize,
     /// Of the messages, without their bodies.
     memory: usize,
+    sent_limit: usize,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self {
-            tasks: MAX_TASKS,
-            calls: MAX_CALLS,
-            copied: MAX_COPIED_BYTES,
-            memory: MAX_SENT_BYTES,
-        }
-    }
-}
-
-/// Checks that callbacks can be sent.
-pub(crate) fn check_all(signatures: &[Signature]) -> Result<(), Refusal> {
+/// Checks that callbacks can be sent, whose messages take no more than `sent_limit` bytes of memory without their bodies.
+pub(crate) fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     if signatures.len() > MAX_CALLS {
         return Err(malformed(format!("more than {MAX_CALLS} callbacks")));
     }
-    let mut budget = Budget::default();
+    let mut budget = Budget::new(sent_limit);
     let mut parts = signatures.iter().map(|each| Part::of(each.view()));
     parts.try_for_each(|part| budget.check(&part.named(String::new)))
 }
 
 /// Checks that the rest of a chain can be sent, and that nothing waits for a step of it which is not told when
 /// the chain fails before.
-pub(crate) fn check_steps(chain: &[Signature]) -> Result<(), Refusal> {
+pub(crate) fn check_steps(chain: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     let has_chord = |step: &Signature| {
         step.options
             .get("chord")
@@ -86,7 +73,7 @@ pub(crate) fn check_steps(chain: &[Signature]) -> Result<(), Refusal> {
     if chain.iter().any(has_chord) {
         return Err(unsupported("a chain in the header of a chord"));
     }
-    let mut budget = Budget::default();
+    let mut budget = Budget::new(sent_limit);
     let mut steps: Vec<Part<'_>> = chain
         .iter()
         .map(|step| Part::of(step.view()).named(String::new))
@@ -99,6 +86,17 @@ pub(crate) fn check_steps(chain: &[Signature]) -> Result<(), Refusal> {
 }
 
 impl Budget {
+    /// `sent_limit`: of the messages, in bytes of memory.
+    pub(crate) fn new(sent_limit: usize) -> Self {
+        Self {
+            tasks: MAX_TASKS,
+            calls: MAX_CALLS,
+            copied: MAX_COPIED_BYTES,
+            memory: sent_limit,
+            sent_limit,
+        }
+    }
+
     /// Checks that a signature can be sent.
     pub(crate) fn check(&mut self, part: &Part<'_>) -> Result<(), Refusal> {
         self.unfold(part, Vec::new(), &mut |_, _| Ok(())).map(drop)
@@ -108,7 +106,7 @@ impl Budget {
     fn check_step(&mut self, step: &Part<'_>) -> Result<(), Refusal> {
         let (calls, memory) = (self.calls, self.memory);
         self.calls = MAX_CALLS;
-        self.memory = MAX_SENT_BYTES;
+        self.memory = self.sent_limit;
         self.check(step)?;
         self.calls = calls;
         self.memory = memory;
@@ -233,7 +231,10 @@ impl Budget {
         };
         self.tasks = tasks;
         let memory = compose::check(task).map_err(Refusal::from)?;
-        self.memory = self.memory.checked_sub(memory).ok_or_else(too_large)?;
+        let Some(memory) = self.memory.checked_sub(memory) else {
+            return Err(too_large(self.sent_limit).into());
+        };
+        self.memory = memory;
         let Some(calls) = self.calls.checked_sub(1) else {
             return Err(malformed(format!("a group of more than {MAX_CALLS} tasks")).into());
         };
@@ -290,9 +291,10 @@ fn async_result(id: &str, parent: Value) -> Value {
     Value::Array(vec![id, Value::Null])
 }
 
-pub(crate) fn too_large() -> Refusal {
+pub(crate) fn too_large(sent_limit: usize) -> Refusal {
     malformed(format!(
-        "the messages that follow it take more than {MAX_SENT_BYTES} bytes of memory"
+        "the messages that follow it take more than the {sent_limit} bytes of memory that they may: raise the worker's \
+         memory_budget, or send less"
     ))
 }
 

@@ -126,6 +126,13 @@ impl<'a> Commit<'a> {
         }
     }
 
+    /// About how many bytes of memory its messages take until they are out.
+    pub fn memory(&self) -> usize {
+        let messages = self.publications.iter();
+        let memory = messages.map(|one| one.message.memory()).sum::<usize>();
+        memory.saturating_mul(2)
+    }
+
     /// As a backend keeps it. `attempt`, a number by chance, tells it from that of another delivery of the run, which may
     /// have run at the same time.
     pub fn record(&self, attempt: u64) -> Vec<u8> {

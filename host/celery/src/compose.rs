@@ -145,7 +145,9 @@ pub(crate) fn draft(
         from,
         now,
     };
-    let message = sent.message(routes, body.bytes.into())?;
+    let mut bytes = body.bytes;
+    bytes.shrink_to_fit();
+    let message = sent.message(routes, bytes.into())?;
     wire::check(&message)?;
     Ok(message)
 }

@@ -30,7 +30,7 @@ pub struct Undecodable {
 impl Request {
     /// Reads a protocol v2 message. `limit` says how large the body may be for the task of that name (empty
     /// where the message has none), in bytes, once its encoding and compression are undone: no more than that
-    /// is decompressed, and none of a larger one is parsed.
+    /// is decompressed, and none of a larger one is parsed. `most`: bytes of memory that it may take then.
     ///
     /// # Errors
     /// [`Undecodable`] for every message that is not one; it never panics, and never decodes pickle
@@ -38,8 +38,9 @@ impl Request {
     pub fn decode(
         message: Message,
         limit: impl FnOnce(&str) -> usize,
+        most: usize,
     ) -> Result<Self, Box<Undecodable>> {
-        match read(&message, limit) {
+        match read(&message, limit, most) {
             Ok(request) => Ok(Self { message, ..request }),
             Err(refusal) => {
                 let headers = wire::plain(&message.headers);
@@ -65,6 +66,13 @@ impl Request {
     }
 }
 
+/// Bytes of memory that a message takes while it is [decoded](Request::decode), and what that comes to, at most.
+pub fn decoded(message: &Message, limit: impl FnOnce(&str) -> usize) -> usize {
+    let task = message.headers.get("task").and_then(Value::as_str);
+    // What is refused takes none.
+    body(message, limit(task.unwrap_or_default())).map_or(0, |body| json::memory(&body))
+}
+
 /// What tells a run of a task from others, beside its queue.
 pub(crate) struct RunHeaders {
     pub(crate) id: String,
@@ -84,7 +92,11 @@ impl RunHeaders {
 }
 
 /// Everything but the message itself.
-fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
+fn read(
+    message: &Message,
+    limit: impl FnOnce(&str) -> usize,
+    most: usize,
+) -> Result<Request, Refusal> {
     if let Some(reason) = message.headers.get(UNREADABLE) {
         let reason = reason.as_str().unwrap_or_default();
         return Err(malformed(format!(
@@ -95,6 +107,11 @@ fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request,
     let headers = Headers(&headers);
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
+    let memory = json::memory(&body);
+    if memory > most {
+        let limit = most;
+        return Err(Refusal::TooMuchMemory { memory, limit });
+    }
     let json =
         json::parse(&body).map_err(|error| malformed(format!("body is not JSON: {error}")))?;
     let Some(task) = task else {

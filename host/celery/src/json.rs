@@ -38,6 +38,11 @@ pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(&read::marked(text))
 }
 
+/// Bytes of memory that it takes to [parse] a text, and what that comes to, at most.
+pub fn memory(text: &[u8]) -> usize {
+    read::memory(text)
+}
+
 /// A string as it stands in values: any but those of [`parse`] come in by this.
 pub fn string(text: impl Into<String>) -> Value {
     Value::String(held(text.into()))

@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{json, time};
@@ -89,9 +90,13 @@ impl TaskMeta {
     /// The JSON object that Celery's backends store and `rpc://` replies carry, with Celery's fields
     /// in Celery's order.
     pub fn to_json(&self) -> Value {
+        Value::Object(self.fields(self.result.clone()))
+    }
+
+    fn fields(&self, result: Value) -> Map<String, Value> {
         let mut meta = Map::new();
         meta.insert("status".into(), self.status.as_str().into());
-        meta.insert("result".into(), self.result.clone());
+        meta.insert(RESULT.into(), result);
         meta.insert("traceback".into(), self.traceback.clone().into());
         meta.insert("children".into(), self.children.clone().into());
         meta.insert("date_done".into(), self.date_done.map(time::to_iso).into());
@@ -105,12 +110,45 @@ impl TaskMeta {
             extended.write(&mut meta);
         }
         meta.insert("task_id".into(), self.task_id.clone().into());
-        Value::Object(meta)
+        meta
     }
 
     /// The same as it is written.
     pub fn to_text(&self) -> String {
-        json::Text(&self.to_json()).to_string()
+        let fields = Fields {
+            fields: self.fields(Value::Null),
+            result: &self.result,
+        };
+        // A map with text for names is always JSON, which is UTF-8.
+        let written = json::write(&fields, usize::MAX).map(|written| written.bytes);
+        String::from_utf8(written.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// About how many bytes of memory its text takes.
+    pub(crate) fn memory(&self) -> usize {
+        let traceback = self.traceback.as_ref().map_or(0, String::len);
+        let extended = self.extended.as_ref().map_or(0, |extended| {
+            json::size(&extended.args) + json::size(&extended.kwargs)
+        });
+        json::size(&self.result) + traceback + extended
+    }
+}
+
+const RESULT: &str = "result";
+
+/// What is written of a result. That itself may be large, and is not copied for it.
+struct Fields<'a> {
+    fields: Map<String, Value>,
+    result: &'a Value,
+}
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = self.fields.iter();
+        serializer.collect_map(fields.map(|(name, value)| match name.as_str() {
+            RESULT => (name, self.result),
+            _ => (name, value),
+        }))
     }
 }
 

@@ -52,11 +52,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// About how many bytes its messages take, with the copy that goes into the run's record or to the broker.
+    /// How often what a plan holds is in memory at once, at most: itself, in the run's record, in the command that stores
+    /// this, and as that is written to its connection.
+    pub const COPIES: usize = 4;
+
+    /// About how many bytes its messages and results take until they are out, with all copies.
     pub fn memory(&self) -> usize {
         let messages = self.publications.iter();
-        let memory = messages.map(|one| one.message.memory()).sum::<usize>();
-        memory.saturating_mul(2)
+        let messages = messages.map(|one| one.message.memory()).sum::<usize>();
+        let results = self.results.iter().map(TaskMeta::memory).sum::<usize>();
+        messages
+            .saturating_add(results)
+            .saturating_mul(Self::COPIES)
     }
 
     /// Whether what it sends is its own task, to run again or later.
@@ -144,6 +151,9 @@ pub struct Policy {
     pub result_extended: bool,
     /// The queue in which refused messages are kept.
     pub quarantine: String,
+    /// Bytes of memory that the messages which follow one task may take. A group of many tasks that all take a large
+    /// result, or that have many small headers, would not fit the worker's otherwise.
+    pub sent_limit: usize,
 }
 
 /// Where a delivery came from.
@@ -245,6 +255,7 @@ pub fn refuse(
         | Refusal::ModuleRefused { .. }
         | Refusal::Arguments { .. }
         | Refusal::ArgumentsTooLarge { .. }
+        | Refusal::TooMuchMemory { .. }
         | Refusal::WorkerLost { .. }
         | Refusal::NoMemoryLeft { .. }
         | Refusal::Unsupported { .. }
@@ -289,7 +300,8 @@ pub fn not_sent(
         routing_key: routing_key.clone(),
         queue: routing_key.clone(),
     };
-    match Request::decode(publication.message.clone(), |_| wire::BODY_LIMIT) {
+    let message = publication.message.clone();
+    match Request::decode(message, |_| wire::BODY_LIMIT, policy.sent_limit) {
         Ok(request) => {
             let at = Context {
                 request: &request,
@@ -300,12 +312,17 @@ pub fn not_sent(
             };
             fail_beside(&at, &refusal, kept)
         }
-        Err(_) => {
+        Err(undecodable) => {
             let ended = Ended::Failure {
                 exception: refusal.exception(),
                 traceback: None,
             };
-            Results::new(policy, now).into_plan(vec![kept], ended)
+            let mut results = Results::new(policy, now);
+            results.add_undecodable(&Undecodable {
+                refusal,
+                ..*undecodable
+            });
+            results.into_plan(vec![kept], ended)
         }
     }
 }

@@ -48,6 +48,17 @@ pub enum Refusal {
         /// The task's limit.
         limit: usize,
     },
+    /// The message takes more memory than the worker has for one.
+    #[error(
+        "its JSON may take {memory} bytes of memory, over the {limit} that the worker has for one message: send less, or \
+         raise its memory_budget"
+    )]
+    TooMuchMemory {
+        /// Bytes that it may take to read it.
+        memory: usize,
+        /// Bytes that there are for one.
+        limit: usize,
+    },
     /// What follows the task can't be carried out yet, so it must not run.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -104,7 +115,7 @@ impl Refusal {
                 Exception::new("celery.exceptions", "NotRegistered", message)
             }
             Self::Arguments { .. } => Exception::new("builtins", "TypeError", message),
-            Self::ArgumentsTooLarge { .. } => {
+            Self::ArgumentsTooLarge { .. } | Self::TooMuchMemory { .. } => {
                 Exception::new("petiole.exceptions", Self::ARGUMENTS_TOO_LARGE, message)
             }
             Self::Unsupported { .. } => Exception::new("builtins", "NotImplementedError", message),

@@ -81,21 +81,21 @@ impl Request {
     }
 
     /// Why the request must not run although it is well formed: something that follows it can't be
-    /// carried out. To be asked before it runs.
-    pub fn unsupported(&self) -> Option<Refusal> {
-        self.embed.check().err()
+    /// carried out. To be asked before it runs. `sent_limit`: [`Policy`](crate::plan::Policy)'s.
+    pub fn unsupported(&self, sent_limit: usize) -> Option<Refusal> {
+        self.embed.check(sent_limit).err()
     }
 }
 
 impl Embed {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self, sent_limit: usize) -> Result<(), Refusal> {
         if self.chord.is_some() {
             return Err(Refusal::Unsupported {
                 what: "a task in the header of a chord".into(),
             });
         }
-        canvas::check_all(&self.callbacks)?;
-        canvas::check_all(&self.errbacks)?;
-        canvas::check_steps(&self.chain)
+        canvas::check_all(&self.callbacks, sent_limit)?;
+        canvas::check_all(&self.errbacks, sent_limit)?;
+        canvas::check_steps(&self.chain, sent_limit)
     }
 }

@@ -8,7 +8,9 @@ mod support;
 use allocation_counter::{AllocationInfo, measure};
 use jiff::Timestamp;
 use petiole_celery::plan::{ResultMode, Source, plan, refuse};
-use petiole_celery::{Exception, Message, Outcome, Properties, Refusal, Request, Signature};
+use petiole_celery::{
+    Exception, Message, Outcome, Properties, Refusal, Request, Signature, decoded,
+};
 use serde_json::json;
 
 use support::{policy, ran};
@@ -161,11 +163,14 @@ fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
     let mut request = None;
     let mut costs = vec![(
         "decode",
-        measure(|| request = Request::decode(message, |_| usize::MAX).ok()),
+        measure(|| request = Request::decode(message, |_| usize::MAX, usize::MAX).ok()),
     )];
     let request = request.unwrap();
     let mut refusal = None;
-    costs.push(("check", measure(|| refusal = request.unsupported())));
+    costs.push((
+        "check",
+        measure(|| refusal = request.unsupported(256 << 20)),
+    ));
     let exception = Exception::new("shop", "Boom", "it broke");
     let failure = Outcome::Failure {
         exception,
@@ -212,6 +217,74 @@ fn a_message_costs_memory_in_proportion_to_its_size() {
     assert!(over.is_empty(), "{over:#?}");
 }
 
+/// Values of which a text takes the most for its size, each in its own way.
+const DENSE: &[&str] = &[
+    "0",
+    "-0",
+    "NaN",
+    "[]",
+    "{}",
+    "[0]",
+    "[[0]]",
+    r#"{"a":0}"#,
+    r#"{"a":0,"b":0,"c":0,"d":0,"e":0}"#,
+    r#""""#,
+    r#""a""#,
+    r#""\n""#,
+    r#""\ud800""#,
+    r#"{"\ud800":-0}"#,
+];
+
+#[test]
+fn decoding_takes_no_more_than_was_told_before() {
+    let long = format!(r#""{}""#, "x".repeat(50_000));
+    let escaped = format!(r#""{}""#, r"\n".repeat(50_000));
+    for value in DENSE.iter().copied().chain([long.as_str(), &escaped]) {
+        for count in [1, 4, 5, 1_000, 1_025, 20_000] {
+            let values = vec![value; if value.len() > 1_000 { 1 } else { count }].join(",");
+            for args in [format!("[{values}]"), format!(r#"[{{"x":[{values}]}}]"#)] {
+                let headers = json!({"task": "t", "id": "1"});
+                let message = Message {
+                    body: format!("[{args},{{}},{{}}]").into(),
+                    headers: headers.as_object().unwrap().clone(),
+                    ..message(&[NONE, NONE, NONE])
+                };
+                let told = u64::try_from(decoded(&message, |_| usize::MAX)).unwrap();
+                let cost = measure(|| drop(Request::decode(message, |_| usize::MAX, usize::MAX)));
+                let peak = cost.bytes_max;
+                assert!(
+                    peak <= told + (4 << 10),
+                    "{count} times {value}: {peak}, not {told}"
+                );
+                assert!(
+                    told <= 8 * peak + (2 << 10),
+                    "{count} times {value}: {told} for {peak}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_take_more_memory_than_there_is_is_not_decoded() {
+    let message = message(&[leaf(100_000), NONE, NONE]);
+    let told = decoded(&message, |_| usize::MAX);
+    let decode = |most| Request::decode(message.clone(), |_| usize::MAX, most);
+    assert!(decode(told).is_ok());
+    let cost = measure(|| {
+        let refusal = decode(told - 1).unwrap_err().refusal;
+        let limit = told - 1;
+        assert_eq!(
+            refusal,
+            Refusal::TooMuchMemory {
+                memory: told,
+                limit
+            }
+        );
+    });
+    assert!(cost.bytes_max < CONSTANT, "{cost:?}");
+}
+
 #[test]
 fn what_is_copied_to_the_tasks_of_a_workflow_is_held_once() {
     let errbacks: Vec<String> = (0..10_000)
@@ -242,7 +315,8 @@ fn what_a_guest_sends_costs_memory_in_proportion_to_its_size() {
         for size in [30_000, 120_000] {
             let sent = nested(&["group"], levels, &leaf(size));
             let signature = Signature::from_value(serde_json::from_str(&sent).unwrap()).unwrap();
-            let request = Request::decode(message(&[NONE, NONE, NONE]), |_| usize::MAX).unwrap();
+            let request =
+                Request::decode(message(&[NONE, NONE, NONE]), |_| usize::MAX, usize::MAX).unwrap();
             let mut ran = ran(Outcome::Success(json!(1)));
             ran.sent = vec![signature];
             let size = u64::try_from(sent.len()).unwrap();

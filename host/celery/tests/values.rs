@@ -310,7 +310,7 @@ fn request(body: &str) -> Request {
         headers: headers.as_object().unwrap().clone(),
         body: body.to_owned().into(),
     };
-    Request::decode(message, |_| usize::MAX).unwrap_or_else(|error| panic!("{error:?}"))
+    Request::decode(message, |_| usize::MAX, usize::MAX).unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 fn planned(request: &Request, outcome: Outcome, results: ResultMode) -> Plan {
@@ -349,7 +349,7 @@ fn what_is_forwarded_is_the_same() {
         let request = request(&format!(
             r#"[[{text}],{{"k":{text}}},{{"callbacks":[{link}],"errbacks":[{errback}],"chain":[{last},{next}]}}]"#
         ));
-        assert_eq!(request.unsupported(), None);
+        assert_eq!(request.unsupported(256 << 20), None);
         let result = || parse(text.as_bytes()).unwrap();
 
         let done = planned(&request, Outcome::Success(result()), ResultMode::Stored);

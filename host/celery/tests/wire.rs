@@ -64,7 +64,7 @@ fn fixture(name: &str) -> Message {
 }
 
 fn decode(name: &str) -> Request {
-    Request::decode(fixture(name), |_| usize::MAX)
+    Request::decode(fixture(name), |_| usize::MAX, usize::MAX)
         .unwrap_or_else(|error| panic!("{name}: {}", error.refusal))
 }
 
@@ -128,7 +128,7 @@ mod celerys_messages {
             request.own_headers(),
             *json!({"x-a": "b"}).as_object().unwrap()
         );
-        assert_eq!(request.unsupported(), None);
+        assert_eq!(request.unsupported(256 << 20), None);
         assert_eq!(
             request.message,
             fixture("link"),
@@ -165,7 +165,10 @@ mod celerys_messages {
             "t.integration.tasks.tsum"
         );
         let what = "a task in the header of a chord".to_owned();
-        assert_eq!(request.unsupported(), Some(Refusal::Unsupported { what }));
+        assert_eq!(
+            request.unsupported(256 << 20),
+            Some(Refusal::Unsupported { what })
+        );
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod celerys_messages {
             ("yaml", "application/x-yaml"),
             ("msgpack", "application/x-msgpack"),
         ] {
-            let error = Request::decode(fixture(name), |_| usize::MAX).unwrap_err();
+            let error = Request::decode(fixture(name), |_| usize::MAX, usize::MAX).unwrap_err();
             assert_eq!(
                 error.refusal,
                 Refusal::ContentDisallowed {
@@ -219,8 +222,8 @@ mod refused {
     fn refused(change: impl FnOnce(&mut Message)) -> String {
         let mut message = fixture("link");
         change(&mut message);
-        let error =
-            Request::decode(message.clone(), |_| usize::MAX).expect_err("it should be refused");
+        let error = Request::decode(message.clone(), |_| usize::MAX, usize::MAX)
+            .expect_err("it should be refused");
         assert_eq!(error.message, message, "the message is kept untouched");
         error.refusal.to_string()
     }
@@ -275,7 +278,7 @@ mod refused {
             assert_eq!(task, "t.integration.tasks.add");
             limit
         };
-        *Request::decode(message, limit).expect_err("it should be refused")
+        *Request::decode(message, limit, usize::MAX).expect_err("it should be refused")
     }
 
     #[test]
@@ -472,7 +475,7 @@ fn missing_headers_have_defaults() {
     message.body = base64::engine::general_purpose::STANDARD
         .encode("[[], {}, null]")
         .into();
-    let request = Request::decode(message, |_| usize::MAX).unwrap();
+    let request = Request::decode(message, |_| usize::MAX, usize::MAX).unwrap();
     assert_eq!(request.root_id, "1");
     assert_eq!(
         (request.retries, request.eta, request.expires),
@@ -748,9 +751,9 @@ proptest! {
             message.headers.insert("task".into(), json!("t"));
             message.headers.insert("id".into(), json!("1"));
         }
-        match Request::decode(message.clone(), |_| usize::MAX) {
+        match Request::decode(message.clone(), |_| usize::MAX, usize::MAX) {
             Ok(request) => {
-                request.unsupported();
+                request.unsupported(256 << 20);
                 prop_assert_eq!(request.message, message);
             }
             Err(error) => prop_assert_eq!(error.message, message),
@@ -778,7 +781,7 @@ proptest! {
         signature.options.insert("link_error".into(), list(&link_error).into());
         let from = Origin { parent_id: Some("parent"), root_id: Some("root"), origin: "1@test", sent_again: 0 };
         let sent = compose(&signature, "child", &chain, from, &Routes::new("celery"), now()).unwrap();
-        let request = Request::decode(sent.message, |_| usize::MAX).unwrap();
+        let request = Request::decode(sent.message, |_| usize::MAX, usize::MAX).unwrap();
         prop_assert_eq!(&request.id, "child");
         prop_assert_eq!(request.task, task.task);
         prop_assert_eq!(request.args, task.args);

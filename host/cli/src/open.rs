@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use petiole_broker::{Broker, BrokerError};
 use petiole_capabilities::KeyValue;
-use petiole_celery::plan::Policy;
+use petiole_celery::plan::{Plan, Policy};
 use petiole_keyvalue::ConnectError;
 use petiole_modules::SignaturePolicy;
 use petiole_results::{ResultError, Results};
-use petiole_runtime::{Cache, CompileLimits, Compiler, PoolSize, Runtime};
+use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
 use crate::audit::Audit;
@@ -82,12 +82,17 @@ pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
     let size = PoolSize {
         slots,
         max_memory: config.max_limits.limits().map_err(Failure::usage)?.memory,
-        budget: usize::try_from(config.memory_budget.value.0).unwrap_or(usize::MAX),
+        budget: memory_budget(config),
         readers: std::thread::available_parallelism().map_or(1, usize::from),
     };
     Runtime::new(size)
         .context("can't make the sandbox pool")
         .map_err(Failure::failed)
+}
+
+/// Bytes of memory for all tasks together.
+fn memory_budget(config: &Resolved) -> usize {
+    usize::try_from(config.memory_budget.value.0).unwrap_or(usize::MAX)
 }
 
 /// Opens the cache of compiled code.
@@ -281,6 +286,9 @@ pub(crate) fn defaults(config: &Resolved) -> Result<TaskDefaults> {
     })
 }
 
+/// Bytes of memory that the messages which follow one task may take on the largest machines.
+const MOST_SENT: usize = 256 << 20;
+
 /// What the plan needs to know of this worker.
 pub(crate) fn policy(config: &Resolved, results: &Results) -> Policy {
     Policy {
@@ -290,6 +298,7 @@ pub(crate) fn policy(config: &Resolved, results: &Results) -> Policy {
         results: results.mode(),
         result_extended: config.result_extended.value,
         quarantine: config.quarantine_queue.value.clone(),
+        sent_limit: (Budget::of_plans(memory_budget(config)) / Plan::COPIES).min(MOST_SENT),
     }
 }
 

@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use petiole_celery::{Commit, RunKey, TaskMeta};
 use petiole_servers::{Server, is_untrusted};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, Script, ServerErrorKind};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind,
+};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -195,17 +197,36 @@ impl RedisBackend {
 
     /// Stores a state, unless a run has committed before.
     async fn store_unless(&self, run: Option<&RunKey>, meta: &TaskMeta) -> Result<(), ResultError> {
-        let mut invocation = self.commit.prepare_invoke();
+        let mut keys = vec![self.key(&meta.task_id)];
+        keys.extend(run.map(|run| self.run_key(run)));
         let mode = if run.is_some() { "tell" } else { "store" };
-        invocation.arg(self.expires).arg(mode);
-        invocation.key(self.key(&meta.task_id));
-        invocation.arg(meta.to_text());
-        if let Some(run) = run {
-            invocation.key(self.run_key(run));
+        let mut store = self.script(&keys);
+        store.arg(self.expires).arg(mode).arg(meta.to_text());
+        self.ask(|connection| self.run(&store, connection)).await
+    }
+
+    /// A command that runs the script, without its arguments. Written here, since redis-rs would have all of these in
+    /// memory once more.
+    fn script(&self, keys: &[String]) -> Cmd {
+        let mut script = redis::cmd("EVALSHA");
+        script.arg(self.commit.get_hash()).arg(keys.len()).arg(keys);
+        script
+    }
+
+    /// Runs the script, which Redis is given where it has not seen it yet.
+    async fn run<T: FromRedisValue>(
+        &self,
+        script: &Cmd,
+        mut connection: MultiplexedConnection,
+    ) -> Result<T, RedisError> {
+        match script.query_async(&mut connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let load = self.commit.prepare_invoke();
+                load.load_async(&mut connection).await?;
+                script.query_async(&mut connection).await
+            }
+            answer => answer,
         }
-        let store = &invocation;
-        self.ask(|mut connection| async move { store.invoke_async::<()>(&mut connection).await })
-            .await
     }
 
     /// Seconds; 0 is never.
@@ -252,13 +273,10 @@ impl RedisBackend {
         let commands = &commands;
         self.ask(|mut connection| async move { commands.query_async::<()>(&mut connection).await })
             .await?;
-        let mut invocation = self.commit.prepare_invoke();
-        invocation.arg(RIGHTS_LIFE).arg("replace");
-        invocation.key(result).arg("{}");
-        invocation.key(run).arg("").arg(RIGHTS_LIFE);
-        let commit = &invocation;
-        self.ask(|mut connection| async move { commit.invoke_async::<()>(&mut connection).await })
-            .await
+        let mut commit = self.script(&[result, run]);
+        commit.arg(RIGHTS_LIFE).arg("replace").arg("{}");
+        commit.arg("").arg(RIGHTS_LIFE);
+        self.ask(|connection| self.run(&commit, connection)).await
     }
 }
 
@@ -304,19 +322,18 @@ impl ResultBackend for RedisBackend {
         end: End<'a>,
     ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         Box::pin(async move {
-            let mut invocation = self.commit.prepare_invoke();
+            let results = end.results.iter();
+            let mut keys: Vec<_> = results.map(|meta| self.key(&meta.task_id)).collect();
+            keys.push(self.run_key(end.run));
             let mode = if end.replaces { "replace" } else { "commit" };
-            invocation.arg(self.expires).arg(mode);
+            let mut commit = self.script(&keys);
+            commit.arg(self.expires).arg(mode);
             for meta in end.results {
-                invocation.key(self.key(&meta.task_id));
-                invocation.arg(meta.to_text());
+                commit.arg(meta.to_text());
             }
-            invocation.key(self.run_key(end.run));
-            invocation.arg(end.record).arg(self.record_expires());
-            let commit = &invocation;
-            let earlier: Option<Vec<u8>> = self
-                .ask(|mut connection| async move { commit.invoke_async(&mut connection).await })
-                .await?;
+            commit.arg(end.record).arg(self.record_expires());
+            let earlier: Option<Vec<u8>> =
+                self.ask(|connection| self.run(&commit, connection)).await?;
             earlier
                 .map(|record| read(&self.name, end.run, record))
                 .transpose()

@@ -70,7 +70,7 @@ mod wasi;
 mod wit_type;
 
 pub use bind::{ArgumentError, Arguments};
-pub use budget::{Budget, BudgetUse, Room, Taken};
+pub use budget::{Budget, BudgetUse, PLANS_MADE, Room, Taken};
 pub use cache::{Cache, CacheError};
 pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
 pub use compile::{

@@ -47,10 +47,11 @@ pub(crate) struct Ready {
     pub(crate) retry: RetrySettings,
 }
 
-/// Decides whether a message is run.
+/// Decides whether a message is run. `sent_limit`: the [policy](petiole_celery::plan::Policy)'s.
 pub(crate) fn admit(
     received: Result<Request, Box<Undecodable>>,
     registry: &Registry,
+    sent_limit: usize,
     now: Timestamp,
 ) -> Admitted {
     let request = match received {
@@ -63,7 +64,7 @@ pub(crate) fn admit(
             refusal: Refusal::Expired,
         });
     }
-    if let Some(refusal) = request.unsupported() {
+    if let Some(refusal) = request.unsupported(sent_limit) {
         return Admitted::Not(NotRun::Refuse { request, refusal });
     }
     if let Some(until) = request.eta.filter(|eta| *eta > now) {
@@ -165,7 +166,7 @@ mod tests {
             headers: all.as_object().unwrap().clone(),
             body: b"[[], {}, {}]".as_slice().into(),
         };
-        Request::decode(message, |_| usize::MAX).unwrap()
+        Request::decode(message, |_| usize::MAX, usize::MAX).unwrap()
     }
 
     #[test]

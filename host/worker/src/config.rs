@@ -121,6 +121,7 @@ mod tests {
                 results: ResultMode::Disabled,
                 result_extended: false,
                 quarantine: "kept".into(),
+                sent_limit: 256 << 20,
             },
             drain: Duration::ZERO,
         };

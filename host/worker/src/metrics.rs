@@ -336,7 +336,7 @@ impl Metrics {
         self.refused.get_or_create(task).inc();
         match refusal {
             Refusal::Expired => drop(self.revoked.get_or_create(task).inc()),
-            Refusal::ArgumentsTooLarge { .. } => {
+            Refusal::ArgumentsTooLarge { .. } | Refusal::TooMuchMemory { .. } => {
                 self.limit(task, Limit::Arguments);
                 self.failed(task, &refusal.exception());
             }

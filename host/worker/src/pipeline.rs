@@ -15,7 +15,7 @@ use std::task::Poll;
 use jiff::Timestamp;
 use petiole_broker::Delivery;
 use petiole_celery::plan::{Plan, Ran, Settle, Source, plan};
-use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable};
+use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable, decoded};
 use petiole_runtime::{Context, HostFault, Run, RunMemory, Taken, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
@@ -60,6 +60,8 @@ struct Arrived<'a> {
     turn: Turn<'a>,
     /// Where it runs: among all tasks, and among those of its module.
     places: (Slot, Option<OwnedSemaphorePermit>),
+    /// For what its message is decoded to.
+    room: Taken,
 }
 
 /// What earlier deliveries of a run came to.
@@ -115,10 +117,20 @@ impl Pipeline {
         }
     }
 
+    /// To be called with [room](Self::room_to_decode) for it.
     fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
+        let most = self.registry.budget().decoded().total();
         unpaused(takes_long(&message), || {
-            Request::decode(message, |task| self.registry.argument_limit(task))
+            Request::decode(message, |task| self.registry.argument_limit(task), most)
         })
+    }
+
+    /// Room for what a message is decoded to, as long as that is there.
+    async fn room_to_decode(&self, message: &Message) -> Taken {
+        let bytes = unpaused(takes_long(message), || {
+            decoded(message, |task| self.registry.argument_limit(task))
+        });
+        self.registry.budget().decoded().take(bytes).await
     }
 
     /// A name counts only where a module has it: senders may write any.
@@ -143,11 +155,14 @@ impl Pipeline {
                     refusal,
                 })
             }
-            Ok(request) => unpaused(takes_long(&request.message), || {
-                admit(Ok(request), &self.registry, Timestamp::now())
-            }),
-            undecodable => admit(undecodable, &self.registry, Timestamp::now()),
+            Ok(request) => unpaused(takes_long(&request.message), || self.admit_now(Ok(request))),
+            undecodable => self.admit_now(undecodable),
         }
+    }
+
+    fn admit_now(&self, received: Result<Request, Box<Undecodable>>) -> Admitted {
+        let sent_limit = self.servers.policy.sent_limit;
+        admit(received, &self.registry, sent_limit, Timestamp::now())
     }
 }
 
@@ -159,6 +174,7 @@ impl<'a> Journey<'a> {
             delivery,
             turn,
             places,
+            room: _room,
         }) = Box::pin(self.arrive(key, message, delivery, slot)).await
         else {
             return;
@@ -186,28 +202,40 @@ impl<'a> Journey<'a> {
         match self.earlier(&message, &delivery, &mut turn).await? {
             Earlier::Nothing => {}
             earlier => {
-                drop(slot);
-                Box::pin(self.end_as(earlier, message, delivery, turn)).await;
+                Box::pin(self.end_as(earlier, message, delivery, turn, slot)).await;
                 return None;
             }
         }
-        let admitted = self.pipeline.admit(self.pipeline.decode(message));
-        let (module_turn, admitted) = self.module_turn(admitted, &delivery, &mut slot).await?;
+        let (admitted, room) = self.admitted(message, &delivery, &mut slot).await?;
+        let (module_turn, admitted, room) = self
+            .module_turn(admitted, room, &delivery, &mut slot)
+            .await?;
         delivery.usable().then_some(Arrived {
             admitted,
             delivery,
             turn,
             places: (slot, module_turn),
+            room,
         })
+    }
+
+    /// Decodes a message, as soon as there is room for that, and decides whether it is run.
+    async fn admitted(
+        &self,
+        message: Message,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<(Admitted, Taken)> {
+        let room = self.pipeline.room_to_decode(&message);
+        let room = self.have(room, delivery, slot).await?;
+        let received = self.pipeline.decode(message);
+        Some((self.pipeline.admit(received), room))
     }
 
     /// Waits until no other delivery of the same run is under way in this process.
     async fn turn(&self, key: RunKey, delivery: &Delivery, slot: &mut Slot) -> Option<Turn<'a>> {
-        let mut turn = pin!(self.pipeline.runs.turn(key));
-        match futures::poll!(turn.as_mut()) {
-            Poll::Ready(turn) => Some(turn),
-            Poll::Pending => self.wait(turn, delivery, slot).await,
-        }
+        self.have(self.pipeline.runs.turn(key), delivery, slot)
+            .await
     }
 
     /// What earlier deliveries of the run came to, in this process or in whichever has committed it. None
@@ -257,36 +285,54 @@ impl<'a> Journey<'a> {
 
     /// Waits for a turn among the tasks of the request's module, where not all of them may run at once. A
     /// version that has become active meanwhile may have turns of its own: then it waits for one of those. After a
-    /// wait it is admitted anew: it may have expired, or have another version now.
+    /// wait it is admitted anew: it may have expired, or have another version now. `room`: what it is decoded in, which it
+    /// does not keep meanwhile.
     async fn module_turn(
         &self,
         mut admitted: Admitted,
+        mut room: Taken,
         delivery: &Delivery,
         slot: &mut Slot,
-    ) -> Option<(Option<OwnedSemaphorePermit>, Admitted)> {
+    ) -> Option<(Option<OwnedSemaphorePermit>, Admitted, Taken)> {
         loop {
             let ready = match admitted {
                 Admitted::Run(ready) => ready,
-                not @ Admitted::Not(_) => return Some((None, not)),
+                not @ Admitted::Not(_) => return Some((None, not, room)),
             };
             let task = Arc::clone(&ready.task);
             let mut turn = pin!(task.turn());
             if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
-                return Some((turn, Admitted::Run(ready)));
+                return Some((turn, Admitted::Run(ready), room));
             }
             let message = into_message(ready.request);
+            drop(room);
             let turn = self.wait(turn, delivery, slot).await?;
-            match self.pipeline.admit(self.pipeline.decode(message)) {
-                Admitted::Run(ready) if !ready.task.shares_turns(&task) => {
+            let again = self.admitted(message, delivery, slot).await?;
+            match again {
+                (Admitted::Run(ready), anew) if !ready.task.shares_turns(&task) => {
                     admitted = Admitted::Run(ready);
+                    room = anew;
                 }
-                again => return Some((turn, again)),
+                (again, anew) => return Some((turn, again, anew)),
             }
         }
     }
 
-    /// Waits for a turn without a slot, so that what waits keeps nobody from running; with nothing but the
-    /// message, since what it decodes to is much larger. None where its connection is gone, or the worker is told to
+    /// What there is already, or a [wait](Self::wait) for it.
+    async fn have<T>(
+        &self,
+        what: impl Future<Output = T>,
+        delivery: &Delivery,
+        slot: &mut Slot,
+    ) -> Option<T> {
+        let mut what = pin!(what);
+        match futures::poll!(what.as_mut()) {
+            Poll::Ready(had) => Some(had),
+            Poll::Pending => self.wait(what, delivery, slot).await,
+        }
+    }
+
+    /// Waits without a slot, so that what waits keeps nobody from running; with nothing but the message, since what it decodes to is much larger. None where its connection is gone, or the worker is told to
     /// stop. How many wait is bounded by the prefetch.
     async fn wait<T>(
         &self,
@@ -323,7 +369,7 @@ impl<'a> Journey<'a> {
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });
         memory.is_planned();
-        let room = self.room(&plan, &request).await;
+        let room = self.room_after(&request, &plan).await;
         drop((planning, places));
         let Ok(_room) = room else {
             turn.not_carried_out();
@@ -356,20 +402,27 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Room for a plan until it is carried out.
-    async fn room(&self, plan: &Plan, request: &Request) -> Result<Taken, Fault> {
+    /// Room for so many bytes of a plan, until it is carried out.
+    async fn room(&self, bytes: usize) -> Result<Taken, Fault> {
         let Pipeline {
             servers, registry, ..
         } = self.pipeline;
-        let mut room = pin!(registry.budget().plans().take(plan.memory()));
-        if let Poll::Ready(taken) = futures::poll!(room.as_mut()) {
-            return Ok(taken);
-        }
-        task_log::awaits_room(request);
         tokio::select! {
             biased;
-            taken = room => Ok(taken),
+            taken = registry.budget().plans().take(bytes) => Ok(taken),
             () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
+        }
+    }
+
+    /// The same for a task that has run, and keeps its slot as long as it waits.
+    async fn room_after(&self, request: &Request, plan: &Plan) -> Result<Taken, Fault> {
+        let mut room = pin!(self.room(plan.memory()));
+        match futures::poll!(room.as_mut()) {
+            Poll::Ready(room) => room,
+            Poll::Pending => {
+                task_log::awaits_room(request);
+                room.await
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
 use petiole_results::Results;
+use petiole_runtime::PLANS_MADE;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
@@ -49,7 +50,7 @@ impl Worker {
             Arc::clone(&registry),
             &config.policy.hostname,
         ));
-        let planning = Semaphore::new(registry.budget().readers());
+        let planning = Semaphore::new(PLANS_MADE);
         let pipeline = Arc::new(Pipeline {
             servers: Servers::new(
                 broker,

@@ -3,7 +3,45 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde_json::Value;
+
 use super::token::{MARK_BYTES, is_exotic_number, is_exotic_string};
+
+/// Bytes that a value takes in an array that has just grown: beside its twice as many places the old ones are there.
+const VALUE: usize = 3 * size_of::<Value>() + SMALLEST;
+/// Bytes that an object or an array takes from its first value on: four places, and of an object the names' table.
+const CONTAINER: usize = 4 * (size_of::<String>() + size_of::<usize>() + size_of::<Value>()) + 64;
+/// What an allocator gives for a name of one byte.
+const SMALLEST: usize = 16;
+/// How often a text is there: as it came, with its marks, and in the values.
+const TEXTS: usize = 3;
+
+/// Bytes of memory that it takes to read a text, at most, without the text itself.
+pub(super) fn memory(text: &[u8]) -> usize {
+    let mut memory = text.len().saturating_mul(TEXTS);
+    let mut at = 0;
+    for token in (Tokens { text, at: 0 }) {
+        let opened = opened(text.get(at..token.start).unwrap_or_default());
+        memory = memory.saturating_add(opened).saturating_add(VALUE);
+        at = token.end;
+    }
+    memory.saturating_add(opened(text.get(at..).unwrap_or_default()))
+}
+
+/// The same of the objects and arrays that begin between two tokens.
+fn opened(between: &[u8]) -> usize {
+    let mut memory = 0_usize;
+    let mut signs = between.iter().peekable();
+    while let Some(sign) = signs.next() {
+        let is_empty = matches!(signs.peek(), Some(b']' | b'}'));
+        memory = memory.saturating_add(match sign {
+            b'[' | b'{' if is_empty => VALUE,
+            b'[' | b'{' => VALUE + CONTAINER,
+            _ => 0,
+        });
+    }
+    memory
+}
 
 /// The text with marked strings in the place of what serde_json would not take, or would change. What is no JSON stays
 /// none: a token is replaced as a whole, and by another kind only where any value may stand.

@@ -7,8 +7,8 @@ use crate::signature::SignatureRef;
 use crate::wire::beginning;
 use crate::{Exception, Publication, Refusal, Signature, State};
 
-/// How much of a failure may be repeated for the rest of its chain, in bytes.
-const MAX_TOLD_BYTES: usize = 64 << 20;
+/// The part of what may follow a task that a failure may be when it is repeated for the rest of its chain: a quarter.
+const TOLD: usize = 4;
 
 /// A task that failed: its result, that of the rest of its chain, and its errbacks.
 pub(super) fn fail(at: &Context<'_>, exception: Exception, traceback: Option<String>) -> Plan {
@@ -47,7 +47,7 @@ fn failed(
     results.add_failure(at, State::Failure, &exception, traceback.as_deref());
     if !at.request.ignore_result {
         let steps = steps(&at.request.embed.chain);
-        let told = told(&exception, traceback.as_deref(), steps.len());
+        let told = told(at, &exception, traceback.as_deref(), steps.len());
         for step in steps {
             results.add_step(&step, &told.exception, told.traceback);
         }
@@ -66,9 +66,14 @@ struct Told<'a> {
 }
 
 /// All of it, unless that is too much for so many steps: then the class and how its message begins.
-fn told<'a>(exception: &'a Exception, traceback: Option<&'a str>, steps: usize) -> Told<'a> {
+fn told<'a>(
+    at: &Context<'_>,
+    exception: &'a Exception,
+    traceback: Option<&'a str>,
+    steps: usize,
+) -> Told<'a> {
     let size = size(&exception.to_json()) + traceback.map_or(0, str::len);
-    if size.saturating_mul(steps) <= MAX_TOLD_BYTES {
+    if size.saturating_mul(steps) <= at.policy.sent_limit / TOLD {
         let exception = Cow::Borrowed(exception);
         return Told {
             exception,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Context;
-use crate::canvas::{Budget, MAX_SENT_BYTES, Part, Send, Unfolded, too_large};
+use crate::canvas::{Budget, Part, Send, Unfolded, too_large};
 use crate::headers::sent_again;
 use crate::wire::Unsendable;
 use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
@@ -41,7 +41,7 @@ pub(super) fn after_success(
     for (index, signature) in sent.iter().enumerate() {
         let part = named(at, signature, ChildKind::Sent, index);
         let added = sending.add(at, &[], |send| {
-            Budget::default().unfold(&part, Vec::new(), send)
+            Budget::new(at.policy.sent_limit).unfold(&part, Vec::new(), send)
         });
         added.map_err(|fault| NotSent::Unsendable(fault.own()))?;
     }
@@ -53,7 +53,9 @@ pub(super) fn after_success(
         let next = named(at, next, ChildKind::Chain, 0);
         let rest = rest.iter().map(|step| Part::of(step.view())).collect();
         sending
-            .add(at, args, |send| Budget::default().unfold(&next, rest, send))
+            .add(at, args, |send| {
+                Budget::new(at.policy.sent_limit).unfold(&next, rest, send)
+            })
             .map_err(|fault| fault.of(with_result))?;
     }
     Ok(sending)
@@ -64,7 +66,7 @@ pub(super) fn after_success(
 pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
     let mut refusal = None;
     let mut errbacks = Vec::new();
-    let mut budget = Budget::default();
+    let mut budget = Budget::new(at.policy.sent_limit);
     for errback in named_each(at, &at.request.embed.errbacks, ChildKind::Errback) {
         match budget.check(&errback) {
             Ok(()) => errbacks.push(errback),
@@ -76,7 +78,7 @@ pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
         let args = [Value::String(at.request.id.clone())];
         let id = group_id(at, ERRBACKS);
         let added = sending.add(at, &args, |send| {
-            Budget::default().unfold_group(errbacks, id, send)
+            Budget::new(at.policy.sent_limit).unfold_group(errbacks, id, send)
         });
         refusal = refusal.or(added.err().map(Fault::refusal));
     }
@@ -159,8 +161,8 @@ impl Sending {
         };
         let publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
         self.bytes = self.bytes.saturating_add(publication.message.memory());
-        if self.bytes > MAX_SENT_BYTES {
-            return Err(too_large().into());
+        if self.bytes > at.policy.sent_limit {
+            return Err(too_large(at.policy.sent_limit).into());
         }
         self.publications.push(publication);
         Ok(())
@@ -168,7 +170,7 @@ impl Sending {
 
     /// Several callbacks go out as one group, apart from those that are groups themselves.
     fn add_callbacks(&mut self, at: &Context<'_>, args: &[Value]) -> Result<(), Fault> {
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(at.policy.sent_limit);
         let callbacks = named_each(at, &at.request.embed.callbacks, ChildKind::Callback);
         let apart = at.request.embed.callbacks.len() < 2;
         let (groups, others): (Vec<_>, Vec<_>) =

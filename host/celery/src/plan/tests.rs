@@ -45,6 +45,7 @@ fn policy() -> Policy {
         results: ResultMode::Stored,
         result_extended: false,
         quarantine: "kept".into(),
+        sent_limit: 256 << 20,
     }
 }
 
@@ -81,7 +82,7 @@ fn request(options: Value, chain: Value) -> Request {
         now(),
     )
     .unwrap();
-    Request::decode(sent.message, |_| usize::MAX).unwrap()
+    Request::decode(sent.message, |_| usize::MAX, usize::MAX).unwrap()
 }
 
 fn plan_of(request: &Request, outcome: Outcome) -> Plan {
@@ -129,7 +130,7 @@ fn retry(at: RetryAt, max_retries: Option<u32>) -> Outcome {
 fn tasks(plan: &Plan) -> Vec<Request> {
     plan.publications
         .iter()
-        .map(|sent| Request::decode(sent.message.clone(), |_| usize::MAX).unwrap())
+        .map(|sent| Request::decode(sent.message.clone(), |_| usize::MAX, usize::MAX).unwrap())
         .collect()
 }
 

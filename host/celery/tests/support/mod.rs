@@ -15,6 +15,7 @@ pub(crate) fn policy(results: ResultMode) -> Policy {
         results,
         result_extended: true,
         quarantine: "kept".into(),
+        sent_limit: 256 << 20,
     }
 }
 

@@ -21,18 +21,25 @@ pub(crate) use waits::Waits;
 
 /// What each slot has without asking, in bytes: small tasks need no more, so they never wait.
 const SHARE_OF_SLOT: usize = 2 * 1024 * 1024;
-/// The part of the budget that all slots together have so, at most: an eighth.
+/// The part of the budget for what messages are decoded to, until their tasks have ended: an eighth.
+const DECODED: usize = 8;
+/// The part of the budget for plans on their way out: an eighth.
+const PLANS: usize = 8;
+/// Large plans that are made at once, which nobody knows the size of before.
+pub const PLANS_MADE: usize = 2;
+/// The part of the budget for these: a sixteenth.
+const MADE: usize = 16;
+/// The part of the budget for messages that were fetched, as they came: a sixteenth.
+const MESSAGES: usize = 16;
+/// The part of what is left for runs that all slots together have without asking, at most: an eighth.
 const SHARES_OF_SLOTS: usize = 8;
-/// The part of the budget that results are read with: a quarter.
+/// The part of it that results are read with: a quarter.
 const READING: usize = 4;
-/// The part of the budget for results that have been read, until they are out: an eighth.
+/// The part of it for results that have been read, until they are out: an eighth.
 const KEPT: usize = 8;
-/// The part of the budget that one run may have for values of one kind (its arguments, what it sends): an eighth. Those
-/// who read results at once share it.
+/// The part of it that one run may have for values of one kind (its arguments, what it sends): an eighth. Those who
+/// read results at once share it.
 const VALUES: usize = 8;
-
-/// What is for plans on their way out, beside the budget: as much as a quarter of it.
-const PLANS: usize = 4;
 
 /// One number that the memory of all runs stays within. A clone is the same budget.
 #[derive(Debug, Clone)]
@@ -41,9 +48,12 @@ pub struct Budget(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     total: usize,
+    /// What is for runs.
+    runs: usize,
     of_slot: usize,
     readers: usize,
     reading: reading::Pool,
+    decoded: Room,
     plans: Room,
     state: Mutex<State>,
 }
@@ -84,23 +94,37 @@ impl Budget {
     pub fn new(total: usize, slots: u32, readers: usize) -> Self {
         let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
         let readers = readers.clamp(1, slots);
-        let of_slot = SHARE_OF_SLOT.min(total / SHARES_OF_SLOTS / slots);
+        let messages = total / DECODED + Self::of_messages(total);
+        let runs = total - messages - Self::of_plans(total) - total / MADE;
+        let of_slot = SHARE_OF_SLOT.min(runs / SHARES_OF_SLOTS / slots);
         let kept = of_slot
             .saturating_mul(slots)
-            .saturating_add(total / READING)
-            .saturating_add(total / KEPT);
+            .saturating_add(runs / READING)
+            .saturating_add(runs / KEPT);
         let state = State {
-            ledger: Ledger::new(total.saturating_sub(kept)),
+            ledger: Ledger::new(runs.saturating_sub(kept)),
             waiting: HashMap::new(),
         };
         Self(Arc::new(Shared {
             total,
+            runs,
             of_slot,
             readers,
-            reading: reading::Pool::new(total / READING, total / KEPT),
-            plans: Room::new(total / PLANS),
+            reading: reading::Pool::new(runs / READING, runs / KEPT),
+            decoded: Room::new(total / DECODED),
+            plans: Room::new(Self::of_plans(total)),
             state: Mutex::new(state),
         }))
+    }
+
+    /// What such a budget has for plans on their way out, in bytes.
+    pub fn of_plans(total: usize) -> usize {
+        total / PLANS
+    }
+
+    /// What such a budget has for messages that were fetched, in bytes.
+    pub fn of_messages(total: usize) -> usize {
+        total / MESSAGES
     }
 
     /// The most that the memories of one run may have of such a budget, in bytes: its values and tables of so many
@@ -115,7 +139,7 @@ impl Budget {
 
     /// The most that the values of one kind of a run may take, in bytes.
     pub(crate) fn values(&self) -> usize {
-        self.0.total / VALUES
+        self.0.runs / VALUES
     }
 
     /// The most that one run may read its result with, twice: the value, and beside it the JSON that is made of it.
@@ -130,22 +154,37 @@ impl Budget {
         self.0.readers
     }
 
-    /// What there is for the messages that follow from tasks, until they are out. It is no part of what tasks have: they
-    /// end whatever others wait for.
+    /// What there is for what messages are decoded to. Whoever has some of it may wait for anything else of the budget,
+    /// and nobody who has anything else of it waits for this.
+    pub fn decoded(&self) -> &Room {
+        &self.0.decoded
+    }
+
+    /// What there is for the messages that follow from tasks, until they are out. Whoever has some of it waits for nothing
+    /// else of the budget: tasks end whatever others wait for.
     pub fn plans(&self) -> &Room {
         &self.0.plans
     }
 
-    /// How it is used.
+    /// How it is used. What is for messages as they came, and for plans that are made, counts as used.
     pub fn usage(&self) -> BudgetUse {
-        let State { ledger, .. } = &*self.state();
-        let Shared { total, reading, .. } = &*self.0;
-        let of_results = total / READING + total / KEPT;
-        let of_slots = total - of_results - ledger.total();
+        let ledger = &self.state().ledger;
+        let Shared {
+            total,
+            runs,
+            reading,
+            decoded,
+            plans,
+            ..
+        } = &*self.0;
+        let of_results = runs / READING + runs / KEPT;
+        let of_slots = runs - of_results - ledger.total();
+        let always = of_slots + Self::of_messages(*total) + total / MADE;
+        let rooms = decoded.used() + plans.used();
         BudgetUse {
             total: *total,
-            used: of_slots + reading.used() + ledger.used(),
-            peak: of_slots + of_results + ledger.peak(),
+            used: always + rooms + reading.used() + ledger.used(),
+            peak: always + total / DECODED + Self::of_plans(*total) + of_results + ledger.peak(),
             waiting: ledger.waiting(),
         }
     }
@@ -327,9 +366,11 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1 << 20;
-    /// 4 slots: 2 MiB each, 16 MiB to read results with, 8 MiB for those that were read, 32 MiB for all.
-    const TOTAL: usize = 64 * MIB;
-    const OF_ALL: usize = 32;
+    /// 80 MiB for runs. 4 slots: 2 MiB each, 20 MiB to read results with, 10 MiB for those that were read, 42 MiB for all.
+    const TOTAL: usize = 128 * MIB;
+    const OF_ALL: usize = 42;
+    /// What counts as used where nobody runs: of the slots, for messages, and for plans that are made.
+    const ALWAYS: usize = (8 + 8 + 8) * MIB;
 
     fn waits() -> Arc<Waits> {
         Arc::new(Waits::new(Duration::MAX))
@@ -340,7 +381,7 @@ mod tests {
         let budget = Budget::new(TOTAL, 4, 1);
         let mut large = budget.hold(0, &waits());
         large.grow((2 + OF_ALL) * MIB).await.unwrap();
-        assert_eq!(budget.usage().used, (8 + OF_ALL) * MIB);
+        assert_eq!(budget.usage().used, ALWAYS + OF_ALL * MIB);
         let mut small: Vec<_> = (0..3).map(|_| budget.hold(0, &waits())).collect();
         for held in &mut small {
             held.grow(2 * MIB).await.unwrap();
@@ -349,7 +390,7 @@ mod tests {
         drop(large);
         let of_slots = BudgetUse {
             total: TOTAL,
-            used: 8 * MIB,
+            used: ALWAYS,
             peak: TOTAL,
             waiting: 0,
         };
@@ -359,9 +400,9 @@ mod tests {
     #[test]
     fn many_slots_share_an_eighth() {
         let budget = Budget::new(64 * MIB, 1024, 1);
-        assert_eq!(budget.0.of_slot, 8 * 1024);
-        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 0), 16 * MIB);
-        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 1 << 20), 8 * MIB);
+        assert_eq!(budget.0.of_slot, 5 * 1024);
+        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 0), 10 * MIB);
+        assert_eq!(Budget::most_of_run(64 * MIB, 1024, 1 << 20), 2 * MIB);
         assert_eq!(Budget::most_of_run(64 * MIB, 1024, usize::MAX), 0);
     }
 
@@ -377,7 +418,7 @@ mod tests {
             // granted, and never polled again
             first.shrink(30 * MIB);
         }
-        assert_eq!(budget.usage().used, 8 * MIB);
+        assert_eq!(budget.usage().used, ALWAYS);
         first.grow((2 + OF_ALL) * MIB).await.unwrap();
     }
 
@@ -431,7 +472,7 @@ mod tests {
                 Ok(budget.usage())
             });
             let usage = done.unwrap();
-            prop_assert_eq!((usage.used, usage.waiting), (8 * MIB, 0));
+            prop_assert_eq!((usage.used, usage.waiting), (ALWAYS, 0));
             prop_assert!(usage.peak <= TOTAL);
         }
     }

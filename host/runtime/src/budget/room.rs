@@ -14,7 +14,7 @@ pub struct Room {
 }
 
 /// What somebody has of a [`Room`]. It goes back when this is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Taken {
     _units: Option<OwnedSemaphorePermit>,
 }
@@ -26,6 +26,15 @@ impl Room {
             units: Arc::new(Semaphore::new(units)),
             total: u32::try_from(units).unwrap_or(u32::MAX),
         }
+    }
+
+    /// All there is, in bytes.
+    pub fn total(&self) -> usize {
+        size(self.total)
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.total() - self.units.available_permits() * UNIT
     }
 
     /// Waits for so many bytes, or for all that there is. What is too small to be counted does not wait.
@@ -45,6 +54,12 @@ impl Room {
         };
         Taken { _units: units }
     }
+}
+
+fn size(units: u32) -> usize {
+    usize::try_from(units)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(UNIT)
 }
 
 #[cfg(test)]

@@ -267,6 +267,7 @@ fn policy() -> Policy {
         results: ResultMode::Stored,
         result_extended: false,
         quarantine: "kept".to_owned(),
+        sent_limit: 256 << 20,
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
 use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
+use petiole_runtime::Taken;
 use serde_json::Value;
 
 use super::{Earlier, Journey, Pipeline};
@@ -11,6 +12,8 @@ use crate::admit::NotRun;
 use crate::carry_out::{Carried, Ending, Fault};
 use crate::causes::causes;
 use crate::runs::Turn;
+use crate::shutdown::Stage;
+use crate::slot::Slot;
 use crate::task_log;
 
 impl Journey<'_> {
@@ -21,7 +24,19 @@ impl Journey<'_> {
         message: Message,
         delivery: Delivery,
         turn: Turn<'_>,
+        slot: Slot,
     ) {
+        let room = match &earlier {
+            Earlier::Committed(commit) => self.room(commit.memory()).await,
+            Earlier::Nothing | Earlier::Settled(_) | Earlier::NotCarriedOut(_) => {
+                Ok(Taken::default())
+            }
+        };
+        drop(slot);
+        let _room = match room {
+            Ok(room) => room,
+            Err(fault) => return self.unsettled(&fault),
+        };
         match earlier {
             Earlier::Nothing => {}
             Earlier::Settled(settle) => {
@@ -38,14 +53,31 @@ impl Journey<'_> {
                     Err(fault) => self.unsettled(&fault),
                 }
             }
-            Earlier::NotCarriedOut(reason) => match self.pipeline.decode(message) {
-                Ok(request) => {
+            Earlier::NotCarriedOut(reason) => match self.decoded(message, &delivery).await {
+                None => {}
+                Some((Ok(request), _room)) => {
                     let refusal = not_carried_out(reason);
                     self.refuse(&request, refusal, delivery, turn).await;
                 }
-                Err(undecodable) => self.quarantine(&undecodable, delivery).await,
+                Some((Err(undecodable), _room)) => self.quarantine(&undecodable, delivery).await,
             },
         }
+    }
+
+    /// Decodes a message that is not run, as soon as there is room for that. None where its connection is gone, or the
+    /// worker is told to stop.
+    async fn decoded(
+        &self,
+        message: Message,
+        delivery: &Delivery,
+    ) -> Option<(Result<Request, Box<Undecodable>>, Taken)> {
+        let room = tokio::select! {
+            biased;
+            room = self.pipeline.room_to_decode(&message) => room,
+            () = delivery.gone() => return None,
+            () = self.pipeline.servers.shutdown.reached(Stage::Warm) => return None,
+        };
+        Some((self.pipeline.decode(message), room))
     }
 
     /// Ends a request that is not run.
@@ -113,7 +145,7 @@ impl Journey<'_> {
     /// Ends a message without a run: it is no request.
     pub(super) async fn no_request(&self, message: Message, delivery: Delivery) {
         // One that is a request has a run.
-        if let Err(undecodable) = self.pipeline.decode(message) {
+        if let Some((Err(undecodable), _room)) = self.decoded(message, &delivery).await {
             self.quarantine(&undecodable, delivery).await;
         }
     }
@@ -126,6 +158,7 @@ impl Journey<'_> {
         let policy = &servers.policy;
         let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
         let kept = async {
+            let _room = self.room(plan.memory()).await?;
             servers.carry_out(&plan, None).await?;
             Ok(settle_as(delivery, plan.settle).await?)
         };
@@ -161,7 +194,11 @@ impl Journey<'_> {
         delivery: Delivery,
         turn: Turn<'_>,
     ) -> Option<Ended> {
-        match self.carry_out(plan, request, &turn).await {
+        let carried = async {
+            let _room = self.room(plan.memory()).await?;
+            self.carry_out(plan, request, &turn).await
+        };
+        match carried.await {
             Ok((settle, ended)) => {
                 let settled = self.settle(settle, delivery, turn).await;
                 ended.filter(|_| settled)
@@ -175,7 +212,10 @@ impl Journey<'_> {
 
     /// Keeps the message of a run that can't be brought to the end that it had.
     async fn give_up(&self, reason: String, message: Message, delivery: Delivery, turn: Turn<'_>) {
-        let request = match self.pipeline.decode(message) {
+        let Some((received, _room)) = self.decoded(message, &delivery).await else {
+            return;
+        };
+        let request = match received {
             Ok(request) => request,
             Err(undecodable) => return self.quarantine(&undecodable, delivery).await,
         };

@@ -63,7 +63,8 @@ fn run_all(menu: &[Value], outcomes: &[bool], root: Lineage) -> (usize, u32) {
             if publication.destination == Destination::queue("kept") {
                 continue;
             }
-            let child = Request::decode(publication.message.clone(), |_| usize::MAX).unwrap();
+            let child =
+                Request::decode(publication.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
             let left = child
                 .lineage
                 .expect("a lineage on all that a guest has sent");
@@ -331,7 +332,7 @@ fn a_lineage_that_no_worker_wrote_is_refused() {
     let decoded = |headers: Value| {
         let mut message = request(json!({}), json!([])).message;
         message.headers.extend(headers.as_object().unwrap().clone());
-        Request::decode(message, |_| usize::MAX)
+        Request::decode(message, |_| usize::MAX, usize::MAX)
     };
     for (headers, reason) in [
         (

@@ -123,7 +123,7 @@ fn an_expired_task_is_revoked_and_nothing_follows() {
 fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
     let mut message = request(json!({"reply_to": "client"}), json!([])).message;
     message.body = b"not json".as_slice().into();
-    let undecodable = Request::decode(message.clone(), |_| usize::MAX).unwrap_err();
+    let undecodable = Request::decode(message.clone(), |_| usize::MAX, usize::MAX).unwrap_err();
     let plan = quarantine(&undecodable, &source(), &policy(), now());
     assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
     assert_eq!(plan.results[0].result["exc_type"], "DecodeError");
@@ -192,7 +192,7 @@ fn what_is_no_task_is_kept_where_it_can_not_be_sent() {
         not_before: None,
     };
     let plan = not_sent(&publication, "404".into(), &policy(), now());
-    assert_eq!(plan.results, []);
+    assert_eq!(statuses(&plan), [(ID, "FAILURE")], "whoever waits hears");
     assert_eq!(plan.publications, [publication.kept("kept", "404")]);
 }
 
@@ -262,7 +262,7 @@ fn what_follows_is_checked_before_the_run() {
         ),
     ] {
         let request = request(options, rest);
-        let refusal = request.unsupported().expect(what).to_string();
+        let refusal = request.unsupported(256 << 20).expect(what).to_string();
         assert!(refusal.contains(what), "{refusal}");
         // Should it run all the same, then nothing is lost: it is a failure, and kept.
         let plan = plan_of(&request, Outcome::Success(json!(1)));
@@ -273,7 +273,7 @@ fn what_follows_is_checked_before_the_run() {
             assert_eq!(plan.results[0].status, State::Failure, "{what}");
             assert_eq!(
                 class_of(&plan),
-                request.unsupported().unwrap().exception().exc_type
+                request.unsupported(256 << 20).unwrap().exception().exc_type
             );
             let kept = plan.publications.last().unwrap();
             assert_eq!(kept.destination, Destination::queue("kept"));
@@ -287,7 +287,7 @@ fn what_follows_is_checked_before_the_run() {
         chain(json!([])),
     ] {
         assert_eq!(
-            request(json!({"link": link}), json!([])).unsupported(),
+            request(json!({"link": link}), json!([])).unsupported(256 << 20),
             None
         );
     }
@@ -312,11 +312,11 @@ fn workflows_have_limits() {
         (chain, "take more than 67108864 bytes"),
         (
             group(10_000, json!({"headers": dense})),
-            "take more than 268435456 bytes",
+            "take more than the 268435456 bytes",
         ),
     ] {
         let refusal = request(json!({"link": link}), json!([]))
-            .unsupported()
+            .unsupported(256 << 20)
             .unwrap()
             .to_string();
         assert!(refusal.contains(reason), "{refusal}");
@@ -327,15 +327,15 @@ fn workflows_have_limits() {
         json!([]),
     );
     assert!(
-        many.unsupported()
+        many.unsupported(256 << 20)
             .unwrap()
             .to_string()
             .contains("more than 10000 callbacks")
     );
 
     let steps = |size: usize| request(json!({}), vec![json!({"task": "t"}); size].into());
-    assert_eq!(steps(100_000).unsupported(), None);
-    let refusal = steps(100_001).unsupported().unwrap().to_string();
+    assert_eq!(steps(100_000).unsupported(256 << 20), None);
+    let refusal = steps(100_001).unsupported(256 << 20).unwrap().to_string();
     assert!(refusal.contains("more than 100000 tasks"), "{refusal}");
 
     // A result of 10 MB to thirty tasks.

@@ -13,7 +13,7 @@ fn a_callback_takes_the_result_first() {
     };
     assert_eq!(sent.destination, Destination::queue("python"));
     assert!(sent.mandatory);
-    let callback = Request::decode(sent.message.clone(), |_| usize::MAX).unwrap();
+    let callback = Request::decode(sent.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
     let id = child_id(ID, 0, ChildKind::Callback, 0);
     assert_eq!(callback.id, id);
     assert_eq!(callback.args, [json!({"n": 3}), json!("own")]);
@@ -248,7 +248,7 @@ fn a_chain_in_a_group_names_so_many_steps() {
     let chain =
         json!({"task": "celery.chain", "subtask_type": "chain", "kwargs": {"tasks": steps}});
     let request = request(json!({"link": [chain, {"task": "u"}]}), json!([]));
-    assert_eq!(request.unsupported(), None);
+    assert_eq!(request.unsupported(256 << 20), None);
     let plan = plan_of(&request, Outcome::Success(json!(1)));
     assert_eq!(tasks(&plan)[0].embed.chain.len(), 29_999);
     let mut ids = Vec::new();

@@ -81,7 +81,7 @@ fn a_producers_callback_is_refused_before_the_run() {
             request(json!({"link": [group]}), json!([])),
             request(json!({"link": [nested]}), json!([])),
         ] {
-            let refusal = request.unsupported().expect(reason);
+            let refusal = request.unsupported(256 << 20).expect(reason);
             assert!(refusal.to_string().contains(reason), "{refusal}");
             let plan = refuse(&request, &refusal, &source(), &policy(), now());
             assert_sendable(&plan);
@@ -92,7 +92,7 @@ fn a_producers_callback_is_refused_before_the_run() {
     }
     let large = json!({"task": "x".repeat(140_000)});
     let request = request(json!({"link": [large]}), json!([]));
-    assert!(request.unsupported().is_some());
+    assert!(request.unsupported(256 << 20).is_some());
 }
 
 #[test]

@@ -173,3 +173,32 @@ def test_what_the_broker_refuses_to_keep_is_cut(tmp_path, redis_url, queue, star
             worker.check()
     finally:
         rabbitmq.stop()
+
+
+def test_a_full_queue_is_tried_for_some_seconds(amqp_url, redis_url, queue, start_worker):
+    """A fanout exchange of a queue that takes no more and one that takes all: the callback has failed, is kept, and has
+    come where it could no more often than it was tried."""
+    exchange, full, free = (f"{queue}-{what}" for what in ("fanout", "full", "free"))
+    limits = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    with producer(amqp_url, redis_url, queue) as app, app.connection_for_write() as connection:
+        channel = connection.default_channel
+        channel.exchange_declare(exchange, "fanout", durable=True, auto_delete=False)
+        try:
+            for name, arguments in ((full, limits), (free, {})):
+                channel.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+                channel.queue_bind(name, exchange)
+            start_worker(queue, "-c", "2", "--quarantine-queue", f"{queue}-quarantine")
+            link = app.signature("out.next", exchange=exchange, routing_key="x").set(task_id=str(uuid.uuid4()))
+            parent = app.signature("probe.tasks.add", (1, 2), link=[link]).apply_async()
+            assert parent.get(timeout=30) == 3
+            failed = app.AsyncResult(link.id)
+            wait_until(lambda: failed.state == "FAILURE", "the callback has failed", deadline=60)
+            assert type(failed.result).__name__ == "NotCarriedOut" and "is the queue full?" in str(failed.result)
+            kept = Quarantine(app, f"{queue}-quarantine").find(lambda one: one.headers["id"] == link.id, "the callback")
+            assert "is the queue full?" in kept.headers["x-petiole-reason"]
+            count = channel.queue_declare(free, passive=True).message_count
+            assert 1 < count <= 9
+        finally:
+            for name in (full, free):
+                channel.queue_delete(name)
+            channel.exchange_delete(exchange)

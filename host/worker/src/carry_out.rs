@@ -22,6 +22,9 @@ use crate::shutdown::{Shutdown, Stage};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a plan is tried again in all; its pauses alone take some 12 minutes then.
 const TRIES: u32 = 150;
+/// How often a message is tried that the broker itself does not take (`basic.nack`), which takes some 11 s: a queue that
+/// is full, for one. Other queues of its exchange get it each time.
+const NACKS: u32 = 9;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -77,6 +80,8 @@ enum Next {
 struct Patience {
     deadline: Instant,
     tries: u32,
+    /// Tries that the broker has answered so.
+    nacks: u32,
     pause: Duration,
 }
 
@@ -85,6 +90,7 @@ impl Patience {
         Self {
             deadline: Instant::now() + patience,
             tries: 0,
+            nacks: 0,
             pause: FIRST_PAUSE,
         }
     }
@@ -93,12 +99,22 @@ impl Patience {
         self.tries >= TRIES || Instant::now() >= self.deadline
     }
 
+    /// The same for a message that was not confirmed.
+    fn is_over_for(&self, error: &PublishError) -> bool {
+        let nacked = matches!(error, PublishError::Nacked { .. });
+        self.is_over() || (nacked && self.nacks >= NACKS)
+    }
+
     /// Waits before the next try, unless the shutdown is cold.
     async fn pause(&mut self, shutdown: &Shutdown) -> Result<(), Fault> {
+        or_cold(shutdown, tokio::time::sleep(self.next_pause())).await
+    }
+
+    fn next_pause(&mut self) -> Duration {
         self.tries = self.tries.saturating_add(1);
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
-        or_cold(shutdown, tokio::time::sleep(pause)).await
+        pause
     }
 }
 
@@ -352,6 +368,8 @@ impl Servers {
                 .iter()
                 .map(|one| self.broker.publish(Publication::clone(one)));
             let answers = or_cold(&self.shutdown, join_all(publishing)).await?;
+            let nacked = |answer: &Result<_, _>| matches!(answer, Err(PublishError::Nacked { .. }));
+            patience.nacks += u32::from(answers.iter().any(nacked));
             let (mut again, mut passing) = (Vec::new(), false);
             for (publication, answer) in left.into_iter().zip(answers) {
                 let Err(error) = answer else {
@@ -396,7 +414,7 @@ impl Servers {
         let refused = error.is_final() || goes_once(publication);
         match (refused, kept) {
             (false, true) => Next::Again,
-            (false, false) if !patience.is_over() => Next::Again,
+            (false, false) if !patience.is_over_for(error) => Next::Again,
             (true, true) => Next::KeepOtherwise,
             (true, false) if !publication.mandatory => Next::Drop,
             (_, false) if sends_itself => Next::GiveUp,

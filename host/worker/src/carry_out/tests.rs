@@ -327,6 +327,20 @@ async fn when_patience_is_over_what_is_left_is_kept() {
     assert_eq!(seen(&broker), (strings(&["kept"]), 3));
 }
 
+#[test]
+fn what_the_broker_does_not_take_is_tried_for_some_seconds_and_other_trouble_for_longer() {
+    let mut patience = Patience::new(PATIENCE);
+    let mut pauses = Duration::ZERO;
+    while !patience.is_over_for(&nacked()) {
+        patience.nacks += 1;
+        pauses += patience.next_pause();
+    }
+    assert_eq!(patience.tries, NACKS);
+    let took = pauses.as_secs();
+    assert!((10..=20).contains(&took), "{took} s");
+    assert!(!patience.is_over_for(&refused(541)));
+}
+
 #[tokio::test]
 async fn a_task_that_cannot_be_sent_on_is_given_up_with_the_brokers_words() {
     for ended in [retry(), Ended::Postponed] {

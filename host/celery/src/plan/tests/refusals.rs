@@ -343,7 +343,7 @@ fn workflows_have_limits() {
         &request(json!({"link": group(30, json!({}))}), json!([])),
         Outcome::Success("x".repeat(10_000_000).into()),
     );
-    let reason = "the messages that follow it take more than 268435456 bytes of memory";
+    let reason = "the messages that follow it take more than the 268435456 bytes of memory";
     assert!(
         plan.results[0].result["exc_message"][0]
             .as_str()

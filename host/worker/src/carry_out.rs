@@ -422,8 +422,8 @@ impl Servers {
         }
     }
 
-    /// A message on its way to quarantine that its broker refuses: the same, where the queue was deleted and is there
-    /// again, else its beginning.
+    /// A message on its way to quarantine that its broker refuses: its beginning, where it may be too large; else the
+    /// same, which the worker holds until somebody has mended the queue.
     async fn kept_otherwise<'a>(
         &self,
         publication: Cow<'a, Publication>,
@@ -433,9 +433,11 @@ impl Servers {
         if self.quarantine_is_back(&error).await? {
             return Ok(publication);
         }
-        let Some(cut) = publication.cut() else {
-            tracing::error!(target: "petiole", "a message can't even be kept in queue {queue}, and stays where it is: {error}");
-            return Err(error.into());
+        let cut = publication.cut().filter(|_| is_of_its_size(&error));
+        let Some(cut) = cut else {
+            // Given back to a quorum queue it would count as lost, and be dropped at last.
+            self.broker_outage.begins(&error);
+            return Ok(publication);
         };
         tracing::error!(target: "petiole", "a message is cut to be kept in queue {queue}: {error}");
         Ok(Cow::Owned(cut))
@@ -479,6 +481,16 @@ impl Servers {
         publication.message.is_kept()
             && to.exchange.is_empty()
             && to.routing_key == self.policy.quarantine
+    }
+}
+
+/// Whether less of a message may be taken. RabbitMQ says of a body over its `max_message_size` 406 (precondition-failed),
+/// AMQP knows 311 (content-too-large).
+fn is_of_its_size(error: &PublishError) -> bool {
+    match error {
+        PublishError::TooLarge { .. } | PublishError::Invalid { .. } => true,
+        PublishError::Refused { answer, .. } => matches!(answer.code, 311 | 406),
+        _ => false,
     }
 }
 

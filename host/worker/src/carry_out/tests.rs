@@ -391,12 +391,12 @@ async fn a_message_for_the_quarantine_queue_is_kept_like_any_other() {
 }
 
 #[tokio::test]
-async fn what_can_be_kept_nowhere_is_a_fault() {
+async fn what_can_be_kept_nowhere_is_held_and_tried_again() {
     // Nor can its beginning.
-    let (_, refusing) = servers(vec![refused(403); 2], Results::Disabled);
+    let (broker, refusing) = servers(vec![refused(403); 4], Results::Disabled);
     let keeping = plan(vec![kept()], failed());
-    let fault = refusing.keep(&keeping, &run()).await.unwrap_err();
-    assert!(matches!(fault, Fault::Publish(_)), "{fault}");
+    refusing.keep(&keeping, &run()).await.unwrap();
+    assert_eq!(seen(&broker), (strings(&["kept"]), 5));
 }
 
 /// REVOKED, say: nothing else tells of it, so its message is kept.

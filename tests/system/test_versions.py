@@ -1,6 +1,7 @@
 """RabbitMQ as users run it: each version that is at hand, with classic and with quorum queues."""
 
 import random
+import re
 import signal
 import time
 import uuid
@@ -131,9 +132,13 @@ def limited(rabbitmq, queue, *more):
     """The node's URL for a user with the permissions that docs/operations.md names, and these."""
     user, names = f"user-{uuid.uuid4()}", [queue, f"{queue}-kept", "celery_delayed_.*"]
     rabbitmq.ctl("add_user", user, "secret")
-    permitted = ["^(" + "|".join(some) + ")$" for some in (names, [*names, *more], names)]
-    rabbitmq.ctl("set_permissions", user, *permitted)
+    permit(rabbitmq, user, names, [*names, *more], names)
     return rabbitmq.url.replace("guest:guest", f"{user}:secret")
+
+
+def permit(rabbitmq, user, *names):
+    """What it may configure, write and read."""
+    rabbitmq.ctl("set_permissions", user, *("^(" + "|".join(some) + ")$" for some in names))
 
 
 def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, queue, start_worker):
@@ -158,6 +163,25 @@ def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, 
     assert "403" in kept.headers["x-petiole-reason"], worker.log()
     with app.connection_for_write() as connection:
         assert connection.default_channel.queue_declare(forbidden, passive=True).message_count == 0
+
+
+@pytest.mark.parametrize("kind", ["quorum"])
+def test_what_can_not_be_kept_is_held(rabbitmq, app, queue, start_worker):
+    """Somebody has taken the permission for the quarantine queue away: the message is not given back, which its queue
+    would count, and is kept whole once there is one again."""
+    url = limited(rabbitmq, queue)
+    user = url.split("//")[1].split(":")[0]
+    names = [queue, f"{queue}-kept", "celery_delayed_.*"]
+    worker = start_worker(queue, "--quarantine-queue", f"{queue}-kept", broker=url)
+    permit(rabbitmq, user, names, [queue], names)
+    unknown = app.signature("probe.tasks.no_such_task", args=("x" * 10_000,)).apply_async()
+    refused = lambda: re.search("does not take what it is given.*ACCESS_REFUSED", worker.log())  # noqa: E731
+    wait_until(refused, worker.log)
+    assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
+    permit(rabbitmq, user, names, names, names)
+    kept = Quarantine(app, f"{queue}-kept").find(lambda one: one.headers["id"] == unknown.id, "the unknown task")
+    assert len(kept.body) > 10_000 and "x-delivery-count" not in kept.headers
+    assert type(unknown.get(timeout=60, propagate=False)).__name__ == "NotRegistered"
 
 
 def test_replies_need_one_permission_more(rabbitmq, queue, kind, start_worker):

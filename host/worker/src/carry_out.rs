@@ -430,7 +430,9 @@ impl Servers {
         error: PublishError,
     ) -> Result<Cow<'a, Publication>, Fault> {
         let queue = &self.policy.quarantine;
-        if self.quarantine_is_back(&error).await? {
+        // Where somebody has deleted it, or has taken its exchange's permission away and given it back.
+        let declared = or_cold(&self.shutdown, self.broker.declare(queue)).await?;
+        if declared.is_ok() && matches!(error, PublishError::Unroutable { .. }) {
             return Ok(publication);
         }
         let cut = publication.cut().filter(|_| is_of_its_size(&error));
@@ -461,18 +463,6 @@ impl Servers {
             not_stored(&plan, &error);
         }
         Ok(plan.publications)
-    }
-
-    /// Declares the quarantine queue again, where somebody has deleted it.
-    async fn quarantine_is_back(&self, error: &PublishError) -> Result<bool, Fault> {
-        match error {
-            PublishError::Unroutable { .. } => {
-                let declared =
-                    or_cold(&self.shutdown, self.broker.declare(&self.policy.quarantine));
-                Ok(declared.await?.is_ok())
-            }
-            _ => Ok(false),
-        }
     }
 
     /// Whether a message is on its way to the quarantine queue.

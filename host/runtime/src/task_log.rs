@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use petiole_capabilities::Redactor;
 use tracing::Level;
 
+use crate::last_words::is_note;
 use crate::limits::{Limit, LimitExceeded};
 
 /// Longer lines of output are broken.
@@ -154,10 +155,12 @@ impl State {
         };
         self.fill_up(line.len());
         let text = String::from_utf8_lossy(line);
-        self.emit(
-            level,
-            self.redactor.redact(&text).trim_end_matches(['\r', '\n']),
-        );
+        if output == Output::Stdout || !is_note(&text) {
+            self.emit(
+                level,
+                self.redactor.redact(&text).trim_end_matches(['\r', '\n']),
+            );
+        }
         let line = std::mem::take(line);
         if output == Output::Stderr {
             self.keep(line);
@@ -309,6 +312,10 @@ mod tests {
 
     /// The lines that are logged of what is written to stdout.
     fn logged(secret: &str, limit: usize, text: &str) -> Vec<String> {
+        logged_of(Output::Stdout, secret, limit, text)
+    }
+
+    fn logged_of(output: Output, secret: &str, limit: usize, text: &str) -> Vec<String> {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -318,7 +325,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let redactor = Redactor::new(&[secret.into()]);
             let log = TaskLog::new("id", limit, redactor);
-            let _ = log.write(Output::Stdout, text.as_bytes());
+            let _ = log.write(output, text.as_bytes());
             log.finish();
         });
         let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -327,6 +334,14 @@ mod tests {
             message.strip_suffix(" task_id=\"id\"").unwrap().to_owned()
         };
         lines.lines().map(message).collect()
+    }
+
+    #[test]
+    fn rusts_note_of_a_backtrace_is_left_out() {
+        let text = "panicked at src/lib.rs:1:2:\nno\nnote: run with `RUST_BACKTRACE=1` environment variable to \
+                    display a backtrace\nlast\n";
+        let lines = logged_of(Output::Stderr, "hush", usize::MAX, text);
+        assert_eq!(lines, ["panicked at src/lib.rs:1:2:", "no", "last"]);
     }
 
     #[test]

@@ -4,6 +4,34 @@ use std::path::PathBuf;
 
 use petiole_servers::Server;
 
+/// Backends that Celery 5.7 and django-celery-results have in Python only (`celery.app.backends.BACKEND_ALIASES`).
+const PYTHONS: &[&str] = &[
+    "arangodb",
+    "azureblockblob",
+    "cache",
+    "cassandra",
+    "consul",
+    "cosmosdbsql",
+    "couchbase",
+    "couchdb",
+    "database",
+    "db",
+    "django-cache",
+    "django-db",
+    "dynamodb",
+    "elasticsearch",
+    "file",
+    "gs",
+    "mongodb",
+    "s3",
+];
+
+/// Whether a scheme is one of them: `django-db`, or `db+postgresql` of `db`.
+fn is_pythons(scheme: &str) -> bool {
+    let name = scheme.split('+').next().unwrap_or(scheme);
+    PYTHONS.contains(&name)
+}
+
 /// A URL, read.
 #[derive(Debug)]
 pub(crate) enum Address {
@@ -27,6 +55,9 @@ impl Address {
                 Server::parse(url).map(|server| Self::Redis(Box::new(server)))
             }
             "socket" => Err("write redis+socket:///PATH".to_owned()),
+            python if is_pythons(python) => Err(format!(
+                "there is no backend for {python:?}, which Celery has in Python only"
+            )),
             _ if url.contains("://") => Err(format!("there is no backend for {scheme:?}")),
             _ => Err("not a URL".to_owned()),
         }
@@ -37,6 +68,7 @@ impl Address {
 pub fn redacted(url: &str) -> String {
     match url {
         "rpc" | "disabled" => url.to_owned(),
+        name if PYTHONS.contains(&name) => name.to_owned(),
         url if url.starts_with("sqlite://") => url.to_owned(),
         url => petiole_servers::redacted(url),
     }
@@ -83,6 +115,8 @@ mod tests {
             ("", "not a URL"),
             ("localhost:6379", "not a URL"),
             ("db+sqlite:///x", "no backend for \"db+sqlite\""),
+            ("django-db", "no backend for \"django-db\", which Celery"),
+            ("cache+memcached://h", "\"cache+memcached\", which Celery"),
             ("amqp://localhost", "no backend for \"amqp\""),
             ("socket:///x", "redis+socket://"),
             ("sqlite://", "path of the file is missing"),
@@ -101,6 +135,8 @@ mod tests {
             ("redis://:secret@cache:6379/1", "redis://:***@cache:6379/1"),
             ("sqlite:///data/a@b.db", "sqlite:///data/a@b.db"),
             ("secret", "(not a URL)"),
+            ("django-db", "django-db"),
+            ("db+postgresql://u:secret@h/d", "db+postgresql://u:***@h/d"),
             ("rpc://", "rpc://"),
             ("rpc", "rpc"),
         ] {

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from conftest import Quarantine, declare, ended, producer
+from conftest import Quarantine, declare, ended, petiole, producer
 from load import Announcements, drain, judge
 from oracle import Expected
 from proxy import behind
@@ -98,6 +98,23 @@ def test_an_outage_is_told_once_and_so_is_its_end(own_redis, outage, amqp_url, q
     judge("an outage of the results", 1, expected, stored, announcements.states, {})
     log = worker.log()
     assert (log.count(BEGINS), log.count(ENDS)) == (1, 1), log[-3000:]
+
+
+def test_a_results_file_that_is_deleted_is_told(tmp_path, amqp_url, queue, start_worker):
+    results = tmp_path / "results.db"
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, results=f"sqlite://{results}")
+        results.rename(tmp_path / "aside.db")
+        sent = app.signature("probe.tasks.add", args=(1, 2)).apply_async()
+        said = lambda: BEGINS in worker.log() and "was deleted or replaced" in worker.log()  # noqa: E731
+        wait_until(said, worker.log)
+        assert not worker.is_ready()
+        (tmp_path / "aside.db").rename(results)
+        worker.wait_ready()
+        assert ENDS in worker.log()
+        shown = petiole("result", sent.id, "--wait", "--results", f"sqlite://{results}")
+        assert shown.stdout == "3\n"
 
 
 def test_what_others_put_in_the_way_of_a_run_is_told(own_redis, amqp_url, queue, start_worker):

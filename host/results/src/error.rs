@@ -2,8 +2,6 @@ use std::error::Error;
 
 use petiole_celery::{Commit, RunKey, json};
 
-use crate::BACKEND_WAIT;
-
 /// The result backend is named wrongly, out of reach, or refuses. None of them says anything about
 /// the task: all are faults of the host.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +17,8 @@ pub enum ResultError {
         /// What is wrong with it.
         reason: String,
     },
-    /// No answer within [`BACKEND_WAIT`]; the backend may be back later.
-    #[error("result backend {backend} gave no answer within {} s", BACKEND_WAIT.as_secs())]
+    /// No answer within [`BACKEND_WAIT`](crate::BACKEND_WAIT); the backend may be back later.
+    #[error("result backend {backend} is out of reach")]
     Unreachable {
         /// The URL, its password hidden.
         backend: String,

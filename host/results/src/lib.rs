@@ -42,6 +42,12 @@ pub trait ResultBackend: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Tries once whether it takes results, after it did not: what storing needs, under names that no task has.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit)'s.
+    fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>>;
+
     /// Stores a task's state, unless the one that is stored is a SUCCESS, and wakes those who wait.
     /// Storing the same state twice does no harm.
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;

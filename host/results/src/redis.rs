@@ -80,6 +80,7 @@ impl RedisBackend {
     ) -> Result<T, ResultError> {
         let deadline = Instant::now() + BACKEND_WAIT;
         let mut pause = FIRST_PAUSE;
+        let mut last = None;
         loop {
             let error = match timeout_at(deadline, self.attempt(&command)).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -91,7 +92,10 @@ impl RedisBackend {
                     });
                 }
                 Ok(Err(error)) => error,
-                Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+                // The time was up in the middle of an attempt: the one before it says what is wrong.
+                Err(_) => last
+                    .take()
+                    .unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
             };
             if Instant::now() + pause >= deadline {
                 return Err(ResultError::Unreachable {
@@ -100,6 +104,7 @@ impl RedisBackend {
                 });
             }
             tracing::debug!(backend = self.name, %error, "trying the result backend again");
+            last = Some(error);
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
@@ -303,6 +308,10 @@ impl ResultBackend for RedisBackend {
                 tried => tried,
             }
         })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        Box::pin(self.try_rights())
     }
 
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {

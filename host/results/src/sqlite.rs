@@ -1,5 +1,6 @@
 //! The embedded backend: a table in a SQLite file that several processes may share.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::connect::whole_seconds;
 use crate::error::{parse, read};
 use crate::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, ResultError};
 
+/// The run that no task has: under it is tried whether anything can be stored.
+const PROBE: &str = "probe";
 /// Requests that wait for the thread; whoever comes later waits before it.
 const QUEUE: usize = 256;
 /// Requests carried out in one transaction, which costs one sync of the disk.
@@ -135,12 +138,12 @@ impl SqliteBackend {
         let backend = Self { name, requests };
         std::thread::Builder::new()
             .name("petiole-results".to_owned())
-            .spawn(move || match open(&path) {
-                Ok(connection) => {
+            .spawn(move || match File::open(path) {
+                Ok(file) => {
                     // Nobody waits for an answer after BACKEND_WAIT; then the queue is closed too.
                     let _ = ready.send(Ok(()));
                     Writer {
-                        connection,
+                        file,
                         expires_ms,
                         swept_at: i64::MIN,
                     }
@@ -278,6 +281,24 @@ impl ResultBackend for SqliteBackend {
         })
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        Box::pin(async move {
+            let run = Run {
+                key: PROBE.to_owned(),
+                record: Some(Vec::new()),
+                replaces: true,
+            };
+            let store = |reply| Store {
+                results: Vec::new(),
+                run: Some(run),
+                reply,
+            };
+            self.ask(|reply| Request::Store(store(reply)))
+                .await
+                .map(drop)
+        })
+    }
+
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         Box::pin(async move {
             let stored = self
@@ -320,10 +341,65 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     )
 }
 
-struct Writer {
+/// The file, opened, and what was there then.
+struct File {
     connection: Connection,
+    path: PathBuf,
+    identity: Option<Identity>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+impl File {
+    fn open(path: PathBuf) -> Result<Self, rusqlite::Error> {
+        let connection = open(&path)?;
+        let identity = identity(&path);
+        Ok(Self {
+            connection,
+            path,
+            identity,
+        })
+    }
+
+    /// Whether it is still what its path names: SQLite goes on in a file that was deleted, which nobody else reads.
+    fn check(&self) -> Result<(), rusqlite::Error> {
+        if identity(&self.path) == self.identity {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED),
+            Some("the file was deleted or replaced while it was open: put it back, or start the worker again".to_owned()),
+        ))
+    }
+}
+
+struct Writer {
+    file: File,
     expires_ms: Option<i64>,
     swept_at: i64,
+}
+
+/// Who asked may have stopped waiting.
+fn refuse_all(fault: &Fault, reads: Vec<Request>, stores: Vec<Store>) {
+    for request in reads
+        .into_iter()
+        .chain(stores.into_iter().map(Request::Store))
+    {
+        match request {
+            Request::Store(Store { reply, .. }) | Request::Committed { reply, .. } => {
+                let _ = reply.send(Err(Arc::clone(fault)));
+            }
+            Request::Fetch { reply, .. } => {
+                let _ = reply.send(Err(Arc::clone(fault)));
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -338,6 +414,10 @@ impl Writer {
                 }
             }
             let now = jiff::Timestamp::now().as_millisecond();
+            if let Err(moved) = self.file.check() {
+                refuse_all(&Arc::new(moved), reads, stores);
+                continue;
+            }
             // Before the commit, which waits for the disk.
             for read in reads {
                 self.answer_read(read, now);
@@ -369,7 +449,7 @@ impl Writer {
                 let _ = reply.send(self.fetch(&task_id, now).map_err(Arc::new));
             }
             Request::Committed { run, reply } => {
-                let committed = committed(&self.connection, &run, now);
+                let committed = committed(&self.file.connection, &run, now);
                 let _ = reply.send(committed.map_err(Arc::new));
             }
             Request::Store(_) => {}
@@ -388,6 +468,7 @@ impl Writer {
             .expires_ms
             .map(|lifetime| now.saturating_add(lifetime.max(record_life)));
         let transaction = self
+            .file
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(stores.len());
@@ -438,7 +519,8 @@ impl Writer {
     }
 
     fn fetch(&self, task_id: &str, now: i64) -> Result<Option<String>, rusqlite::Error> {
-        self.connection
+        self.file
+            .connection
             .prepare_cached(FETCH)?
             .query_row(params![task_id, now], |row| row.get(0))
             .optional()
@@ -448,7 +530,7 @@ impl Writer {
     fn sweep(&self, now: i64) -> Result<usize, rusqlite::Error> {
         let mut most = 0;
         for sweep in SWEEPS {
-            let mut statement = self.connection.prepare_cached(sweep)?;
+            let mut statement = self.file.connection.prepare_cached(sweep)?;
             most = most.max(statement.execute(params![now, SWEEP_ROWS])?);
         }
         Ok(most)
@@ -498,9 +580,9 @@ mod tests {
     #[test]
     fn expired_rows_are_unseen_replaceable_and_swept() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = open(&folder.path().join("results.db")).unwrap();
+        let file = File::open(folder.path().join("results.db")).unwrap();
         let mut writer = Writer {
-            connection,
+            file,
             expires_ms: Some(1000),
             swept_at: i64::MIN,
         };
@@ -514,5 +596,34 @@ mod tests {
         put(&mut writer, "b", false, "new", 1500);
         assert_eq!(writer.fetch("b", 1500).unwrap().as_deref(), Some("new"));
         assert_eq!(writer.sweep(2000).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_takes_and_gives_nothing_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, aside) = (
+            folder.path().join("results.db"),
+            folder.path().join("aside"),
+        );
+        let backend = SqliteBackend::open(String::new(), path.clone(), Duration::ZERO);
+        let backend = backend.await.unwrap();
+        backend.probe().await.unwrap();
+        std::fs::rename(&path, &aside).unwrap();
+        for put in [false, true] {
+            if put {
+                std::fs::write(&path, "").unwrap();
+            }
+            let stored = backend.probe().await.unwrap_err();
+            let fetched = backend.fetch("a").await.unwrap_err();
+            for error in [stored, fetched] {
+                let source = std::error::Error::source(&error).unwrap().to_string();
+                assert!(
+                    !error.is_final() && source.contains("was deleted or replaced"),
+                    "{source}"
+                );
+            }
+        }
+        std::fs::rename(&aside, &path).unwrap();
+        backend.probe().await.unwrap();
     }
 }

@@ -28,6 +28,11 @@ const NACKS: u32 = 9;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Pauses between two questions to a result backend in trouble, whether there are tasks or not: doubled from the first
+/// to the longest.
+pub(crate) const FIRST_PROBE: Duration = Duration::from_secs(5);
+const LONGEST_PROBE: Duration = Duration::from_secs(60);
+
 /// A fault of the host: the delivery stays unsettled, and the broker delivers it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -231,6 +236,26 @@ impl Servers {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Asks a result backend in trouble whether it is over, for as long as it is polled: no task may come that does.
+    pub(crate) async fn follow_results(&self, first: Duration) {
+        let Results::Backend(backend) = &self.results else {
+            return std::future::pending().await;
+        };
+        let mut pause = first;
+        loop {
+            tokio::time::sleep(pause).await;
+            if !self.results_outage.lasts() {
+                pause = first;
+                continue;
+            }
+            match backend.probe().await {
+                Ok(()) => self.results_outage.ends(),
+                Err(error) => self.results_outage.begins(&error),
+            }
+            pause = (pause * 2).min(LONGEST_PROBE);
         }
     }
 

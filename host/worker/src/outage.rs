@@ -1,13 +1,33 @@
 //! Trouble of a server that may pass.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::causes::causes;
 
-/// Whether a server is in trouble: said once when it begins, once when it is over.
+/// How long a cause stands in the log before another one is said: of many tasks each may run into one of its own.
+const STANDS: Duration = Duration::from_secs(30);
+
+/// Whether a server is in trouble: said once when it begins, when its cause has changed, and once when it is over.
 pub(crate) struct Outage {
     server: &'static str,
     down: AtomicBool,
+    said: Mutex<Option<Said>>,
+}
+
+/// What was last said of the cause.
+struct Said {
+    cause: String,
+    at: Instant,
+}
+
+/// What is to be said of a failure.
+#[derive(Debug, PartialEq)]
+enum News {
+    Begins,
+    Changes,
+    None,
 }
 
 impl Outage {
@@ -15,24 +35,79 @@ impl Outage {
         Self {
             server,
             down: AtomicBool::new(false),
+            said: Mutex::default(),
         }
     }
 
     pub(crate) fn begins(&self, error: &dyn std::error::Error) {
-        if self.down.swap(true, Ordering::Relaxed) {
-            tracing::debug!(target: "petiole", "{}", causes(error));
-        } else {
-            tracing::warn!(target: "petiole", "{} does not take what it is given, and is tried again: {}", self.server, causes(error));
+        let (server, cause) = (self.server, causes(error));
+        match self.news(&cause, Instant::now()) {
+            News::Begins => {
+                tracing::warn!(target: "petiole", "{server} does not take what it is given, and is tried again: {cause}");
+            }
+            News::Changes => {
+                tracing::warn!(target: "petiole", "{server} is still in trouble, now: {cause}");
+            }
+            News::None => tracing::debug!(target: "petiole", "{cause}"),
         }
     }
 
+    fn news(&self, cause: &str, now: Instant) -> News {
+        let mut said = self.said();
+        self.down.store(true, Ordering::Relaxed);
+        let news = match &*said {
+            None => News::Begins,
+            Some(said)
+                if said.cause != cause && now.saturating_duration_since(said.at) >= STANDS =>
+            {
+                News::Changes
+            }
+            Some(_) => return News::None,
+        };
+        *said = Some(Said {
+            cause: cause.to_owned(),
+            at: now,
+        });
+        news
+    }
+
     pub(crate) fn ends(&self) {
-        if self.down.load(Ordering::Relaxed) && self.down.swap(false, Ordering::Relaxed) {
+        if !self.down.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut said = self.said();
+        if said.take().is_some() {
+            self.down.store(false, Ordering::Relaxed);
             tracing::info!(target: "petiole", "{} takes what it is given again", self.server);
         }
     }
 
     pub(crate) fn lasts(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    fn said(&self) -> MutexGuard<'_, Option<Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_when_it_changes_and_has_stood_for_a_while() {
+        let (outage, start) = (Outage::of("the server"), Instant::now());
+        let news = |cause, seconds| outage.news(cause, start + Duration::from_secs(seconds));
+        assert_eq!(news("refused", 0), News::Begins);
+        assert_eq!(news("no answer", 29), News::None);
+        assert_eq!(news("refused", 30), News::None);
+        assert_eq!(news("no answer", 31), News::Changes);
+        assert_eq!(news("refused", 60), News::None);
+        assert_eq!(news("refused", 61), News::Changes);
+        outage.ends();
+        assert!(!outage.lasts());
+        assert_eq!(news("refused", 62), News::Begins);
+        assert!(outage.lasts());
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
-use crate::carry_out::Servers;
+use crate::carry_out::{FIRST_PROBE, Servers};
 use crate::config::WorkerConfig;
 use crate::one_by_one::OneByOne;
 use crate::pipeline::Pipeline;
@@ -87,7 +87,14 @@ impl Worker {
         let broker = pipeline.servers.broker();
         declare(&**broker, &config).await?;
         let limit = config.drain;
-        let mut following = pin!(pipeline.registry.follow(&pipeline.servers.policy.hostname));
+        let mut following = pin!(async {
+            let registry = pipeline.registry.follow(&pipeline.servers.policy.hostname);
+            tokio::join!(registry, pipeline.servers.follow_results(FIRST_PROBE));
+        });
+        if pipeline.registry.tasks().is_empty() {
+            let hostname = &pipeline.servers.policy.hostname;
+            tracing::info!(target: "petiole", "{hostname} is connected, and has no module yet: it is ready with the first");
+        }
         // Without any module, messages are left in their queues, to workers that have one.
         tokio::select! {
             () = pipeline.registry.serving() => {}
@@ -110,6 +117,8 @@ impl Worker {
             if let Ok(started) = is_started.await {
                 started?;
                 pipeline.status.set_consuming(true);
+                let hostname = &pipeline.servers.policy.hostname;
+                tracing::info!(target: "petiole", "{hostname} ready.");
             }
             Ok::<_, BrokerError>(())
         };

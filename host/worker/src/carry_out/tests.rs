@@ -70,19 +70,26 @@ impl Broker for Scripted {
     }
 }
 
+fn not_taken(is_final: bool) -> ResultError {
+    ResultError::Refused {
+        backend: "redis://x".to_owned(),
+        is_final,
+        source: "NOPERM".into(),
+    }
+}
+
 /// A backend that refuses.
 struct Refusing {
     is_final: bool,
 }
 
 impl ResultBackend for Refusing {
+    fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        async { Err(not_taken(self.is_final)) }.boxed()
+    }
+
     fn store<'a>(&'a self, _: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
-        let error = ResultError::Refused {
-            backend: "redis://x".to_owned(),
-            is_final: self.is_final,
-            source: "NOPERM".into(),
-        };
-        async { Err(error) }.boxed()
+        async { Err(not_taken(self.is_final)) }.boxed()
     }
 
     fn tell<'a>(
@@ -123,9 +130,23 @@ impl ResultBackend for Refusing {
 struct Keeping {
     records: Mutex<HashMap<RunKey, Vec<u8>>>,
     commits: Mutex<Vec<usize>>,
+    /// Probes that are left to be refused.
+    refuses: Mutex<u32>,
 }
 
 impl ResultBackend for Keeping {
+    fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>> {
+        let mut refuses = self.refuses.lock().unwrap();
+        let answer = match refuses.checked_sub(1) {
+            None => Ok(()),
+            Some(left) => {
+                *refuses = left;
+                Err(not_taken(false))
+            }
+        };
+        async { answer }.boxed()
+    }
+
     fn store<'a>(&'a self, _: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>> {
         async { Ok(()) }.boxed()
     }
@@ -489,4 +510,22 @@ async fn a_cold_shutdown_ends_the_tries() {
     servers.shutdown.cold();
     let fault = carrying.await.unwrap_err();
     assert!(matches!(fault, Fault::ColdShutdown), "{fault}");
+}
+
+#[tokio::test]
+async fn results_that_are_back_are_found_out_without_a_task() {
+    let backend = Arc::new(Keeping::default());
+    *backend.refuses.lock().unwrap() = 2;
+    let (_, servers) = servers(Vec::new(), Results::Backend(backend.clone()));
+    servers.results_outage.begins(&not_taken(false));
+    let back = async {
+        while servers.results_outage.lasts() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = servers.follow_results(Duration::from_millis(1)) => {}
+        () = back => {}
+    }
+    assert_eq!(*backend.refuses.lock().unwrap(), 0);
 }

@@ -5,7 +5,9 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from conftest import producer
+import pytest
+
+from conftest import declare, producer
 from servers import Rabbitmq, free_ports
 from waiting import wait_until
 
@@ -51,6 +53,33 @@ def test_servers_that_come_up_after_the_worker_are_waited_for(tmp_path, queue, s
         server.kill()
         server.wait()
         rabbitmq.stop()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "permissions"),
+    [("to declare", ("", ".*", ".*")), ("to consume", (".*", ".*", "^(?!petiole-test-).*$"))],
+    ids=["configure", "read"],
+)
+def test_a_worker_that_may_not_use_its_queue_was_never_ready(tmp_path, queue, start_worker, lacking, permissions):
+    rabbitmq = Rabbitmq(tmp_path / "rabbitmq").start()
+    try:
+        rabbitmq.ctl("add_user", "petiole", "secret")
+        rabbitmq.ctl("set_permissions", "petiole", *permissions)
+        if lacking == "to consume":
+            with producer(rabbitmq.url, None, queue) as app:
+                declare(app, queue)
+        worker = start_worker(queue, wait=False, broker=rabbitmq.url.replace("guest:guest", "petiole:secret"))
+        assert worker.wait() == 3, worker.log()
+        assert "403" in worker.log() and queue in worker.log(), worker.log()
+        assert "ready." not in worker.log() and "secret" not in worker.log(), worker.log()
+    finally:
+        rabbitmq.stop()
+
+
+def test_a_wrong_password_ends_a_worker_with_3(amqp_url, queue, start_worker):
+    worker = start_worker(queue, wait=False, broker=amqp_url.replace("guest:guest", "guest:wrong"))
+    assert worker.wait() == 3, worker.log()
+    assert "wrong" not in worker.log(), worker.log()
 
 
 def test_a_worker_that_waits_ends_when_it_is_told_to(queue, start_worker):

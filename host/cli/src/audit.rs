@@ -103,6 +103,19 @@ struct Line<'a> {
 }
 
 impl Audit {
+    /// Whether the file can be written, or made; it is not made.
+    pub(crate) fn check(file: &Path) -> io::Result<()> {
+        match OpenOptions::new().append(true).open(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = file
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
+                can_be_made_in(folder.unwrap_or(Path::new(".")))
+            }
+            opened => opened.map(drop),
+        }
+    }
+
     /// Entries go to this file too, which is made where it is missing, for its owner only.
     ///
     /// # Errors
@@ -146,6 +159,14 @@ impl Audit {
 }
 
 /// One write, so that lines of several processes do not mix.
+fn can_be_made_in(folder: &Path) -> io::Result<()> {
+    if !std::fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    Ok(rustix::fs::access(folder, access)?)
+}
+
 fn append(file: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new()
         .append(true)

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Bytes, LogFormat, LogLevel, Scope, Seconds};
+use crate::api::MAX_WAIT;
+use crate::config::{Bytes, LogFormat, LogLevel, Scope, Seconds, from_text};
 
 const AFTER_HELP: &str = "\
 Configuration: defaults, then petiole.toml, then the environment (PETIOLE_BROKER_URL, PETIOLE_RESULT_BACKEND,
@@ -15,7 +16,8 @@ Exit codes:
   0  done; for a worker: shut down as asked
   1  the command failed, or the task it ran did
   2  the command line, the configuration or an input is wrong
-  3  the broker, the result backend or a worker's HTTP API can't be reached
+  3  the broker, the result backend or the key-value storage can't be reached, or refuses (login, permission); or a
+     worker's HTTP API can't be reached
   4  not yet: the task has no final state, or not all workers have what was pushed";
 
 /// Runs Celery tasks as sandboxed WebAssembly components.
@@ -123,13 +125,13 @@ pub(crate) struct NodeArgs {
     #[arg(short = 'Q', long, value_name = "QUEUES", value_delimiter = ',')]
     pub queues: Option<Vec<String>>,
     /// Tasks that run at once [default: 16 for each core]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = from_text::<std::num::NonZeroU16>)]
     pub concurrency: Option<std::num::NonZeroU16>,
     /// Messages reserved for each task that may run at once [default: 4]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_text::<std::num::NonZeroU16>)]
     pub prefetch_multiplier: Option<std::num::NonZeroU16>,
     /// Serve the HTTP API here, for example 127.0.0.1:8000
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = from_text::<std::net::SocketAddr>)]
     pub http: Option<std::net::SocketAddr>,
     /// Node name; %h is the host's name, %n its first part, %d the rest [default: celery@%h]
     #[arg(short = 'n', long, value_name = "NAME")]
@@ -190,6 +192,18 @@ pub(crate) struct TargetArgs {
     pub ca: Option<PathBuf>,
 }
 
+/// How long a push waits.
+fn wait(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|wait| *wait <= MAX_WAIT);
+    seconds.ok_or_else(|| format!("{text:?} is not a whole number of seconds from 0 to {MAX_WAIT}"))
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not a time with its zone, for example 2026-11-22T15:00:00Z")
+    })
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
     /// The component
@@ -205,7 +219,7 @@ pub(crate) struct PushArgs {
     pub signature: Option<PathBuf>,
     /// How long to wait for all workers of the store to have it, at most 120; where they have not then, the exit code is
     /// 4 [default: 10, with exit code 0 in any case]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=crate::api::MAX_WAIT))]
+    #[arg(long, value_name = "SECONDS", value_parser = wait)]
     pub wait: Option<u64>,
     #[command(flatten)]
     pub target: TargetArgs,
@@ -280,6 +294,7 @@ pub(crate) enum ModulesCommand {
         /// The module's name
         name: String,
         /// As `petiole modules show` lists it
+        #[arg(value_parser = from_text::<u32>)]
         version: u32,
     },
     /// Back to the version that was active before
@@ -292,6 +307,7 @@ pub(crate) enum ModulesCommand {
         /// The module's name
         name: String,
         /// Only this version
+        #[arg(value_parser = from_text::<u32>)]
         version: Option<u32>,
         /// Although it is active
         #[arg(long)]
@@ -349,7 +365,7 @@ pub(crate) struct SendArgs {
     #[arg(long, value_name = "S", conflicts_with = "eta")]
     pub countdown: Option<Seconds>,
     /// Not before this time, for example 2026-11-22T15:00:00Z
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = time)]
     pub eta: Option<jiff::Timestamp>,
     /// Not after so many seconds from now
     #[arg(long, value_name = "S")]
@@ -406,7 +422,7 @@ pub(crate) enum QuarantineCommand {
     /// What is kept, the oldest first
     List {
         /// At most so many
-        #[arg(long, value_name = "N", default_value = "100")]
+        #[arg(long, value_name = "N", default_value = "100", value_parser = from_text::<std::num::NonZeroU16>)]
         limit: std::num::NonZeroU16,
     },
     /// One message: properties, headers, body, and why it is kept

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::config::redact_text;
 use crate::logging::escaped;
 
 /// How the process ends; listed in `petiole --help`.
@@ -13,7 +14,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line, the configuration or a file given is wrong: running it again is no use.
     Usage = 2,
-    /// The broker, the result backend or a worker's HTTP API can't be reached.
+    /// The broker, the result backend or the key-value storage can't be reached, or refuses; or a worker's HTTP API
+    /// can't be reached.
     Unreachable = 3,
     /// Not yet: the task has no final state, or not all workers have what was pushed.
     Pending = 4,
@@ -95,16 +97,22 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 /// The text, which may quote a manifest or an answer of others: it can't drive a terminal, and its further lines
-/// don't begin as ours do.
+/// don't begin as ours do. Nor does it show a URL's password.
 fn shown(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(escaped).collect();
+    let lines: Vec<_> = redact_text(text).lines().map(escaped).collect();
     lines.join("\n  ")
 }
 
 /// Prints clap's message; `--help` and `--version` are no errors.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing is left to do when the terminal has gone.
-    let _ = error.print();
+    let text = error.render().to_string();
+    let shown = redact_text(&text);
+    if shown == text {
+        // In colours; nothing is left to do when the terminal has gone.
+        let _ = error.print();
+    } else {
+        eprint!("{shown}");
+    }
     if error.use_stderr() {
         Exit::Usage.into()
     } else {

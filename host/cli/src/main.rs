@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod banner;
+mod check;
 mod cli;
 mod client_tls;
 mod commands;

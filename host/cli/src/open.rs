@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-use petiole_broker::{Broker, BrokerError};
+use anyhow::{Context, anyhow};
+use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_capabilities::KeyValue;
 use petiole_celery::plan::{Plan, Policy};
 use petiole_keyvalue::ConnectError;
@@ -14,15 +14,16 @@ use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime}
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
 use crate::audit::Audit;
-use crate::config::{Outside, Resolved, is_key};
+use crate::config::{Outside, Resolved, is_key, redact};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
 
 /// Connects to the broker.
 pub(crate) async fn broker(config: &Resolved) -> Result<Arc<dyn Broker>> {
+    config.check_broker().map_err(Failure::usage)?;
     petiole_broker::connect(&config.broker.value)
         .await
-        .map_err(|error| broker_failure(config, error))
+        .map_err(|error| connect_failure(config, error))
 }
 
 /// Connects to the broker, once it is up.
@@ -32,10 +33,34 @@ pub(crate) async fn broker_when_up(config: &Resolved) -> Result<Arc<dyn Broker>>
         matches!(error, BrokerError::Unreachable { .. }) && !error.is_final()
     })
     .await
-    .map_err(|error| broker_failure(config, error))
+    .map_err(|error| connect_failure(config, error))
 }
 
-fn broker_failure(config: &Resolved, error: BrokerError) -> Failure {
+/// The exit code of a broker's error.
+pub(crate) fn broker_failure(error: BrokerError) -> Failure {
+    match error {
+        BrokerError::Url { .. } | BrokerError::Queue { .. } => Failure::usage(error),
+        error => Failure::unreachable(error),
+    }
+}
+
+/// The exit code of a message that was not sent.
+pub(crate) fn publish_failure(error: PublishError) -> Failure {
+    match error {
+        PublishError::Broker(error) => broker_failure(error),
+        PublishError::Unroutable { .. }
+        | PublishError::Invalid { .. }
+        | PublishError::TooLarge { .. }
+        | PublishError::TooLate { .. }
+        | PublishError::Undelayable { .. } => Failure::usage(error),
+        PublishError::Nacked { .. }
+        | PublishError::Refused { .. }
+        | PublishError::NotConfirmed { .. }
+        | PublishError::OutOfReach { .. } => Failure::unreachable(error),
+    }
+}
+
+fn connect_failure(config: &Resolved, error: BrokerError) -> Failure {
     match error {
         BrokerError::Url { .. } => Failure::usage(error),
         error => Failure::unreachable(anyhow::Error::from(error).context(format!(
@@ -47,6 +72,7 @@ fn broker_failure(config: &Resolved, error: BrokerError) -> Failure {
 
 /// Opens the result backend.
 pub(crate) async fn results(config: &Resolved) -> Result<Results> {
+    config.check_results().map_err(Failure::usage)?;
     Results::connect(&config.results.value, config.result_expires.value.0)
         .await
         .map_err(result_failure)
@@ -214,16 +240,41 @@ fn keyvalue_failure(error: ConnectError) -> Failure {
 
 /// Where the audit goes.
 pub(crate) fn audit(config: &Resolved) -> Result<Audit> {
-    let file = config.http.audit.value.as_deref();
-    Audit::open(file)
-        .with_context(|| {
-            let file = file.unwrap_or(Path::new("")).display();
-            format!(
-                "can't write the audit file {file} (from {})",
-                config.http.audit.origin
-            )
-        })
-        .map_err(Failure::usage)
+    Audit::open(config.http.audit.value.as_deref()).map_err(|error| audit_failure(config, error))
+}
+
+fn audit_failure(config: &Resolved, error: std::io::Error) -> Failure {
+    let audit = &config.http.audit;
+    let file = audit.value.as_deref().unwrap_or(Path::new("")).display();
+    let failure = anyhow::Error::from(error);
+    let origin = &audit.origin;
+    Failure::usage(failure.context(format!("can't write the audit file {file} (from {origin})")))
+}
+
+/// Whether all that a worker opens on this machine can be, as far as nothing has to be made for it.
+pub(crate) fn check(config: &Resolved) -> Result<()> {
+    if let Some(file) = &config.http.audit.value {
+        Audit::check(file).map_err(|error| audit_failure(config, error))?;
+    }
+    signatures(config)?;
+    defaults(config)?;
+    store_folder(config)?;
+    if Path::new(&config.cache.value).exists() {
+        cache(config)?;
+    }
+    Ok(())
+}
+
+fn store_folder(config: &Resolved) -> Result<()> {
+    let (url, origin) = (&config.store.value, &config.store.origin);
+    let folder = url.strip_prefix("file://").map(Path::new);
+    match folder.is_some_and(|folder| folder.exists() && !folder.is_dir()) {
+        true => Err(Failure::failed(anyhow!(
+            "can't use the store {} (from {origin}): it is not a folder",
+            redact(url)
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Whose modules are taken; none where everybody's are.
@@ -270,7 +321,8 @@ pub(crate) async fn registry(
     .with_context(|| {
         format!(
             "can't use the store {} (from {})",
-            config.store.value, config.store.origin
+            redact(&config.store.value),
+            config.store.origin
         )
     })
     .map_err(Failure::failed)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::config::{ConfigError, Sources, Written};
+use crate::config::{ConfigError, Resolved, Sources, Written, redact};
 
 /// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
 pub(crate) fn dir() -> PathBuf {
@@ -89,10 +89,32 @@ pub(crate) fn with_keyvalue(sources: Sources) -> Sources {
 
 /// The settings of a client command: those of this folder's session lie below file and environment.
 pub(crate) fn client(sources: Sources) -> Result<Sources, ConfigError> {
+    Ok(match read()? {
+        Some(session) => sources.below(&path(), session),
+        None => sources,
+    })
+}
+
+fn read() -> Result<Option<Written>, ConfigError> {
     let path = path();
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(sources.below(&path, Written::parse(&path, &text)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(sources),
+        Ok(text) => Written::parse(&path, &text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::Read { path, source }),
+    }
+}
+
+/// Tells on stderr which broker a command works with, and that it is not that of this folder's `petiole dev` where
+/// another setting goes before it.
+pub(crate) fn tell_broker(config: &Resolved) {
+    let (broker, origin) = (&config.broker.value, &config.broker.origin);
+    eprintln!("broker: {} (from {origin})", redact(broker));
+    // One that can't be read has ended the command before.
+    let session = read().ok().flatten().and_then(|session| session.broker);
+    if session.is_some_and(|session| session != *broker) {
+        eprintln!(
+            "  not that of the `petiole dev` of this folder ({}): {origin} goes before it",
+            path().display()
+        );
     }
 }

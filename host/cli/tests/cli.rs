@@ -343,6 +343,26 @@ fn errors_say_what_to_do_next() {
             &["cannot be used with"],
         ),
         (
+            &["tasks", "--to", "http://user:hush@127.0.0.1:1"],
+            2,
+            &["flag --to", "127.0.0.1", "PETIOLE_TOKEN"],
+        ),
+        (
+            &["tasks", "http://user:hush@host", "--store", store],
+            2,
+            &["http://user:***@host"],
+        ),
+        (
+            &["worker", "--http", "http://user:hush@host"],
+            2,
+            &["http://user:***@host", "127.0.0.1:8000"],
+        ),
+        (
+            &["send", "a.b", "--brokr", "amqp://u:hush@h"],
+            2,
+            &["--brokr", "--broker"],
+        ),
+        (
             &["modules", "show", "nobody", "--store", store],
             2,
             &["nobody"],
@@ -380,7 +400,16 @@ fn errors_say_what_to_do_next() {
             2,
             &["cannot be used with"],
         ),
-        (&["send", "a.b", "--eta", "tomorrow"], 2, &["tomorrow"]),
+        (
+            &["send", "a.b", "--eta", "tomorrow"],
+            2,
+            &["tomorrow", "2026-11-22T15:00:00Z"],
+        ),
+        (
+            &["push", "a.wasm", "--name", "a", "--wait", "soon"],
+            2,
+            &["soon", "from 0 to 120"],
+        ),
         (&["send", "a.b", "--timeout", "5"], 2, &["--wait"]),
         (
             &["send", "a.b", "--wait", "-b", "sqlite://b.db"],
@@ -451,6 +480,175 @@ fn errors_say_what_to_do_next() {
             );
         }
         assert!(!stderr.contains("hush"), "{args:?}: {stderr}");
+    }
+}
+
+/// What can be told without servers, `config check` tells as a worker does.
+#[test]
+fn config_check_and_a_worker_say_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder();
+    let dir = dir.path();
+    fs::write(dir.join("file"), "x").unwrap();
+    fs::create_dir(dir.join("open")).unwrap();
+    fs::set_permissions(dir.join("open"), fs::Permissions::from_mode(0o755)).unwrap();
+    let open = "[http]\naddr = '0.0.0.0:0'";
+    let token = "token = '0123456789abcdef'";
+    for (settings, code, said) in [
+        (open.to_owned(), 2, "has no token"),
+        (format!("{open}\n{token}"), 2, "is not encrypted"),
+        (
+            format!("{open}\n{token}\ntls = {{ cert = 'no.pem', key = 'no.pem' }}"),
+            2,
+            "no.pem",
+        ),
+        ("signatures.keys = ['no.pub']".to_owned(), 2, "no.pub"),
+        (
+            "signatures.keys = ['file']".to_owned(),
+            2,
+            "signatures.keys",
+        ),
+        (
+            "audit = 'missing/audit.jsonl'".to_owned(),
+            2,
+            "missing/audit.jsonl",
+        ),
+        ("audit = 'open'".to_owned(), 2, "audit file"),
+        (
+            "secrets = { A = { file = 'missing' } }".to_owned(),
+            2,
+            "secrets.A",
+        ),
+        ("folders = { a = 'missing' }".to_owned(), 2, "folders.a"),
+        ("results = 'django-db'".to_owned(), 2, "django-db"),
+        ("broker = 'redis://h'".to_owned(), 2, "amqp"),
+        (
+            "results = 'rediss://h?ssl_ca_certs=no.pem'".to_owned(),
+            2,
+            "no.pem",
+        ),
+        ("store = 'file://'".to_owned(), 2, "file://DIR"),
+        ("store = 'file://file'".to_owned(), 1, "not a folder"),
+        ("cache = 'file'".to_owned(), 1, "cache folder file"),
+        ("cache = 'open'".to_owned(), 1, "cache folder open"),
+    ] {
+        let broker = match settings.contains("broker") {
+            true => "",
+            false => "broker = 'sqlite://b.db'\n",
+        };
+        fs::write(dir.join("petiole.toml"), format!("{broker}{settings}\n")).unwrap();
+        let checked = fails(dir, code, &["config", "check"]);
+        let worked = fails(dir, code, &["worker"]);
+        assert!(checked.contains(said), "{settings}: {checked}");
+        assert_eq!(checked, worked, "{settings}");
+    }
+    fs::write(dir.join("petiole.toml"), "audit = 'audit.jsonl'\n").unwrap();
+    ok(dir, &["config", "check"]);
+    assert!(!dir.join("audit.jsonl").exists() && !dir.join(".petiole").exists());
+}
+
+/// Celery's own settings of a Django app are no hindrance where they are not used.
+#[test]
+fn what_celery_alone_has_concerns_those_who_use_it() {
+    let dir = folder();
+    let dir = dir.path();
+    let with = |args: &[&str]| {
+        let output = petiole(dir, args)
+            .env("CELERY_BROKER_URL", "sqs://")
+            .env("CELERY_RESULT_BACKEND", "django-db")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let store = format!("file://{}", dir.join("store").display());
+    let store = store.as_str();
+    for args in [
+        &["push", "my-app.wasm", "--name", "a.b", "--store", store][..],
+        &["tasks", "--store", store],
+        &["modules", "list", "--store", store],
+        &["run", "my-app.wasm", "add", "--args", "[1, 2]"],
+        &["send", "a.b.add", "-b", "sqlite://b.db"],
+        &[
+            "quarantine",
+            "list",
+            "-b",
+            "sqlite://b.db",
+            "--quarantine-queue",
+            "celery",
+        ],
+    ] {
+        let (code, stderr) = with(args);
+        assert_eq!(code, 0, "{args:?}: {stderr}");
+    }
+    for args in [
+        &["worker", "-b", "sqlite://b.db"][..],
+        &["config", "check", "-b", "sqlite://b.db"],
+        &["result", "some-id"],
+        &["send", "a.b.add", "-b", "sqlite://b.db", "--wait"],
+    ] {
+        let (code, stderr) = with(args);
+        assert_eq!(code, 2, "{args:?}: {stderr}");
+        for part in [
+            "CELERY_RESULT_BACKEND",
+            "django-db",
+            "redis://",
+            "PETIOLE_RESULT_BACKEND",
+            "--results",
+        ] {
+            assert!(stderr.contains(part), "{args:?}: no {part}: {stderr}");
+        }
+    }
+    let (code, stderr) = with(&["send", "a.b.add"]);
+    assert!(
+        code == 2 && stderr.contains("PETIOLE_BROKER_URL"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_quarantine_that_is_not_there_is_told() {
+    let dir = folder();
+    let dir = dir.path();
+    ok(dir, &["send", "a.b", "-b", "sqlite://b.db"]);
+    for args in [
+        &["list"][..],
+        &["list", "--json"],
+        &["show", "some-id"],
+        &["retry", "--all"],
+        &["drop", "--all"],
+        &["drop", "some-id"],
+    ] {
+        let args = [&["quarantine", "-b", "sqlite://b.db"], args].concat();
+        let stderr = fails(dir, 2, &args);
+        assert!(
+            stderr.contains("no queue \"petiole.quarantine\"")
+                && stderr.contains("--quarantine-queue"),
+            "{stderr}"
+        );
+    }
+    // One that is there and empty.
+    let empty = [
+        "quarantine",
+        "-b",
+        "sqlite://b.db",
+        "--quarantine-queue",
+        "celery",
+    ];
+    for (args, code) in [
+        (&["drop", "--all"][..], 0),
+        (&["list"], 0),
+        (&["show", "some-id"], 2),
+        (&["retry", "some-id"], 2),
+    ] {
+        let args = [&empty[..], args].concat();
+        let output = output(dir, &args);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
     }
 }
 
@@ -814,6 +1012,25 @@ fn dev_runs_what_is_pushed_and_sent() {
         "{refused}"
     );
     fails(dir, 1, &["send", "no.such.task", "--wait"]);
+
+    // A broker that goes before the session's is told.
+    let send = |broker: Option<&str>| {
+        let mut command = petiole(dir, &["send", "no.such.task", "-Q", "nobody's"]);
+        let output = command.envs(broker.map(|url| ("CELERY_BROKER_URL", url)));
+        let output = output.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success());
+        text(&output.stderr)
+    };
+    assert_eq!(
+        send(None),
+        "broker: sqlite://.petiole/dev.db (from .petiole/session.toml)\n"
+    );
+    let elsewhere = send(Some("sqlite://other.db"));
+    assert!(
+        elsewhere.contains("broker: sqlite://other.db (from env CELERY_BROKER_URL)\n")
+            && elsewhere.contains("not that of the `petiole dev`"),
+        "{elsewhere}"
+    );
 
     // Uploaded while it runs, and the next task finds it.
     let pushed = ok(dir, &["push", "late.wasm", "--name", "late.tasks"]);

@@ -1,3 +1,4 @@
+use crate::check::check;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written, show};
 use crate::exit::{Exit, Failure, Result};
@@ -6,8 +7,7 @@ use crate::exit::{Exit, Failure, Result};
 pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     let flags = Written::of_worker(args).map_err(Failure::usage)?;
     let config = sources.resolve(flags).map_err(Failure::usage)?;
-    config.outside().map_err(Failure::usage)?;
-    config.certificates().map_err(Failure::usage)?;
+    check(&config)?;
     super::print_text(&show(&config))?;
     for warning in config.warnings() {
         eprintln!("warning: {warning}");

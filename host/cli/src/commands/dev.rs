@@ -7,6 +7,7 @@ use petiole_modules::{Digest, Upload};
 use super::node::Node;
 use super::{block_on, component_file, signature_file};
 use crate::audit::{Actor, Entry};
+use crate::check::check;
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
 use crate::exit::{Failure, Result};
@@ -19,6 +20,7 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
     let files = args.files.iter().map(|file| upload(file));
     let files = files.collect::<Result<Vec<_>>>()?;
     let config = config(sources, args)?;
+    check(&config)?;
     logging::init(config.loglevel.value, config.log_format.value);
     block_on(async {
         let settings = ["broker", "results"]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use petiole_broker::Broker;
 use petiole_results::Results;
-use petiole_worker::{Registry, Status, Worker, WorkerConfig};
+use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
 use super::print_text;
 use crate::audit::Audit;
 use crate::banner::banner;
 use crate::config::Resolved;
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Exit, Result};
 use crate::http::{Api, Gate, Serving};
 use crate::memory;
 use crate::open;
@@ -86,14 +86,13 @@ impl Node {
         }
         let keeping = tokio::spawn(memory::keep_small());
         let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
-        tracing::info!(target: "petiole", "{} ready.", self.config.hostname.value);
         let ended = worker.run().await;
         signals.abort();
         keeping.abort();
         if let Some(api) = api {
             api.close().await?;
         }
-        ended.map_err(Failure::unreachable)?;
+        ended.map_err(|WorkerError::Broker(error)| open::broker_failure(error))?;
         Ok(Exit::Ok)
     }
 

@@ -4,18 +4,18 @@ use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_broker::{Broker, BrokerError, Deliveries, Delivery};
+use petiole_broker::{Broker, Deliveries, Delivery};
 use petiole_celery::{Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::send::publish_failure;
 use super::{block_on, print_json, print_text};
 use crate::cli::{ChosenArgs, QuarantineArgs, QuarantineCommand};
 use crate::config::{Sources, Written};
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
-use crate::open;
+use crate::open::{self, broker_failure, publish_failure};
+use crate::session;
 use crate::tables::table;
 
 /// Messages that are looked through for one.
@@ -31,6 +31,7 @@ pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
         ..Written::default()
     };
     let config = sources.resolve(flags).map_err(Failure::usage)?;
+    session::tell_broker(&config);
     block_on(async {
         let broker = open::broker(&config).await?;
         let quarantine = Quarantine {
@@ -190,7 +191,7 @@ impl Quarantine {
             delivery.message = Message::default();
             held.push(delivery);
         }
-        Err(Failure::failed(anyhow!(
+        Err(Failure::usage(anyhow!(
             "queue {:?} has no message {id:?} among its first {}: see `petiole quarantine list`",
             self.queue,
             held.len()
@@ -215,9 +216,18 @@ impl Quarantine {
         })
     }
 
+    fn no_such_queue(&self) -> Failure {
+        Failure::usage(anyhow!(
+            "there is no queue {:?} on this broker: a worker declares its quarantine queue when it starts; is it the right \
+             name (--quarantine-queue), and the right broker and virtual host (-b)?",
+            self.queue
+        ))
+    }
+
     async fn length(&self) -> Result<usize> {
         let length = self.broker.length(&self.queue).await;
-        let length = length.map_err(broker_failure)?.unwrap_or(0);
+        let length = length.map_err(broker_failure)?;
+        let length = length.ok_or_else(|| self.no_such_queue())?;
         Ok(usize::try_from(length).unwrap_or(usize::MAX))
     }
 }
@@ -240,10 +250,6 @@ impl Reading {
         self.left = left;
         Some(delivery)
     }
-}
-
-fn broker_failure(error: BrokerError) -> Failure {
-    Failure::unreachable(error)
 }
 
 impl Entry {

@@ -1,5 +1,4 @@
 use jiff::Timestamp;
-use petiole_broker::PublishError;
 use petiole_celery::Signature;
 use petiole_celery::plan::ResultMode;
 use serde_json::{Map, Value, json};
@@ -8,8 +7,8 @@ use super::{block_on, call, print_json, print_text, result};
 use crate::cli::SendArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
 use crate::exit::{Exit, Failure, Result};
-use crate::open;
 use crate::send::{SendError, send};
+use crate::{open, session};
 
 /// `petiole send`
 pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
@@ -22,6 +21,7 @@ pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
     if args.wait {
         can_wait(&config)?;
     }
+    session::tell_broker(&config);
     block_on(async {
         let id = publish(&config, &signature, args.queue.as_deref()).await?;
         if !args.wait {
@@ -46,7 +46,7 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
     let to = routes.destination(&signature.task);
     let queue = queue.or_else(|| to.exchange.is_empty().then_some(to.routing_key.as_str()));
     if let Some(queue) = queue {
-        broker.declare(queue).await.map_err(Failure::failed)?;
+        broker.declare(queue).await.map_err(open::broker_failure)?;
     }
     let sent = send(
         &*broker,
@@ -59,20 +59,13 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
     broker.close().await;
     sent.map_err(|error| match error {
         SendError::Signature(error) => Failure::usage(error),
-        SendError::Publish(error) => publish_failure(error),
+        SendError::Publish(error) => open::publish_failure(error),
     })
-}
-
-pub(super) fn publish_failure(error: PublishError) -> Failure {
-    match error {
-        error if error.is_final() => Failure::usage(error),
-        PublishError::Nacked { .. } => Failure::failed(error),
-        error => Failure::unreachable(error),
-    }
 }
 
 /// Waiting is refused before anything is sent.
 fn can_wait(config: &Resolved) -> Result<()> {
+    config.check_results().map_err(Failure::usage)?;
     let url = redact(&config.results.value);
     match petiole_results::mode(&config.results.value) {
         Ok(ResultMode::Stored) => Ok(()),

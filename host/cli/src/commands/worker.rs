@@ -2,6 +2,7 @@ use anyhow::Context;
 
 use super::block_on;
 use super::node::Node;
+use crate::check::check;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written};
 use crate::exit::{Exit, Failure, Result};
@@ -13,6 +14,7 @@ use crate::{http, logging};
 pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     let flags = Written::of_worker(args).map_err(Failure::usage)?;
     let config = sources.resolve(flags).map_err(Failure::usage)?;
+    check(&config)?;
     logging::init(config.loglevel.value, config.log_format.value);
     block_on(async {
         let listening = http::listen(&config, None).await?;

@@ -1,4 +1,5 @@
-//! Whether the resolved settings can be used together: decided from what is written, without looking outside.
+//! Whether the resolved settings can be used together: decided from what is written, without looking outside. The URLs
+//! of broker and results apart, which concern those who connect to them.
 
 use std::collections::BTreeMap;
 
@@ -65,14 +66,38 @@ fn check_grant(c: &Resolved, grant: &Setting<(String, Grant)>) -> Result<(), Con
     }
 }
 
+/// What Celery's own setting may name and Petiole has not need not stand in Celery's way, nor in that of a command
+/// which does not use it.
+impl Resolved {
+    /// Whether the broker's URL can be used.
+    pub(crate) fn check_broker(&self) -> Result<(), ConfigError> {
+        let checked = |urls: &str| petiole_broker::check(urls).map_err(|error| error.to_string());
+        server(&self.broker, "PETIOLE_BROKER_URL or -b", checked)
+    }
+
+    /// Whether the result backend's URL can be used.
+    pub(crate) fn check_results(&self) -> Result<(), ConfigError> {
+        let checked = |url: &str| petiole_results::mode(url).map_err(|error| error.to_string());
+        let ours = "PETIOLE_RESULT_BACKEND or --results";
+        server(&self.results, ours, |url| checked(url).map(drop))
+    }
+}
+
+/// Checks a URL that may be in one of Celery's variables; `ours` goes before that.
+fn server(
+    setting: &Setting<String>,
+    ours: &str,
+    checked: impl Fn(&str) -> Result<(), String>,
+) -> Result<(), ConfigError> {
+    setting.check(|url| {
+        checked(url).map_err(|reason| match setting.origin.starts_with("env CELERY_") {
+            true => format!("{reason}. Where Celery needs it so, name Petiole's own with {ours}, which goes before it"),
+            false => reason,
+        })
+    })
+}
+
 fn urls(c: &Resolved) -> Result<(), ConfigError> {
-    c.broker
-        .check(|urls| petiole_broker::check(urls).map_err(|error| error.to_string()))?;
-    c.results.check(|url| {
-        petiole_results::mode(url)
-            .map(drop)
-            .map_err(|error| error.to_string())
-    })?;
     c.store.check(|url| url::check_store(url))?;
     let optional = |check: fn(&str) -> Result<(), String>| {
         move |url: &Option<String>| url.as_deref().map_or(Ok(()), check)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::str::FromStr;
 
 use petiole_celery::Destination;
 
@@ -13,6 +12,7 @@ use super::http::WrittenHttp;
 use super::keys::{self, Key};
 use super::layer::{Layer, Origin};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
+use super::wants::FromText;
 
 /// Reads the layer; `var` looks a variable up.
 pub(super) fn read(var: impl Fn(&str) -> Option<OsString>) -> Result<Layer, ConfigError> {
@@ -88,13 +88,9 @@ impl Env<'_> {
         Ok(None)
     }
 
-    pub(super) fn get<T>(&mut self, key: &Key) -> Result<Option<T>, ConfigError>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
+    pub(super) fn get<T: FromText>(&mut self, key: &Key) -> Result<Option<T>, ConfigError> {
         self.text(key)?
-            .map(|(name, text)| text.parse().map_err(|error: T::Err| invalid(name, error)))
+            .map(|(name, text)| T::from_text(&text).map_err(|reason| invalid(name, reason)))
             .transpose()
     }
 

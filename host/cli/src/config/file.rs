@@ -15,6 +15,7 @@ use super::http::{WrittenHttp, WrittenSignatures};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
 use super::units::{Bytes, LogFormat, LogLevel, Seconds, Share};
 use super::values::{Place, Source};
+use super::wants::wrong;
 
 /// One layer as it is written: what it does not name is none.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -144,7 +145,7 @@ impl Written {
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let mut written: Self = toml::from_str(text).map_err(|error| ConfigError::File {
             path: path.to_owned(),
-            reason: without_values(text, &error),
+            reason: wrong(text, &error),
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
         written.http_paths_from(base);
@@ -159,39 +160,6 @@ impl Written {
         }
         Ok(written)
     }
-}
-
-/// What is wrong, in which line and at which key. The TOML library quotes whole lines, and the line may
-/// hold a secret.
-fn without_values(text: &str, error: &toml::de::Error) -> String {
-    let message = without_value(error.message());
-    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
-        return message;
-    };
-    let line = before.matches('\n').count();
-    let key = text.lines().nth(line).and_then(key_of);
-    let key = key.map_or_else(String::new, |key| format!("{key}: "));
-    format!("line {}: {key}{message}", line + 1)
-}
-
-/// `invalid type: string "hush", expected a table` without what it quotes.
-fn without_value(message: &str) -> String {
-    let is_of_value =
-        message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
-    match message.rsplit_once(", expected ") {
-        Some((found, expected)) if is_of_value => {
-            let kind = found.split(['"', '`']).next().unwrap_or_default();
-            format!("{}, expected {expected}", kind.trim_end())
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// The key of a line `key = value`; none in the middle of a text of several lines.
-fn key_of(line: &str) -> Option<&str> {
-    let (key, _) = line.split_once(" = ")?;
-    let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.\"'*? ".contains(c);
-    key.chars().all(is_key).then(|| key.trim())
 }
 
 #[cfg(test)]
@@ -221,11 +189,11 @@ mod tests {
             ("[secrets]\nKEY = 'hush\n", "line 2"),
             (
                 "[secrets]\nKEY = { file = 'hush', more = 'hush' }\n",
-                "line 2: KEY: a text, {",
+                "line 2: secrets.KEY: wants a text, {",
             ),
             (
                 "[secrets]\nA = 'x'\nKEY = ['hush']\n",
-                "line 3: KEY: a text, {",
+                "line 3: secrets.KEY: wants a text, {",
             ),
             (
                 "[secrets]\nKEY = \"\"\"hush\nhush = hush\\q\n\"\"\"\n",
@@ -234,11 +202,11 @@ mod tests {
             ("broker = 'amqp://u:hush@h' x\n", "line 1"),
             (
                 "secrets = 'hush'\n",
-                "line 1: secrets: invalid type: string, expected a table",
+                "line 1: secrets: wants a table, and is a text",
             ),
             (
                 "[http]\ntoken = ['hush']\n",
-                "line 2: token: invalid type: sequence, expected",
+                "line 2: http.token: wants a text, and is a list",
             ),
         ] {
             let error = Written::parse(Path::new("f"), text)

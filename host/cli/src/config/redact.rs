@@ -19,6 +19,21 @@ pub(crate) fn redact(urls: &str) -> String {
     shown.join(";")
 }
 
+/// A text without the passwords of the URLs in it: for errors, which quote what was typed or answered.
+pub(crate) fn redact_text(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || "\"'`<>".contains(c);
+    let parts = text.split_inclusive(is_end).map(|part| {
+        let url = part.strip_suffix(is_end).unwrap_or(part);
+        let end = part.strip_prefix(url).unwrap_or_default();
+        // Not the form of a URL, as help writes it.
+        match url.contains("://") && url.contains('@') && !url.contains(":PASSWORD@") {
+            true => redact(url) + end,
+            false => part.to_owned(),
+        }
+    });
+    parts.collect()
+}
+
 /// Scheme and rest of a text that begins with `SCHEME://`.
 fn with_scheme(text: &str) -> Option<(&str, &str)> {
     let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -73,7 +88,7 @@ fn redact_query(query: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::{redact, redact_text};
 
     #[test]
     fn passwords_go() {
@@ -120,6 +135,27 @@ mod tests {
             (":secret@host/://x", "***"),
         ] {
             assert_eq!(redact(url), shown);
+        }
+    }
+
+    #[test]
+    fn passwords_go_from_texts() {
+        for (text, shown) in [
+            (
+                "no task is called http://u:hush@h",
+                "no task is called http://u:***@h",
+            ),
+            (
+                "'amqp://u:hush@h;amqp://u:hush@i': wrong (see https://example.com/a@b)",
+                "'amqp://u:***@h;amqp://u:***@i': wrong (see https://example.com/a@b)",
+            ),
+            ("shop.tasks@3, a:b@c", "shop.tasks@3, a:b@c"),
+            (
+                "use redis://[[USER]:PASSWORD@]HOST[:PORT]",
+                "use redis://[[USER]:PASSWORD@]HOST[:PORT]",
+            ),
+        ] {
+            assert_eq!(redact_text(text), shown);
         }
     }
 }

@@ -215,6 +215,7 @@ impl Resolved {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::env;
     use super::super::file::Written;
     use super::*;
 
@@ -223,6 +224,49 @@ mod tests {
             Path::new("petiole.toml"),
             Written::parse(Path::new("petiole.toml"), text).unwrap(),
         )
+    }
+
+    /// As a worker looks at it.
+    fn usable(layers: &[Layer]) -> Result<(), ConfigError> {
+        let resolved = Resolved::new(layers)?;
+        resolved.check_broker()?;
+        resolved.check_results()
+    }
+
+    #[test]
+    fn servers_of_celery_alone_concern_those_who_use_them() {
+        let layer = |pairs: &'static [(&str, &str)]| {
+            let var = |name: &str| pairs.iter().find(|(key, _)| *key == name);
+            env::read(move |name| var(name).map(|(_, value)| value.into())).unwrap()
+        };
+        let celerys = || {
+            layer(&[
+                ("CELERY_BROKER_URL", "sqs://id:hush@"),
+                ("CELERY_RESULT_BACKEND", "django-db"),
+            ])
+        };
+        let resolved = Resolved::new(&[celerys()]).unwrap();
+        let error = resolved.check_results().err().unwrap().to_string();
+        for part in [
+            "env CELERY_RESULT_BACKEND: ",
+            "django-db",
+            "redis://",
+            "--results",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = resolved.check_broker().err().unwrap().to_string();
+        for part in [
+            "env CELERY_BROKER_URL: ",
+            "sqs",
+            "amqp",
+            "PETIOLE_BROKER_URL",
+        ] {
+            assert!(error.contains(part) && !error.contains("hush"), "{error}");
+        }
+        let ours = layer(&[("PETIOLE_RESULT_BACKEND", "django-db")]);
+        let error = Resolved::new(&[ours]).unwrap().check_results().err();
+        assert!(!error.unwrap().to_string().contains("Where Celery needs it"));
     }
 
     #[test]
@@ -310,7 +354,7 @@ mod tests {
                 "grants.\"shop.*\" allows data, and [folders] does not say",
             ),
         ] {
-            let error = Resolved::new(&[file(text)]).err().unwrap().to_string();
+            let error = usable(&[file(text)]).err().unwrap().to_string();
             assert!(
                 error.starts_with("petiole.toml: ") && error.contains(reason),
                 "{text}: {error}"
@@ -327,7 +371,7 @@ mod tests {
             "results = 'redis://:p@/1'",
             "keyvalue = 'redis://:p@h/1'",
         ] {
-            assert!(Resolved::new(&[file(text)]).is_ok(), "{text}");
+            assert!(usable(&[file(text)]).is_ok(), "{text}");
         }
         for (text, reason) in [
             ("broker = 'pyamqps://u:hush@h'", "write amqps://"),
@@ -340,7 +384,7 @@ mod tests {
             ("results = 'db+sqlite:///x'", "no backend for \"db+sqlite\""),
             ("keyvalue = 'redis://:hush@h/orders'", "\"orders\""),
         ] {
-            let error = Resolved::new(&[file(text)]).err().unwrap().to_string();
+            let error = usable(&[file(text)]).err().unwrap().to_string();
             assert!(
                 error.contains(reason) && !error.contains("hush"),
                 "{text}: {error}"

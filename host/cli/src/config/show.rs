@@ -112,7 +112,7 @@ pub(super) enum Shown {
 /// A setting's key, value and origin.
 pub(super) type Row = (&'static str, Shown, String);
 
-fn rows(c: &Resolved) -> Vec<Row> {
+pub(super) fn rows(c: &Resolved) -> Vec<Row> {
     let mut rows = top(c);
     rows.extend(c.http.top_rows());
     rows.extend(http(c));

@@ -1,12 +1,15 @@
 //! The URLs that no other crate connects to. Those of brokers, result backends and key-value storage are checked by
 //! the parser of the crate that does.
 
+use petiole_modules::Store;
 use url::{Host, Url};
 
 /// Checks a store URL.
 pub(crate) fn check_store(url: &str) -> Result<(), String> {
     match scheme(url) {
-        Some("file") => Ok(()),
+        Some("file") => Store::of_url(url)
+            .map(drop)
+            .map_err(|error| error.to_string()),
         Some("s3") => Err(format!(
             "store url {:?}: s3:// is not supported yet: use file://DIR",
             super::redact(url)
@@ -19,10 +22,19 @@ pub(crate) fn check_store(url: &str) -> Result<(), String> {
 pub(crate) fn api_url(url: &str) -> Result<Url, String> {
     let parsed =
         Url::parse(url).map_err(|error| format!("api url {:?}: {error}", super::redact(url)))?;
-    match parsed.scheme() {
-        "http" | "https" if parsed.has_host() => Ok(parsed),
-        _ => Err(unknown(url, "api", "http://HOST:PORT or https://HOST")),
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err(unknown(url, "api", "http://HOST:PORT or https://HOST"));
     }
+    // Nothing would send them, and each error would show them.
+    let has_login = !parsed.username().is_empty() || parsed.password().is_some();
+    if has_login || parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(format!(
+            "the api url of {} has a user, a password, or something behind a ? or #: leave it out; the API takes a token, \
+             from PETIOLE_TOKEN",
+            parsed.host_str().unwrap_or_default()
+        ));
+    }
+    Ok(parsed)
 }
 
 /// Whether it leads to this machine itself, without a network between.
@@ -58,6 +70,23 @@ mod tests {
     }
 
     #[test]
+    fn an_api_is_told_no_password() {
+        for url in [
+            "http://user:hush@host",
+            "http://:hush@host:8000/",
+            "https://hush@host",
+            "http://host/?token=hush",
+            "http://host/#hush",
+            "http://user:hush@ho st",
+            "ftp://user:hush@host",
+        ] {
+            let error = api_url(url).err().unwrap_or_default();
+            assert!(error.contains("api url"), "{url}: {error}");
+            assert!(!error.contains("hush"), "{url}: {error}");
+        }
+    }
+
+    #[test]
     fn apis_of_this_machine() {
         for (url, loopback) in [
             ("http://127.0.0.1:8000", true),
@@ -67,7 +96,6 @@ mod tests {
             ("http://0.0.0.0:8000", false),
             ("http://localhost.example.com", false),
             ("http://127.0.0.1.example.com", false),
-            ("http://127.0.0.1@example.com", false),
             ("http://10.0.0.1", false),
         ] {
             assert_eq!(

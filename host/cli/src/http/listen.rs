@@ -32,6 +32,7 @@ pub(crate) const DEV: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 
 /// Binds the address that is configured or, where it is none, `or`: another free port of it if need be.
 pub(crate) async fn listen(config: &Resolved, or: Option<SocketAddr>) -> Result<Option<Listening>> {
+    check(config)?;
     let (listener, addr) = match (config.http_addr.value, or) {
         (None, None) => return Ok(None),
         (Some(addr), _) => (TcpListener::bind(addr).await, addr),
@@ -46,9 +47,6 @@ pub(crate) async fn listen(config: &Resolved, or: Option<SocketAddr>) -> Result<
     let addr = listener
         .local_addr()
         .with_context(|| format!("can't listen on {addr} (--http)"))?;
-    if !addr.ip().is_loopback() {
-        check_reachable(config, addr)?;
-    }
     let tls = tls(config)?;
     let has_tokens = config.http_token.value.is_some() || !config.http.tokens.value.is_empty();
     let generated = (!has_tokens).then(generate);
@@ -74,18 +72,30 @@ pub(crate) async fn listen(config: &Resolved, or: Option<SocketAddr>) -> Result<
     }))
 }
 
+/// Whether the API can be served as it is configured: what can be told before the address is taken.
+pub(crate) fn check(config: &Resolved) -> Result<()> {
+    let Some(addr) = config.http_addr.value else {
+        return Ok(());
+    };
+    if !addr.ip().is_loopback() {
+        check_reachable(config, addr)?;
+    }
+    tls(config).map(drop)
+}
+
 /// What other machines can reach needs a token, and TLS: what goes over the network in plain HTTP, tokens too,
 /// others can read and change.
 fn check_reachable(config: &Resolved, addr: SocketAddr) -> Result<()> {
+    let origin = &config.http_addr.origin;
     if config.http_token.value.is_none() && config.http.tokens.value.is_empty() {
         return Err(Failure::usage(anyhow!(
-            "the HTTP API on {addr} can be reached from other machines and has no token: set PETIOLE_TOKEN, or http.token or \
+            "{origin}: the HTTP API on {addr} can be reached from other machines and has no token: set PETIOLE_TOKEN, or http.token or \
              http.tokens in petiole.toml (`petiole token` makes one), or listen on 127.0.0.1"
         )));
     }
     if config.http.cert.value.is_none() && !config.http.plain.value {
         return Err(Failure::usage(anyhow!(
-            "the HTTP API on {addr} can be reached from other machines and is not encrypted: set http.tls.cert and \
+            "{origin}: the HTTP API on {addr} can be reached from other machines and is not encrypted: set http.tls.cert and \
              http.tls.key, or listen on 127.0.0.1; or, where something in front of it does TLS or the network is trusted, \
              set http.plain = true"
         )));

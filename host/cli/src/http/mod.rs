@@ -22,6 +22,6 @@ mod tasks;
 mod tests;
 mod tls;
 
-pub(crate) use listen::{DEV, Listening, generate, listen};
+pub(crate) use listen::{DEV, Listening, check, generate, listen};
 pub(crate) use router::{Api, Gate};
 pub(crate) use serving::Serving;

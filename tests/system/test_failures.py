@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from conftest import petiole
+
 REASON = "x-petiole-reason"
 
 
@@ -33,6 +35,23 @@ def fails(site, name, exception, *args, **options):
 def test_err(site):
     error = fails(site, "probe.tasks.fail", "ValueError", "it broke")
     assert error.args == ("it broke",)
+
+
+def test_a_class_is_pythons_own_where_its_module_is_named(redis_site, queue, component, own_store, start_worker):
+    """As docs/wit.md says how to catch it."""
+    petiole("push", component("hostile/python_gadget"), "--name", "classes.tasks", "--store", own_store)
+    start_worker(queue, store=own_store)
+
+    def raised(task, *args):
+        return raises(redis_site.task(task, *args).set(queue=queue).apply_async(), "ValueError")
+
+    made_up = raised("probe.tasks.fail", "no lines")
+    assert isinstance(made_up, Exception) and not isinstance(made_up, ValueError)
+    assert type(made_up) is not type(raised("probe.tasks.fail", "no lines"))
+    pythons = raised("classes.tasks.attack", "builtins", "ValueError", "no lines")
+    assert type(pythons) is ValueError and pythons.args == ("no lines",)
+    ends = redis_site.task("classes.tasks.attack", "builtins", "SystemExit", "1").set(queue=queue).apply_async()
+    assert isinstance(raises(ends, "SystemExit"), Exception)
 
 
 def test_an_err_that_is_a_string(site):

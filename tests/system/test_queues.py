@@ -3,7 +3,8 @@
 import pytest
 from kombu import Exchange, Queue
 
-from conftest import producer
+from conftest import declare, producer, queue_type
+from servers import Rabbitmq
 
 
 @pytest.fixture
@@ -41,6 +42,21 @@ def test_a_queue_is_taken_as_it_is(app, queue, start_worker, arguments):
     start_worker(queue)
     assert first.get(timeout=30) == 3
     assert add(app, priority=5).get(timeout=30) == 3
+
+
+def test_a_virtual_host_says_which_queues_are_declared(tmp_path, redis_url, queue, start_worker):
+    """The producer declares a quorum queue, which a classic one would refuse."""
+    rabbitmq = Rabbitmq(tmp_path / "rabbitmq").start()
+    try:
+        rabbitmq.ctl("add_vhost", "tasks", "--default-queue-type", "quorum")
+        rabbitmq.ctl("set_permissions", "--vhost", "tasks", "guest", ".*", ".*", ".*")
+        broker = rabbitmq.url.replace("/%2f", "/tasks")
+        start_worker(queue, broker=broker)
+        with producer(broker, redis_url, queue, **queue_type("quorum")) as app:
+            declare(app, queue)
+            assert add(app).get(timeout=30) == 3
+    finally:
+        rabbitmq.stop()
 
 
 def test_priorities_count(app, queue, start_worker, redis_client):

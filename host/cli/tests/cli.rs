@@ -568,14 +568,14 @@ fn what_celery_alone_has_concerns_those_who_use_it() {
         &["tasks", "--store", store],
         &["modules", "list", "--store", store],
         &["run", "my-app.wasm", "add", "--args", "[1, 2]"],
-        &["send", "a.b.add", "-b", "sqlite://b.db"],
+        &["send", "a.b.add", "-b", "sqlite://b.db", "-Q", "kept"],
         &[
             "quarantine",
             "list",
             "-b",
             "sqlite://b.db",
             "--quarantine-queue",
-            "celery",
+            "kept",
         ],
     ] {
         let (code, stderr) = with(args);
@@ -627,13 +627,14 @@ fn a_quarantine_that_is_not_there_is_told() {
             "{stderr}"
         );
     }
-    // One that is there and empty.
+    // One that is there and empty, once its message is gone.
+    ok(dir, &["send", "a.b", "-b", "sqlite://b.db", "-Q", "kept"]);
     let empty = [
         "quarantine",
         "-b",
         "sqlite://b.db",
         "--quarantine-queue",
-        "celery",
+        "kept",
     ];
     for (args, code) in [
         (&["drop", "--all"][..], 0),

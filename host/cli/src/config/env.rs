@@ -12,6 +12,7 @@ use super::http::WrittenHttp;
 use super::keys::{self, Key};
 use super::layer::{Layer, Origin};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
+use super::redact;
 use super::wants::FromText;
 
 /// Reads the layer; `var` looks a variable up.
@@ -126,7 +127,8 @@ pub(super) fn route(rule: &str) -> Result<(String, Destination), String> {
             Ok((glob.trim().to_owned(), Destination::queue(queue.trim())))
         }
         _ => Err(format!(
-            "route {rule:?} is not GLOB=QUEUE, for example 'shop.*=python'"
+            "route {:?} is not GLOB=QUEUE, for example 'shop.*=python'",
+            redact(rule)
         )),
     }
 }

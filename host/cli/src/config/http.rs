@@ -375,7 +375,10 @@ mod tests {
         let renamed = twice.replacen("'ci'", "'other'", 1);
         for (text, reason) in [
             (token("scopes = []"), "opens nothing"),
-            (token("scopes = ['write']"), "write"),
+            (
+                token("scopes = ['write']"),
+                "wants one of upload, read, send, admin",
+            ),
             (token(""), "scopes"),
             (twice, "is there twice"),
             (renamed, "the same token"),

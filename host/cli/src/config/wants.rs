@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
-use super::redact;
 use super::units::{Bytes, Count, LogFormat, LogLevel, Seconds, Share};
+use super::{redact, redact_text};
 
 /// A setting's value, as it is read from a text.
 pub(crate) trait FromText: Sized {
@@ -27,7 +27,7 @@ macro_rules! says_itself {
     ($($type:ty),*) => {$(
         impl FromText for $type {
             fn from_text(text: &str) -> Result<Self, String> {
-                text.parse()
+                text.parse().map_err(|reason: String| redact_text(&reason))
             }
         }
     )*};
@@ -157,11 +157,24 @@ fn said(message: &str, value: Option<&DeValue>) -> String {
         return format!("{} is missing", field.replace('`', ""));
     }
     match message {
+        // One of several names, where there is no text at all.
+        name if name.starts_with("wanted ") || name.starts_with("expected ") => {
+            format!("wants a text{got}")
+        }
+        "invalid IP address syntax" => format!("wants a network, for example 10.0.0.0/8{other}"),
         "invalid socket address syntax" => format!("wants {ADDRESS}{got}"),
         // Of a value that may be one of several things.
         several if several.starts_with("a ") => format!("wants {several}{got}"),
-        other => other.to_owned(),
+        other => without_quote(other).to_owned(),
     }
+}
+
+/// `"hush" is not a size` without what it quotes first.
+fn without_quote(message: &str) -> &str {
+    let quoted = message.strip_prefix('"');
+    let rest =
+        quoted.and_then(|quoted| quoted.find("\" is ").and_then(|end| quoted.get(end + 2..)));
+    rest.unwrap_or(message)
 }
 
 fn wants(expected: &str) -> &str {
@@ -199,7 +212,6 @@ mod tests {
     use std::path::Path;
 
     use super::super::{Resolved, Written, env, show};
-    use super::*;
 
     /// Words of Rust and serde, which say nothing to whoever writes a file.
     const OF_RUST: &[&str] = &[
@@ -261,14 +273,17 @@ mod tests {
             "'hush'",
             "['hush']",
             "[[1]]",
-            "{ hush = 'hush' }",
+            "{ key = 'hush' }",
             "{}",
             "-1",
             "0",
             "1.5",
             "nan",
             "99999999999",
+            "99999999999999999999",
             "true",
+            "{ debug = 1 }",
+            "{ debug = {} }",
             "2026-11-22",
             "[{ name = 'hush' }]",
         ];
@@ -360,6 +375,14 @@ mod tests {
             (
                 "log_format = 'hush'",
                 "line 1: log_format: wants one of plain, json, and is another text",
+            ),
+            (
+                "memory_budget = 'hush'",
+                "line 1: memory_budget: is not a size, for example",
+            ),
+            (
+                "grants.x.http = ['hush']",
+                "line 1: grants.x.http: is no rule: it is written",
             ),
             (
                 "[[http.tokens]]\nname = 'ci'",

@@ -169,11 +169,14 @@ fn said(message: &str, value: Option<&DeValue>) -> String {
     }
 }
 
-/// `"hush" is not a size` without what it quotes first.
+/// `"hush" is not a size` without what it quotes first. A rule that is none is quoted: it is one of several, and no secret.
 fn without_quote(message: &str) -> &str {
     let quoted = message.strip_prefix('"');
-    let rest =
-        quoted.and_then(|quoted| quoted.find("\" is ").and_then(|end| quoted.get(end + 2..)));
+    let rest = quoted.and_then(|quoted| {
+        quoted
+            .find("\" is not ")
+            .and_then(|end| quoted.get(end + 2..))
+    });
     rest.unwrap_or(message)
 }
 
@@ -302,7 +305,8 @@ mod tests {
                     &text,
                     &error
                         .replace(&name, "")
-                        .replace("no such setting here; there are", ""),
+                        .replace("no such setting here; there are", "")
+                        .replace("\"hush\" is no rule", ""),
                 );
             }
             assert!(refused > 2, "{name} takes anything");
@@ -382,7 +386,7 @@ mod tests {
             ),
             (
                 "grants.x.http = ['hush']",
-                "line 1: grants.x.http: is no rule: it is written",
+                "line 1: grants.x.http: \"hush\" is no rule: it is written",
             ),
             (
                 "[[http.tokens]]\nname = 'ci'",

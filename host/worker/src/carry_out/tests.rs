@@ -169,7 +169,7 @@ impl ResultBackend for Keeping {
             self.commits.lock().unwrap().push(end.results.len());
             records.insert(end.run.clone(), end.record.to_vec());
         }
-        async move { Ok(earlier.and_then(|record| Commit::read(record))) }.boxed()
+        async move { Ok(earlier.and_then(Commit::read)) }.boxed()
     }
 
     fn committed<'a>(
@@ -177,7 +177,7 @@ impl ResultBackend for Keeping {
         run: &'a RunKey,
     ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>> {
         let record = self.records.lock().unwrap().get(run).cloned();
-        async move { Ok(record.and_then(|record| Commit::read(record))) }.boxed()
+        async move { Ok(record.and_then(Commit::read)) }.boxed()
     }
 
     fn fetch<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {

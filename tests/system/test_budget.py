@@ -5,10 +5,12 @@ import threading
 import urllib.request
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wasm_binary
-from conftest import petiole, producer
+from conftest import petiole, producer, publish
 from hostile_site import HostileSite, Peak
 from proxy import TO_SERVER, behind
 from servers import TOKEN
@@ -207,11 +209,53 @@ def test_no_more_tasks_begin_than_their_messages_have_room_for(amqp_url, queue, 
     proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
     with producer(amqp_url, None, queue) as app:
         for _ in range(30):
-            app.signature("probe.tasks.echo", args=("x" * MIB,)).apply_async(link=app.signature("out.next"))
+            app.signature("probe.tasks.large_result", args=(MIB,)).apply_async(link=app.signature("out.next"))
         wait_until(lambda: "keeps its slot" in worker.log(), worker.log)
         assert worker.log().count("] received") <= 9
         taken.set()
         wait_until(lambda: worker.log().count("] succeeded") == 30, worker.log)
+
+
+# Messages that come while the one slot is taken, of so many bytes, and what the worker may take for them: its memory for
+# messages, one of them beyond it, and copies while one is decoded.
+PREFETCHED, LARGE = 60, 12 * MIB
+TAKEN = 32 * MIB + 4 * LARGE
+
+
+def test_what_is_prefetched_stays_within_its_memory(rabbitmq, app, queue, start_worker, capsys):
+    """Of 720 MB that are prefetched as many messages are in memory as a sixteenth of the budget has room for, and one. The
+    others stay in their queue, or go back to it: no oftener than it is safe, and none is lost or run twice."""
+    env = {"PETIOLE_MEMORY_BUDGET": "512MiB"}
+    worker = start_worker(queue, "-c", "1", "--prefetch-multiplier", "64", broker=rabbitmq.url, env=env)
+    site = SimpleNamespace(rss=lambda: resident(worker))
+    assert app.send_task("probe.tasks.add", (1, 2)).get(timeout=30) == 3
+    before = site.rss()
+    ids = [f"{queue}-{number}" for number in range(PREFETCHED)]
+    with Peak(site) as peak:
+        app.send_task("probe.tasks.sleep_ms", (10000,))
+        for one in ids:
+            publish(app, queue, b"[[1, 2], {}, {}]".ljust(LARGE), headers={"task": "probe.tasks.add", "id": one})
+        assert metric(worker, "petiole_messages_bytes") >= LARGE
+        assert [app.AsyncResult(one).get(timeout=120) for one in ids] == [3] * PREFETCHED
+    log = worker.log()
+    with capsys.disabled():
+        mib = [f"{kib / 1024:.0f}" for kib in (before, peak.most, site.rss())]
+        print(f"\n{PREFETCHED} messages of {LARGE // MIB} MiB: RSS {' -> '.join(mib)} MiB")
+    assert all(log.count(f"[{one}] received") == 1 for one in ids)
+    wait_until(lambda: metric(worker, "petiole_messages_bytes") == 0, "all of it is given back")
+    assert waiting_in(app, queue) == 0
+    assert peak.most <= before + TAKEN // 1024
+
+
+def resident(worker):
+    """KiB."""
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
+
+
+def waiting_in(app, queue):
+    with app.connection_for_read() as connection:
+        return connection.default_channel.queue_declare(queue, passive=True).message_count
 
 
 def metric(node, name):

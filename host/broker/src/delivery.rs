@@ -5,6 +5,8 @@ use petiole_celery::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::room::Held;
+
 /// A message that was delivered and has to be settled: once, last, by consuming it.
 ///
 /// One that is dropped unsettled goes back to its queue a second later, so that a fault of the host
@@ -92,6 +94,8 @@ pub(crate) enum Settlement {
     Verdict(u64, Verdict, Answer),
     /// Dropped without a verdict.
     Dropped(u64),
+    /// Given back, to come again at once.
+    GivenBack(u64),
     /// Nobody reads the consumer any more: what is dropped from now on goes back at once.
     ReaderGone,
     /// The broker has ended the consumer: what it may have given back by itself is not known to be settled any more.
@@ -101,20 +105,35 @@ pub(crate) enum Settlement {
 /// Unbounded in type only: each delivery is settled once, so it never holds more than the prefetch.
 pub(crate) type Settlements = mpsc::UnboundedSender<Settlement>;
 
-/// The right to settle one delivery.
+/// The right to settle one delivery, and the memory that is held for it.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     tag: u64,
     settlements: Option<Settlements>,
     gone: CancellationToken,
+    _held: Option<Held>,
 }
 
 impl Ticket {
-    pub(crate) fn new(tag: u64, settlements: Settlements, gone: CancellationToken) -> Self {
+    pub(crate) fn new(
+        tag: u64,
+        settlements: Settlements,
+        gone: CancellationToken,
+        held: Option<Held>,
+    ) -> Self {
         Self {
             tag,
             settlements: Some(settlements),
             gone,
+            _held: held,
+        }
+    }
+
+    /// Gives the message back, to come again at once.
+    pub(crate) fn give_back(mut self) {
+        if let Some(settlements) = self.settlements.take() {
+            // Without a receiver the connection is gone, and the broker has the message back.
+            let _ = settlements.send(Settlement::GivenBack(self.tag));
         }
     }
 

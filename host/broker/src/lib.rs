@@ -4,6 +4,7 @@ mod amqp;
 mod delivery;
 mod embedded;
 mod error;
+mod room;
 mod rules;
 mod said;
 mod url;
@@ -55,6 +56,9 @@ pub trait Broker: Send + Sync {
     /// Whether the connections are up, and the broker takes messages: readiness follows it.
     fn connected(&self) -> bool;
 
+    /// Bytes of messages that consumers were delivered and that are not settled.
+    fn held(&self) -> u64;
+
     /// Closes the connections; what is unsettled goes back to its queue.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -79,16 +83,22 @@ impl Terms {
     }
 }
 
+/// Bytes of memory for messages where a process has no reason for another number: it sends, or looks through a queue.
+pub const MESSAGES: usize = 64 * 1024 * 1024;
+
 /// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`, as
 /// [`check`] reads them.
 ///
+/// `memory`: bytes of the messages that all consumers are delivered and that are not settled, together. Each consumer may
+/// have one message beyond them. What has no room stays in its queue, or goes back to it, until there is some.
+///
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.
-pub async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+pub async fn connect(url: &str, memory: usize) -> Result<Arc<dyn Broker>, BrokerError> {
     let named = url.to_owned();
     blocking(move || check_files(&named)).await?;
     match url::parse(url)? {
-        url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets).await?)),
-        url::BrokerUrl::Sqlite(path) => Ok(Arc::new(embedded::Embedded::open(path).await?)),
+        url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets, memory).await?)),
+        url::BrokerUrl::Sqlite(path) => Ok(Arc::new(embedded::Embedded::open(path, memory).await?)),
     }
 }

@@ -18,17 +18,18 @@ use crate::config::{Outside, Resolved, is_key, redact};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
 
-/// Connects to the broker.
+/// Connects to the broker, for one who consumes nothing.
 pub(crate) async fn broker(config: &Resolved) -> Result<Arc<dyn Broker>> {
     config.check_broker().map_err(Failure::usage)?;
-    petiole_broker::connect(&config.broker.value)
+    petiole_broker::connect(&config.broker.value, petiole_broker::MESSAGES)
         .await
         .map_err(|error| connect_failure(config, error))
 }
 
-/// Connects to the broker, once it is up.
+/// Connects a worker to the broker, once it is up.
 pub(crate) async fn broker_when_up(config: &Resolved) -> Result<Arc<dyn Broker>> {
-    let connect = || petiole_broker::connect(&config.broker.value);
+    let memory = Budget::of_messages(memory_budget(config));
+    let connect = || petiole_broker::connect(&config.broker.value, memory);
     until_up(connect, |error| {
         matches!(error, BrokerError::Unreachable { .. }) && !error.is_final()
     })

@@ -110,6 +110,7 @@ pub(crate) struct Metrics {
     memory_budget: Gauge,
     memory_used: Gauge,
     memory_waiting: Gauge,
+    messages: Gauge,
 }
 
 impl Metrics {
@@ -143,6 +144,7 @@ impl Metrics {
             memory_budget: Gauge::default(),
             memory_used: Gauge::default(),
             memory_waiting: Gauge::default(),
+            messages: Gauge::default(),
         };
         metrics.register(&mut registry);
         Self {
@@ -267,6 +269,11 @@ impl Metrics {
                 "petiole_memory_waiting",
                 "Tasks that wait for memory",
                 &self.memory_waiting,
+            ),
+            (
+                "petiole_messages_bytes",
+                "Messages that are prefetched or worked on",
+                &self.messages,
             ),
         ] {
             registry.register(name, help, gauge.clone());
@@ -434,12 +441,17 @@ impl Metrics {
         ready: bool,
         failed: impl IntoIterator<Item = &'a ModuleName>,
         memory: BudgetUse,
+        messages: u64,
     ) -> String {
         self.ready.set(i64::from(ready));
         for (gauge, value) in [
             (&self.memory_budget, memory.total),
             (&self.memory_used, memory.used),
             (&self.memory_waiting, memory.waiting),
+            (
+                &self.messages,
+                usize::try_from(messages).unwrap_or(usize::MAX),
+            ),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
@@ -516,7 +528,7 @@ mod tests {
         metrics.refused(&task, &Refusal::ArgumentsTooLarge { size: 2, limit: 1 });
         metrics.refused(&task, &Refusal::Expired);
         let failed = "shop.orders".parse().unwrap();
-        let text = metrics.text(true, [&failed], MEMORY);
+        let text = metrics.text(true, [&failed], MEMORY, 12);
         let host = r#"hostname="w@\"h\"""#;
         let task_labels = r#"name="my_app.add",queue_name="celery""#;
         let labels = format!("{host},{task_labels}");
@@ -553,10 +565,11 @@ mod tests {
             format!("petiole_memory_budget_bytes{{{host}}} 1024"),
             format!("petiole_memory_used_bytes{{{host}}} 512"),
             format!("petiole_memory_waiting{{{host}}} 2"),
+            format!("petiole_messages_bytes{{{host}}} 12"),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }
-        let text = metrics.text(true, [], MEMORY);
+        let text = metrics.text(true, [], MEMORY, 0);
         assert!(!text.contains("shop.orders"), "{text}");
     }
 
@@ -570,7 +583,7 @@ mod tests {
         }
         metrics.ended(&task, &raised("no\nname"), &told(None));
         metrics.ended(&task, &raised(&"N".repeat(1000)), &told(None));
-        let text = metrics.text(false, [], MEMORY);
+        let text = metrics.text(false, [], MEMORY, 0);
         let failed = text
             .lines()
             .filter(|line| line.starts_with("celery_task_failed_total"));

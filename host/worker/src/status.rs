@@ -51,7 +51,8 @@ impl Status {
         let failed = self.registry.not_loaded();
         let failed = failed.iter().map(|failed| &failed.module);
         let memory = self.registry.budget().usage();
-        self.metrics.text(self.ready(), failed, memory)
+        let messages = self.broker.held();
+        self.metrics.text(self.ready(), failed, memory, messages)
     }
 
     pub(crate) fn set_consuming(&self, consuming: bool) {

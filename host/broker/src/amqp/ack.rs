@@ -87,10 +87,17 @@ struct Settler {
 }
 
 /// Begins to settle a channel's deliveries: one settlement for each that is held, so no more than the prefetch. It ends
-/// with the last delivery or the channel, whichever comes first, and nobody waits for that.
-pub(super) fn start(channel: Channel, gone: CancellationToken) -> Settlements {
+/// with the last delivery or the channel, whichever comes first, and nobody waits for that. `kept` is dropped when the
+/// channel is closed.
+pub(super) fn start<K>(channel: Channel, gone: CancellationToken, kept: K) -> Settlements
+where
+    K: Send + 'static,
+{
     let (settlements, inbox) = mpsc::unbounded_channel();
-    tokio::spawn(settle(channel, inbox, gone));
+    tokio::spawn(async move {
+        settle(channel, inbox, gone).await;
+        drop(kept);
+    });
     settlements
 }
 
@@ -147,6 +154,7 @@ impl Settler {
                     batch.answers.push(answer);
                 }
                 Settlement::Dropped(tag) => self.dropped.push_back((now + DROPPED_PAUSE, tag)),
+                Settlement::GivenBack(tag) => batch.returned.push(tag),
                 Settlement::ReaderGone => self.read = false,
                 Settlement::ConsumerEnded => self.ended = true,
             }

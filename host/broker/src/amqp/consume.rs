@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
@@ -12,9 +11,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::forward::{Ended, forward};
+use super::guard::Passed;
 use super::supervise::{Link, Live, Pauses};
+use super::window::Window;
 use super::{OPERATION_LIMIT, PRECONDITION_FAILED, ack, convert, declare, limited};
-use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::delivery::{Settlement, Ticket};
+use crate::room::Share;
 use crate::said::Said;
 use crate::{Answer, BrokerError, Delivery, Terms};
 
@@ -24,10 +27,14 @@ const HELD_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A consumer on a channel of its own, so that the prefetch and the delivery tags are its own too.
 pub(super) struct Subscription {
-    channel: Channel,
-    consumer: Consumer,
+    pub(super) channel: Channel,
+    pub(super) consumer: Consumer,
+    /// What it says to the broker, beside the prefetch.
+    pub(super) arguments: FieldTable,
+    /// What is held for deliveries that did not arrive yet.
+    pub(super) passed: Arc<Passed>,
     /// Cancelled when its deliveries can't be settled any more.
-    gone: CancellationToken,
+    pub(super) gone: CancellationToken,
 }
 
 /// Subscribes to a queue that exists. How long a delivery may be held RabbitMQ takes for quorum queues since 4.3; until
@@ -36,9 +43,10 @@ pub(super) async fn subscribe(
     live: &Live,
     queue: &str,
     terms: Terms,
+    share: &Arc<Share>,
 ) -> Result<Subscription, BrokerError> {
     let Terms { prefetch, held } = terms;
-    match subscribe_with(live, queue, prefetch, arguments(held)).await {
+    match subscribe_with(live, queue, prefetch, arguments(held), share).await {
         Err(BrokerError::Refused {
             answer:
                 Answer {
@@ -48,7 +56,7 @@ pub(super) async fn subscribe(
             ..
         }) if held.is_some() => {
             debug!(queue, text, "the consumer says not how long it holds");
-            subscribe_with(live, queue, prefetch, FieldTable::default()).await
+            subscribe_with(live, queue, prefetch, FieldTable::default(), share).await
         }
         subscribed => subscribed,
     }
@@ -72,38 +80,54 @@ async fn subscribe_with(
     queue: &str,
     prefetch: u16,
     arguments: FieldTable,
+    share: &Arc<Share>,
 ) -> Result<Subscription, BrokerError> {
     let name = declare::queue_name(queue)?;
     let channel = live.channel().await?;
-    let refused = |error: lapin::Error| declare::refused(queue, &error);
-    // Not global: in RabbitMQ that is a limit for each consumer, the only kind quorum queues know.
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
+    let passed = live.delivering.open(channel.id(), share);
+    let consumer = ask(&channel, name, prefetch, arguments.clone())
         .await
-        .map_err(refused)?;
-    let consumer = channel
-        .basic_consume(name, "".into(), BasicConsumeOptions::default(), arguments)
-        .await
-        .map_err(refused)?;
+        .map_err(|error| declare::refused(queue, &error))?;
     Ok(Subscription {
         channel,
         consumer,
+        arguments,
+        passed,
         gone: live.gone.child_token(),
     })
+}
+
+/// A consumer of its own prefetch.
+pub(super) async fn ask(
+    channel: &Channel,
+    queue: ShortString,
+    prefetch: u16,
+    arguments: FieldTable,
+) -> lapin::Result<Consumer> {
+    // Not global: in RabbitMQ that is a limit for each consumer, the only kind quorum queues know.
+    channel
+        .basic_qos(prefetch, BasicQosOptions::default())
+        .await?;
+    channel
+        .basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments)
+        .await
 }
 
 /// Forwards deliveries until nobody reads them any more or the broker is closed.
 pub(super) async fn feed(
     link: Link,
     queue: String,
-    terms: Terms,
+    mut terms: Terms,
+    share: Arc<Share>,
     first: Subscription,
     out: mpsc::Sender<Delivery>,
 ) {
     let mut subscription = first;
-    while let Ended::Lost = forward(subscription, &queue, &out).await {
+    let mut window = Window::new(terms.prefetch);
+    while let Ended::Lost = forward(subscription, &queue, &mut window, &out).await {
+        terms.prefetch = window.asked;
         let again = tokio::select! {
-            again = resubscribe(&link, &queue, terms) => again,
+            again = resubscribe(&link, &queue, terms, &share) => again,
             () = out.closed() => return,
         };
         match again {
@@ -135,7 +159,7 @@ impl Getting {
 
     /// Until the queue is empty, or nobody asks for more.
     pub(super) async fn run(self, out: mpsc::Sender<Delivery>) {
-        let settlements = ack::start(self.channel.clone(), self.gone.clone());
+        let settlements = ack::start(self.channel.clone(), self.gone.clone(), ());
         let queue = self.queue.as_str();
         while let Ok(place) = out.reserve().await {
             let get = self
@@ -144,7 +168,13 @@ impl Getting {
             match timeout(OPERATION_LIMIT, get).await {
                 Ok(Ok(Some(message))) => {
                     let delivery = message.delivery;
-                    place.send(ticketed(delivery, queue, &settlements, &self.gone));
+                    let ticket = Ticket::new(
+                        delivery.delivery_tag,
+                        settlements.clone(),
+                        self.gone.clone(),
+                        None,
+                    );
+                    place.send(ticketed(delivery, queue, ticket));
                 }
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
@@ -159,81 +189,12 @@ impl Getting {
     }
 }
 
-enum Ended {
-    Lost,
-    Unread,
-}
-
-async fn forward(subscription: Subscription, queue: &str, out: &mpsc::Sender<Delivery>) -> Ended {
-    let Subscription {
-        channel,
-        mut consumer,
-        gone,
-    } = subscription;
-    let settlements = ack::start(channel.clone(), gone.clone());
-    loop {
-        let delivery = tokio::select! {
-            delivery = consumer.next() => delivery,
-            () = out.closed() => {
-                unsubscribe(&channel, consumer, queue, &settlements, &gone).await;
-                return Ended::Unread;
-            }
-            () = gone.cancelled() => return Ended::Lost,
-        };
-        match delivery {
-            Some(Ok(delivery)) => {
-                let delivery = ticketed(delivery, queue, &settlements, &gone);
-                // Its reader gone, the delivery is dropped here, and goes back to the queue.
-                let _ = out.send(delivery).await;
-            }
-            Some(Err(error)) => {
-                warn!(queue, %error, "the consumer failed");
-                gone.cancel();
-                return Ended::Lost;
-            }
-            None => {
-                warn!(queue, "the broker ended the consumer");
-                if channel.status().connected() {
-                    // RabbitMQ 4.3 ends the consumer of a quorum queue so, when a message was held for its
-                    // `consumer_timeout`: the others can still be settled.
-                    let _ = settlements.send(Settlement::ConsumerEnded);
-                } else {
-                    gone.cancel();
-                }
-                return Ended::Lost;
-            }
-        }
-    }
-}
-
-/// Ends the consumer, then gives back what it had fetched: in this order, or it would come again.
-async fn unsubscribe(
-    channel: &Channel,
-    mut consumer: Consumer,
-    queue: &str,
-    settlements: &Settlements,
-    gone: &CancellationToken,
-) {
-    let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-    if !matches!(timeout(OPERATION_LIMIT, cancelled).await, Ok(Ok(()))) {
-        // Its channel is closed then, which gives everything back.
-        gone.cancel();
-        return;
-    }
-    while let Some(Ok(delivery)) = consumer.next().await {
-        drop(ticketed(delivery, queue, settlements, gone));
-    }
-    // Fails where the channel is gone, which gives everything back.
-    let _ = settlements.send(Settlement::ReaderGone);
-}
-
-fn ticketed(
+/// A delivery that may be settled with this ticket.
+pub(super) fn ticketed(
     delivery: lapin::message::Delivery,
     queue: &str,
-    settlements: &Settlements,
-    gone: &CancellationToken,
+    ticket: Ticket,
 ) -> Delivery {
-    let ticket = Ticket::new(delivery.delivery_tag, settlements.clone(), gone.clone());
     let redelivered = delivery.redelivered;
     let (mut message, exchange, routing_key) = convert::incoming(delivery);
     if !redelivered {
@@ -250,13 +211,18 @@ fn ticketed(
 }
 
 /// Subscribes again, on this connection or the next; none once the broker is closed.
-async fn resubscribe(link: &Link, queue: &str, terms: Terms) -> Option<Subscription> {
+async fn resubscribe(
+    link: &Link,
+    queue: &str,
+    terms: Terms,
+    share: &Arc<Share>,
+) -> Option<Subscription> {
     let mut pauses = Pauses::default();
     let mut said = Said::default();
     loop {
         sleep(pauses.next()).await;
         let live: Arc<Live> = link.live().await?;
-        match limited(redeclare_and_subscribe(&live, queue, terms)).await {
+        match limited(redeclare_and_subscribe(&live, queue, terms, share)).await {
             Ok(subscription) => return Some(subscription),
             Err(error) if said.is_news(&error) => warn!(queue, %error, "can't consume"),
             Err(_) => {}
@@ -268,10 +234,11 @@ async fn redeclare_and_subscribe(
     live: &Live,
     queue: &str,
     terms: Terms,
+    share: &Arc<Share>,
 ) -> Result<Subscription, BrokerError> {
     if declare::length(live, queue).await?.is_none() {
         warn!(queue, "the queue was deleted: declaring it again");
         declare::queue(live, queue).await?;
     }
-    subscribe(live, queue, terms).await
+    subscribe(live, queue, terms, share).await
 }

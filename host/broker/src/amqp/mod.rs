@@ -9,10 +9,12 @@ mod convert;
 mod declare;
 mod delay;
 mod flights;
+mod forward;
 mod guard;
 mod publish;
 mod supervise;
 mod table;
+mod window;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::room::{Room, Share};
 use crate::rules::delay_seconds;
 use crate::url::Target;
 use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
@@ -58,6 +61,8 @@ pub(crate) struct Amqp {
     consuming: Link,
     publishing: Link,
     publisher: Publisher,
+    /// For the messages of all consumers.
+    room: Arc<Room>,
     closing: CancellationToken,
     operations: Semaphore,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -69,7 +74,8 @@ pub(crate) struct Amqp {
 }
 
 impl Amqp {
-    pub(crate) async fn connect(targets: Vec<Target>) -> Result<Self, BrokerError> {
+    /// `memory`: bytes for messages that are delivered.
+    pub(crate) async fn connect(targets: Vec<Target>, memory: usize) -> Result<Self, BrokerError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("petiole-amqp")
@@ -92,6 +98,7 @@ impl Amqp {
             consuming,
             publishing,
             publisher,
+            room: Room::new(memory),
             closing,
             operations: Semaphore::new(OPERATIONS_LIMIT),
             supervisors: tokio::sync::Mutex::new(supervisors),
@@ -136,14 +143,19 @@ impl Amqp {
         terms.prefetch = terms.prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
+            let share = Share::new(&self.room);
+            let of_first = &share;
             let first = self
-                .operate(|live| async move { consume::subscribe(&live, queue, terms).await })
+                .operate(
+                    |live| async move { consume::subscribe(&live, queue, terms, of_first).await },
+                )
                 .await?;
             let (out, receiver) = mpsc::channel(usize::from(terms.prefetch));
             runtime.spawn(consume::feed(
                 self.consuming.clone(),
                 queue.clone(),
                 terms,
+                share,
                 first,
                 out,
             ));
@@ -452,6 +464,10 @@ impl Broker for Amqp {
 
     fn connected(&self) -> bool {
         self.consuming.connected() && self.publishing.connected() && !self.publishing.blocked()
+    }
+
+    fn held(&self) -> u64 {
+        self.room.held()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

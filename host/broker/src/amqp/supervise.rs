@@ -37,6 +37,8 @@ const REPLY_SUCCESS: u16 = 200;
 /// One generation of a connection.
 pub(super) struct Live {
     connection: Connection,
+    /// Those of its channels that deliver.
+    pub(super) delivering: guard::Channels,
     /// Distinguishes it from every other of this process.
     pub(super) generation: u64,
     /// Cancelled when it is lost or closed.
@@ -47,12 +49,16 @@ pub(super) struct Live {
     worn: CancellationToken,
 }
 
+/// A connection, and those of its channels that deliver.
+type Connected = (Connection, guard::Channels);
+
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 
 impl Live {
-    fn new(connection: Connection) -> Self {
+    fn new((connection, delivering): Connected) -> Self {
         Self {
             connection,
+            delivering,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             gone: CancellationToken::new(),
             spent: AtomicU32::new(0),
@@ -135,21 +141,21 @@ pub(super) async fn establish(
     name: String,
     closing: CancellationToken,
 ) -> Result<(Link, tokio::task::JoinHandle<()>), BrokerError> {
-    let (connection, index) = first(&targets, &name).await?;
-    let live = Arc::new(Live::new(connection));
+    let (connected, index) = first(&targets, &name).await?;
+    let live = Arc::new(Live::new(connected));
     let (state, link) = watch::channel(Some(Arc::clone(&live)));
     let task = tokio::spawn(keep(live, index, targets, name, state, closing));
     Ok((Link(link), task))
 }
 
-async fn first(targets: &[Target], name: &str) -> Result<(Connection, usize), BrokerError> {
+async fn first(targets: &[Target], name: &str) -> Result<(Connected, usize), BrokerError> {
     let started = Instant::now();
     let mut pauses = Pauses::default();
     loop {
         let mut failures = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             match attempt(target, name).await {
-                Ok(connection) => return Ok((connection, index)),
+                Ok(connected) => return Ok((connected, index)),
                 Err(failure) => failures.push(failure),
             }
         }
@@ -220,7 +226,7 @@ async fn lost(connection: &Connection) -> String {
     }
 }
 
-async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection, usize) {
+async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connected, usize) {
     let mut pauses = Pauses::default();
     let count = targets.len();
     let mut said = vec![Said::default(); count];
@@ -233,7 +239,7 @@ async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connection,
             // Before the attempt, so that a broker which accepts and drops connections is not hammered.
             sleep(pauses.next()).await;
             match attempt(target, name).await {
-                Ok(connection) => return (connection, index),
+                Ok(connected) => return (connected, index),
                 Err(failure) => {
                     if said.is_news(&failure) {
                         warn!(connection = name, %failure, "the broker does not answer");
@@ -249,7 +255,7 @@ async fn close(connection: &Connection) {
     let _ = timeout(CLOSE_LIMIT, connection.close(REPLY_SUCCESS, "bye".into())).await;
 }
 
-async fn attempt(target: &Target, name: &str) -> Result<Connection, Unanswered> {
+async fn attempt(target: &Target, name: &str) -> Result<Connected, Unanswered> {
     let failed = |reason: String, advice, refused| Unanswered {
         url: target.shown.clone(),
         reason,
@@ -267,8 +273,10 @@ async fn attempt(target: &Target, name: &str) -> Result<Connection, Unanswered> 
         None => Ok(None),
     };
     let tls = tls.map_err(|reason| failed(reason, "check the files that the url names", false))?;
-    match timeout(ATTEMPT_LIMIT, guard::connect(uri, properties, tls)).await {
-        Ok(Ok(connection)) => Ok(connection),
+    let channels = guard::Channels::default();
+    let connecting = guard::connect(uri, properties, tls, channels.clone());
+    match timeout(ATTEMPT_LIMIT, connecting).await {
+        Ok(Ok(connection)) => Ok((connection, channels)),
         Ok(Err(error)) => {
             let (advice, refused) = advise(&error);
             Err(failed(error.to_string(), advice, refused))

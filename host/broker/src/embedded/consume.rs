@@ -1,5 +1,6 @@
 //! Consumes one queue of the file. Settling and fetching share a transaction.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use super::database::Database;
 use super::messages::{self, End, Taken};
 use crate::delivery::{Answer, Settlement, Settlements, Ticket, Verdict};
+use crate::room::Share;
 use crate::said::Said;
 use crate::{BrokerError, Delivery, Unsettled};
 
@@ -28,6 +30,8 @@ pub(super) struct Consumer {
     database: Database,
     queue: String,
     prefetch: usize,
+    /// What its messages may have of the memory; none where they are looked through.
+    share: Option<Arc<Share>>,
     out: mpsc::Sender<Delivery>,
     /// Rises with each message published in this process.
     published: watch::Receiver<u64>,
@@ -43,6 +47,7 @@ impl Consumer {
         database: Database,
         queue: String,
         prefetch: u16,
+        share: Option<Arc<Share>>,
         out: mpsc::Sender<Delivery>,
         published: watch::Receiver<u64>,
         closing: CancellationToken,
@@ -53,6 +58,7 @@ impl Consumer {
             database,
             queue,
             prefetch: usize::from(prefetch),
+            share,
             out,
             published,
             closing,
@@ -244,6 +250,7 @@ impl Consumer {
             0
         };
         let (id, queue) = (self.id.clone(), self.queue.clone());
+        let share = self.share.clone();
         let written = self
             .database
             .write(move |connection| {
@@ -252,7 +259,7 @@ impl Consumer {
                     held.push(messages::end(connection, &id, message, end)?);
                 }
                 let taken = if room > 0 {
-                    messages::take(connection, &queue, &id, room)?
+                    messages::take(connection, &queue, &id, room, share.as_ref())?
                 } else {
                     Vec::new()
                 };
@@ -290,6 +297,7 @@ impl Consumer {
                 taken.id.cast_unsigned(),
                 settlements.clone(),
                 self.gone.clone(),
+                taken.held,
             );
             let delivery = Delivery {
                 message: taken.message,
@@ -326,6 +334,7 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
                 Some((id, End::Removed, Some(answer)))
             }
             Settlement::Dropped(id) => Some((id, End::Back { pause }, None)),
+            Settlement::GivenBack(id) => Some((id, End::Back { pause: 0 }, None)),
             Settlement::ReaderGone | Settlement::ConsumerEnded => None,
         })
         .map(|(id, end, answer)| ((id.cast_signed(), end), answer))
@@ -386,6 +395,7 @@ mod tests {
             database.clone(),
             queue,
             1,
+            None,
             out,
             published.subscribe(),
             closing.clone(),

@@ -1,5 +1,6 @@
 //! Messages in the file. Every function is one step of a transaction.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole_celery::{Destination, Message, Properties};
@@ -8,6 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::room::{Held, Share};
 
 /// A consumer that has not renewed its lease for so long is taken for dead.
 const LEASE: Duration = Duration::from_secs(10);
@@ -20,6 +23,8 @@ pub(super) struct Taken {
     pub(super) redelivered: bool,
     pub(super) destination: Destination,
     pub(super) message: Message,
+    /// What it has of the memory for messages; none where nobody counts it.
+    pub(super) held: Option<Held>,
 }
 
 /// How a message ends.
@@ -217,13 +222,14 @@ pub(super) fn release(connection: &Connection, consumer: &str) -> rusqlite::Resu
     Ok(())
 }
 
-/// Gives a consumer at most `limit` messages, by priority, then in the order of their arrival; none
-/// to one that has lost its lease.
+/// Gives a consumer at most `limit` messages, by priority, then in the order of their arrival, as long as `share` has
+/// memory for the next one; none to one that has lost its lease.
 pub(super) fn take(
     connection: &Connection,
     queue: &str,
     consumer: &str,
     limit: usize,
+    share: Option<&Arc<Share>>,
 ) -> rusqlite::Result<Vec<Taken>> {
     if !connection
         .prepare_cached("SELECT 1 FROM consumers WHERE id = ?1")?
@@ -234,6 +240,14 @@ pub(super) fn take(
     connection
         .prepare_cached("UPDATE messages SET available_at = NULL WHERE available_at <= ?1")?
         .execute([now()])?;
+    let mut held = Vec::new();
+    let limit = match share {
+        Some(share) => {
+            held = hold(connection, queue, limit, share)?;
+            held.len()
+        }
+        None => limit,
+    };
     let mut taken: Vec<Taken> = connection
         .prepare_cached(
             "UPDATE messages SET consumer = ?2 WHERE id IN (\
@@ -246,7 +260,34 @@ pub(super) fn take(
         .collect::<Result<_, _>>()?;
     // RETURNING has no order.
     taken.sort_by_key(|taken| (std::cmp::Reverse(taken.priority), taken.id));
+    for (taken, held) in taken.iter_mut().zip(held) {
+        taken.held = Some(held);
+    }
     Ok(taken)
+}
+
+/// Holds memory for those that are next.
+fn hold(
+    connection: &Connection,
+    queue: &str,
+    limit: usize,
+    share: &Arc<Share>,
+) -> rusqlite::Result<Vec<Held>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT length(body) + length(headers) FROM messages \
+         WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
+         ORDER BY ifnull(priority, 0) DESC, id LIMIT ?2",
+    )?;
+    let mut sizes = statement.query(params![queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut all = Vec::new();
+    while let Some(row) = sizes.next()? {
+        let size: i64 = row.get(0)?;
+        match share.hold(size.cast_unsigned()) {
+            Some(held) => all.push(held),
+            None => break,
+        }
+    }
+    Ok(all)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
@@ -280,6 +321,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
             headers,
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
+        held: None,
     })
 }
 

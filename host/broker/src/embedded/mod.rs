@@ -8,6 +8,7 @@ mod database;
 mod messages;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,6 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::room::{Room, Share};
 use crate::rules::{check, delay_seconds, sent_on};
 use crate::{Broker, BrokerError, Deliveries, Delivery, PublishError, Terms};
 use consume::Consumer;
@@ -32,11 +34,14 @@ pub(crate) struct Embedded {
     runtime: Option<Runtime>,
     published: watch::Sender<u64>,
     closing: CancellationToken,
+    /// For the messages of all consumers.
+    room: Arc<Room>,
     consumers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Embedded {
-    pub(crate) async fn open(path: PathBuf) -> Result<Self, BrokerError> {
+    /// `memory`: bytes for messages that are delivered.
+    pub(crate) async fn open(path: PathBuf, memory: usize) -> Result<Self, BrokerError> {
         let shown = path.display().to_string();
         let failed = |reason: String| BrokerError::Database {
             path: shown.clone(),
@@ -56,6 +61,7 @@ impl Embedded {
             runtime: Some(runtime),
             published: watch::Sender::new(0),
             closing: CancellationToken::new(),
+            room: Room::new(memory),
             consumers: Mutex::default(),
         })
     }
@@ -80,7 +86,8 @@ impl Embedded {
         let prefetch = prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
-            let (consumer, receiver) = self.consumer(queue, prefetch).await?;
+            let share = Some(Share::new(&self.room));
+            let (consumer, receiver) = self.consumer(queue, prefetch, share).await?;
             self.keep(runtime.spawn(consumer.run())).await;
             receivers.push(receiver);
         }
@@ -92,7 +99,7 @@ impl Embedded {
         let Some(runtime) = &self.runtime else {
             return Err(BrokerError::Closed);
         };
-        let (consumer, receiver) = self.consumer(queue, 1).await?;
+        let (consumer, receiver) = self.consumer(queue, 1, None).await?;
         self.keep(runtime.spawn(consumer.run_through())).await;
         Ok(Deliveries::new(vec![receiver]))
     }
@@ -101,6 +108,7 @@ impl Embedded {
         &self,
         queue: &str,
         prefetch: u16,
+        share: Option<Arc<Share>>,
     ) -> Result<(Consumer, mpsc::Receiver<Delivery>), BrokerError> {
         if self.length(queue).await?.is_none() {
             return Err(BrokerError::no_such_queue(queue));
@@ -110,6 +118,7 @@ impl Embedded {
             self.database.clone(),
             queue.to_owned(),
             prefetch,
+            share,
             out,
             self.published.subscribe(),
             self.closing.clone(),
@@ -251,6 +260,10 @@ impl Broker for Embedded {
 
     fn connected(&self) -> bool {
         !self.closing.is_cancelled()
+    }
+
+    fn held(&self) -> u64 {
+        self.room.held()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

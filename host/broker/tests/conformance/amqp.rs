@@ -52,7 +52,7 @@ async fn channel_to(url: &str) -> (lapin::Connection, Channel) {
 async fn a_cut_connection_is_made_anew_and_nothing_is_lost() {
     const COUNT: usize = 2000;
     let (proxy, url) = proxied().await;
-    let broker = petiole_broker::connect(&url).await.unwrap();
+    let broker = crate::connect(&url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     let mut deliveries = broker
@@ -125,7 +125,7 @@ async fn a_channel_that_is_closed_for_what_it_holds_gives_all_of_it_back() {
         node.ctl(&["eval", &settings]).await;
     };
     set(200, 1000).await;
-    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    let broker = crate::connect(&node.url).await.unwrap();
     for quorum in [false, true] {
         let queue = unique();
         if quorum {
@@ -224,7 +224,7 @@ async fn what_an_ended_consumer_holds_is_not_known_to_be_settled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_waits_for_the_connection() {
     let (proxy, url) = proxied().await;
-    let broker = petiole_broker::connect(&url).await.unwrap();
+    let broker = crate::connect(&url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     proxy.refuse(true);
@@ -326,7 +326,7 @@ async fn delayed_messages_find_a_queue_that_somebody_has_declared_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_deleted_of_the_delays_is_declared_again() {
     let node = rabbitmq::own().await;
-    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    let broker = crate::connect(&node.url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     // By the level of 2 s alone.
@@ -468,7 +468,7 @@ async fn no_message_waits_for_one_that_is_stuck_while_a_channel_is_idle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_that_the_broker_has_closed_are_made_up_for() {
     let place = Place::amqp().await;
-    let broker = petiole_broker::connect(&format!("{}?channel_max=20", place.url))
+    let broker = crate::connect(&format!("{}?channel_max=20", place.url))
         .await
         .unwrap();
     broker.declare(&place.queue).await.unwrap();
@@ -494,7 +494,7 @@ async fn channels_that_the_broker_has_closed_are_made_up_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delayed_messages_at_once_open_few_channels() {
     let place = Place::amqp().await;
-    let broker = petiole_broker::connect(&format!("{}?channel_max=600", place.url))
+    let broker = crate::connect(&format!("{}?channel_max=600", place.url))
         .await
         .unwrap();
     broker.declare(&place.queue).await.unwrap();
@@ -675,7 +675,7 @@ async fn a_broker_that_does_not_let_us_in_is_a_clear_error() {
             "is a RabbitMQ listening there",
         ),
     ] {
-        let error = timeout(DEADLINE, petiole_broker::connect(&url))
+        let error = timeout(DEADLINE, crate::connect(&url))
             .await
             .unwrap()
             .err()
@@ -694,7 +694,7 @@ async fn a_broker_that_does_not_let_us_in_is_a_clear_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_url_is_tried() {
     let good = rabbitmq::url().await;
-    let broker = petiole_broker::connect(&format!("amqp://127.0.0.1:1//;{good}"))
+    let broker = crate::connect(&format!("amqp://127.0.0.1:1//;{good}"))
         .await
         .unwrap();
     assert!(broker.connected(), "not at once");
@@ -705,7 +705,7 @@ async fn the_next_url_is_tried() {
 async fn messages_that_can_not_be_read_arrive_with_a_reason_on_the_same_connection() {
     let (proxy, url) = proxied().await;
     let place = Place::amqp().await;
-    let broker = petiole_broker::connect(&url).await.unwrap();
+    let broker = crate::connect(&url).await.unwrap();
     broker.declare(&place.queue).await.unwrap();
     let accepted = proxy.accepted();
     let invalid = |flag| raw::one(flag, b"x\xff");
@@ -772,7 +772,7 @@ async fn messages_that_can_not_be_read_arrive_with_a_reason_on_the_same_connecti
 async fn headers_that_the_broker_makes_larger_than_a_frame_arrive() {
     let (proxy, url) = proxied().await;
     let place = Place::amqp().await;
-    let broker = petiole_broker::connect(&url).await.unwrap();
+    let broker = crate::connect(&url).await.unwrap();
     broker.declare(&place.queue).await.unwrap();
     let accepted = proxy.accepted();
     // What waits there is dead-lettered to our queue, with an `x-death` of some hundred bytes.
@@ -823,7 +823,7 @@ async fn headers_that_the_broker_makes_larger_than_a_frame_arrive() {
 async fn a_routing_key_that_is_no_text_arrives_with_a_reason() {
     let (proxy, url) = proxied().await;
     let place = Place::amqp().await;
-    let broker = petiole_broker::connect(&url).await.unwrap();
+    let broker = crate::connect(&url).await.unwrap();
     broker.declare(&place.queue).await.unwrap();
     let accepted = proxy.accepted();
     let (_connection, channel) = channel().await;

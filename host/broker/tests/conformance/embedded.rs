@@ -72,7 +72,7 @@ async fn consumes_until_it_is_killed() {
         return;
     };
     let (url, queue) = child.split_once('\n').unwrap();
-    let broker = petiole_broker::connect(url).await.unwrap();
+    let broker = crate::connect(url).await.unwrap();
     let mut deliveries = broker
         .consume(&[queue.to_owned()], Terms::prefetch(10))
         .await
@@ -97,7 +97,7 @@ async fn a_file_that_is_none_of_ours_is_refused() {
         folder.path().join("no/such/folder/broker.db"),
         folder.path().to_owned(),
     ] {
-        let error = petiole_broker::connect(&format!("sqlite://{}", path.display()))
+        let error = crate::connect(&format!("sqlite://{}", path.display()))
             .await
             .err()
             .unwrap();

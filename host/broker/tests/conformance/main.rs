@@ -9,6 +9,7 @@
 
 mod amqp;
 mod embedded;
+mod memory;
 mod proxy;
 mod rabbitmq;
 mod raw;
@@ -19,7 +20,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_broker::{Broker, Deliveries, Delivery, Terms};
+use petiole_broker::{Broker, BrokerError, Deliveries, Delivery, Terms};
 use petiole_celery::{Destination, Message, Publication};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -64,15 +65,20 @@ impl Place {
     }
 
     pub(crate) async fn connect(&self) -> Arc<dyn Broker> {
-        petiole_broker::connect(&self.url).await.unwrap()
+        connect(&self.url).await.unwrap()
     }
 
     /// A broker with the queue declared.
     pub(crate) async fn broker(&self) -> Arc<dyn Broker> {
+        self.broker_with(petiole_broker::MESSAGES).await
+    }
+
+    /// One with so much memory for messages.
+    pub(crate) async fn broker_with(&self, memory: usize) -> Arc<dyn Broker> {
         if self.quorum {
             rabbitmq::declare_quorum(&self.queue).await;
         }
-        let broker = self.connect().await;
+        let broker = petiole_broker::connect(&self.url, memory).await.unwrap();
         broker.declare(&self.queue).await.unwrap();
         broker
     }
@@ -83,6 +89,10 @@ impl Place {
             .await
             .unwrap()
     }
+}
+
+pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
+    petiole_broker::connect(url, petiole_broker::MESSAGES).await
 }
 
 pub(crate) fn unique() -> String {

@@ -211,10 +211,10 @@ async fn least_permissions_are_enough_and_hold() {
     let mut url = Url::parse(&node.url).unwrap();
     url.set_username(&user).unwrap();
     url.set_password(Some("secret")).unwrap();
-    let guest = petiole_broker::connect(&node.url).await.unwrap();
+    let guest = crate::connect(&node.url).await.unwrap();
     guest.declare("wrong").await.unwrap();
 
-    let broker = petiole_broker::connect(url.as_str()).await.unwrap();
+    let broker = crate::connect(url.as_str()).await.unwrap();
     broker.declare("right").await.unwrap();
     for answer in among_neighbours(&broker, "right", vec![text("wrong", "x"); 20]).await {
         assert_refused(&answer, 403);
@@ -245,7 +245,7 @@ async fn least_permissions_are_enough_and_hold() {
         "application:set_env(rabbit, max_message_size, 1000).",
     ])
     .await;
-    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    let broker = crate::connect(&node.url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     let large = text(&queue, &"x".repeat(1001));
@@ -262,7 +262,7 @@ async fn an_alarm_is_waited_out_and_nothing_comes_twice() {
     /// Longer than a publication may wait to be written.
     const ALARM: Duration = Duration::from_secs(35);
     let node = rabbitmq::own().await;
-    let broker = petiole_broker::connect(&node.url).await.unwrap();
+    let broker = crate::connect(&node.url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
     broker.publish(text(&queue, "before")).await.unwrap();

@@ -54,7 +54,7 @@ fn write_certificates(folder: &Path) {
 }
 
 async fn refusal(url: &str) -> String {
-    let Err(error) = petiole_broker::connect(url).await else {
+    let Err(error) = crate::connect(url).await else {
         panic!("{url}: it connects");
     };
     assert!(error.is_final(), "{error:?}");
@@ -66,7 +66,7 @@ async fn refusal(url: &str) -> String {
 }
 
 async fn connects(url: &str) {
-    let broker = petiole_broker::connect(url).await;
+    let broker = crate::connect(url).await;
     let broker = broker.unwrap_or_else(|error| panic!("{url}: {error}"));
     broker.declare("over-tls").await.unwrap();
     assert_eq!(broker.length("over-tls").await, Ok(Some(0)));

@@ -65,6 +65,10 @@ impl Broker for Scripted {
         true
     }
 
+    fn held(&self) -> u64 {
+        0
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         async {}.boxed()
     }

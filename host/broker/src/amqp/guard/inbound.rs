@@ -1,12 +1,13 @@
-//! From the broker to lapin. Bodies pass as they come; methods and content headers are held until they are whole.
+//! From the broker to lapin. Bodies pass as they come, or are left out; methods and content headers are held until they
+//! are whole.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::frame::{
     CONTENT, END, Fault, HEAD, Head, Input, OVERHEAD, TYPE_BODY, TYPE_HEADER, TYPE_HEARTBEAT,
     TYPE_METHOD, fault, write,
 };
-use super::{HEADER_LIMIT, Mark, methods, properties};
+use super::{Channels, HEADER_LIMIT, LeftOut, Mark, methods, properties};
 
 /// The flag of `cluster_id`.
 const MARKED: [u8; 2] = [0, 4];
@@ -19,16 +20,30 @@ pub(super) struct Inbound {
     held: Vec<u8>,
     /// Properties on their way through.
     scratch: Vec<u8>,
-    /// Channels whose next content was delivered with an exchange or routing key that is no UTF-8.
-    unnamed: HashSet<u16>,
+    channels: Channels,
+    /// What is known of a channel's next content.
+    due: HashMap<u16, Due>,
+    /// Bytes of body that are still to come on a channel, and are left out.
+    left_out: HashMap<u16, u64>,
     /// Nothing has come yet.
     first: bool,
 }
 
+#[derive(Default)]
+struct Due {
+    /// The delivery's, where it is a consumer's.
+    tag: Option<u64>,
+    /// The exchange or the routing key is no UTF-8.
+    unnamed: bool,
+}
+
+#[derive(Clone, Copy)]
 enum State {
     Head,
     /// So many bytes are to pass, the last of them the frame's end.
     Passing(usize),
+    /// So many bytes are left out, the last of them the frame's end.
+    LeavingOut(usize),
     Holding {
         head: Head,
         missing: usize,
@@ -38,13 +53,15 @@ enum State {
 }
 
 impl Inbound {
-    pub(super) fn new(frame_max: usize) -> Self {
+    pub(super) fn new(frame_max: usize, channels: Channels) -> Self {
         Self {
             frame_max,
             state: State::Head,
             held: Vec::new(),
             scratch: Vec::new(),
-            unnamed: HashSet::new(),
+            channels,
+            due: HashMap::new(),
+            left_out: HashMap::new(),
             first: true,
         }
     }
@@ -59,7 +76,15 @@ impl Inbound {
                     return Ok(());
                 }
                 State::Head => self.head(&mut input, out)?,
-                State::Passing(left) => self.pass(&mut input, left, out)?,
+                State::Passing(left) => {
+                    let (passed, left) = rest(&mut input, left)?;
+                    out.extend_from_slice(passed);
+                    self.state = left.map_or(State::Head, State::Passing);
+                }
+                State::LeavingOut(left) => {
+                    let (_, left) = rest(&mut input, left)?;
+                    self.state = left.map_or(State::Head, State::LeavingOut);
+                }
                 State::Holding { head, missing } => self.hold(&mut input, head, missing, out)?,
             }
         }
@@ -95,6 +120,9 @@ impl Inbound {
                 head: parsed,
                 missing: parsed.size.saturating_add(1),
             },
+            TYPE_BODY if self.leaves_out(parsed)? => {
+                State::LeavingOut(parsed.size.saturating_add(1))
+            }
             TYPE_BODY | TYPE_HEARTBEAT => {
                 out.extend_from_slice(&head);
                 State::Passing(parsed.size.saturating_add(1))
@@ -108,16 +136,27 @@ impl Inbound {
         Ok(())
     }
 
-    fn pass(&mut self, input: &mut Input<'_>, left: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let count = input.0.len().min(left);
-        let passed = input.take(count).unwrap_or_default();
-        out.extend_from_slice(passed);
-        self.state = State::Passing(left - count);
-        if count == left {
-            ended(passed.last())?;
-            self.state = State::Head;
+    /// Whether a frame of body is one of those that are left out.
+    fn leaves_out(&mut self, head: Head) -> Result<bool, Fault> {
+        if self.left_out.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let Some(due) = self.left_out.remove(&head.channel) else {
+            return Ok(false);
+        };
+        let size = u64::try_from(head.size).unwrap_or(u64::MAX);
+        match due.checked_sub(size) {
+            Some(0) => {}
+            Some(due) => {
+                self.left_out.insert(head.channel, due);
+            }
+            None => {
+                return fault(format!(
+                    "the broker sent {size} bytes of a body of which {due} were due"
+                ));
+            }
+        }
+        Ok(true)
     }
 
     fn hold(
@@ -152,8 +191,16 @@ impl Inbound {
 
     fn method(&mut self, head: Head, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         self.scratch.clear();
-        if !methods::repair(payload, &mut self.scratch)? && methods::delivers(payload) {
-            self.unnamed.insert(head.channel);
+        let unnamed = !methods::repair(payload, &mut self.scratch)?;
+        let tag = methods::delivery_tag(payload);
+        if methods::closes(payload) {
+            self.due.remove(&head.channel);
+            self.left_out.remove(&head.channel);
+        } else if tag.is_some() || unnamed && methods::delivers(payload) {
+            let due = self.due.insert(head.channel, Due { tag, unnamed });
+            if due.is_some() {
+                return fault("the broker delivered where the content of a delivery is due");
+            }
         }
         write(out, TYPE_METHOD, head.channel, &[&self.scratch]);
         Ok(())
@@ -166,7 +213,18 @@ impl Inbound {
                 payload.len()
             ));
         };
-        let names = self.unnamed.remove(&head.channel);
+        if self.left_out.contains_key(&head.channel) {
+            return fault("the broker sent a content header where a body is due");
+        }
+        let due = self.due.remove(&head.channel).unwrap_or_default();
+        if let Some(tag) = due.tag {
+            let bytes = announced(start).saturating_add(count(encoded.len()));
+            if !self.channels.pass(head.channel, tag, bytes) {
+                self.leave_out(head.channel, start, LeftOut { bytes }, out);
+                return Ok(());
+            }
+        }
+        let names = due.unnamed;
         let whole = head.size - CONTENT;
         if !names && encoded.len() == whole {
             self.scratch.clear();
@@ -187,6 +245,15 @@ impl Inbound {
         )
     }
 
+    /// Lapin delivers an empty message with a mark. Whoever receives it gives it back.
+    fn leave_out(&mut self, channel: u16, start: &[u8], left_out: LeftOut, out: &mut Vec<u8>) {
+        let body = announced(start);
+        if body > 0 {
+            self.left_out.insert(channel, body);
+        }
+        header(out, channel, start, 0, &left_out.text());
+    }
+
     /// The properties go ahead of the body, which has no limit, and a mark in their place says so.
     fn marked(
         &mut self,
@@ -196,29 +263,44 @@ impl Inbound {
         mark: &Mark,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        let mut start = Input(start);
-        let size = start
-            .take(CONTENT - 8)
-            .zip(start.array().map(u64::from_be_bytes))
-            .zip(u64::try_from(mark.kept).ok())
-            .and_then(|((class, body), kept)| Some((class, body.checked_add(kept)?)));
-        let Some((class, size)) = size else {
+        let Some(size) = announced(start).checked_add(count(mark.kept)) else {
             return fault("the broker announced a body of 2^64 bytes");
         };
-        let text = mark.text();
-        let length = [u8::try_from(text.len()).unwrap_or(u8::MAX)];
-        let size = size.to_be_bytes();
-        write(
-            out,
-            TYPE_HEADER,
-            channel,
-            &[class, &size, &MARKED, &length, text.as_bytes()],
-        );
+        header(out, channel, start, size, &mark.text());
         for part in encoded.chunks(self.frame_max.saturating_sub(OVERHEAD).max(1)) {
             write(out, TYPE_BODY, channel, &[part]);
         }
         Ok(())
     }
+}
+
+/// The body's size, as a content header begins.
+fn announced(start: &[u8]) -> u64 {
+    let size = start.last_chunk().copied();
+    size.map_or(0, u64::from_be_bytes)
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Writes a content header of the same class, with a mark for its properties.
+fn header(out: &mut Vec<u8>, channel: u16, start: &[u8], size: u64, mark: &str) {
+    let class = start.get(..CONTENT - 8).unwrap_or_default();
+    let length = [u8::try_from(mark.len()).unwrap_or(u8::MAX)];
+    let size = size.to_be_bytes();
+    let parts = [class, &size, &MARKED, &length, mark.as_bytes()];
+    write(out, TYPE_HEADER, channel, &parts);
+}
+
+/// What has come of a frame of which so many bytes are due, and how many are due then.
+fn rest<'a>(input: &mut Input<'a>, due: usize) -> Result<(&'a [u8], Option<usize>), Fault> {
+    let came = input.take(input.0.len().min(due)).unwrap_or_default();
+    let due = due - came.len();
+    if due == 0 {
+        ended(came.last())?;
+    }
+    Ok((came, (due > 0).then_some(due)))
 }
 
 fn ended(last: Option<&u8>) -> Result<(), Fault> {

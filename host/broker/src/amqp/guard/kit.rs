@@ -15,17 +15,19 @@ use lapin::uri::AMQPUri;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls::ClientConfig;
 
-use super::FRAME_MAX;
 use super::stream::Guard;
+use super::{Channels, FRAME_MAX};
 
 /// Plain or TLS: the guard is above it.
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// Connects, on the current Tokio runtime, by guarded sockets; over TLS where there is a configuration of it.
+/// Connects, on the current Tokio runtime, by guarded sockets; over TLS where there is a configuration of it. `channels`:
+/// those that will deliver.
 pub(in super::super) async fn connect(
     mut uri: AMQPUri,
     properties: ConnectionProperties,
     tls: Option<ClientConfig>,
+    channels: Channels,
 ) -> lapin::Result<Connection> {
     let asked = uri.query.frame_max.unwrap_or(FRAME_MAX).min(FRAME_MAX);
     // Lapin's buffers, and what it offers the guard, are made by the larger of these two.
@@ -36,6 +38,7 @@ pub(in super::super) async fn connect(
     let guarded = Guarded {
         tokio: tokio.clone(),
         frame_max,
+        channels: channels.clone(),
     };
     let plain = Runtime::new(tokio.clone());
     let tls = tls.map(RustlsConnector::from);
@@ -49,7 +52,11 @@ pub(in super::super) async fn connect(
             if let Some(tls) = &tls {
                 socket = socket.into_rustls(tls, &host).await?;
             }
-            Ok(AsyncTcpStream::Plain(Guard::new(socket, frame_max)))
+            Ok(AsyncTcpStream::Plain(Guard::new(
+                socket,
+                frame_max,
+                channels.clone(),
+            )))
         },
         properties,
     )
@@ -60,6 +67,7 @@ pub(in super::super) async fn connect(
 struct Guarded {
     tokio: Tokio,
     frame_max: usize,
+    channels: Channels,
 }
 
 impl Reactor for Guarded {
@@ -85,11 +93,11 @@ impl Reactor for Guarded {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        let frame_max = self.frame_max;
+        let (frame_max, channels) = (self.frame_max, self.channels.clone());
         let connect = self.tokio.tcp_connect_addr(address);
         async move {
             let socket = AsyncTcpStream::Plain(connect.await?);
-            Ok(Guard::new(socket, frame_max))
+            Ok(Guard::new(socket, frame_max, channels))
         }
     }
 }

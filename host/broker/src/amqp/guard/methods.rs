@@ -51,6 +51,22 @@ pub(super) fn delivers(payload: &[u8]) -> bool {
     matches!(identify(payload), Some((60, 60 | 71)))
 }
 
+/// The delivery tag of a `basic.deliver`: what is delivered to a consumer.
+pub(super) fn delivery_tag(payload: &[u8]) -> Option<u64> {
+    let mut input = Input(payload);
+    if identify(payload) != Some((60, 60)) {
+        return None;
+    }
+    input.take(METHOD)?;
+    input.short()?;
+    input.array().map(u64::from_be_bytes)
+}
+
+/// Whether the channel is closed by it: channel.close, channel.close-ok.
+pub(super) fn closes(payload: &[u8]) -> bool {
+    matches!(identify(payload), Some((20, 40 | 41)))
+}
+
 /// Appends a method frame's payload with all such text as UTF-8. Whether it was UTF-8 before.
 pub(super) fn repair(payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
     let Some((class, method)) = identify(payload) else {

@@ -11,17 +11,20 @@ mod inbound;
 mod kit;
 mod methods;
 mod outbound;
+mod passed;
 mod properties;
 mod restore;
 mod stream;
 
 pub(super) use kit::connect;
+pub(super) use passed::{Channels, Passed};
 pub(super) use restore::{mark, restore};
 
 use std::fmt::Write;
 use std::sync::LazyLock;
 
 use lapin::BasicProperties;
+use lapin::message::Delivery;
 use lapin::protocol::basic::gen_properties;
 use uuid::Uuid;
 
@@ -64,6 +67,34 @@ impl Mark {
             whole: parts.next()?.parse().ok()?,
             names: parts.next()? == "1",
         })
+    }
+}
+
+/// In the place of a mark, where the guard has left the body and the properties of a delivery out: for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Bytes that it would take.
+    pub(super) bytes: u64,
+}
+
+impl LeftOut {
+    fn text(self) -> String {
+        format!("{}:left out:{}", *SECRET, self.bytes)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix(SECRET.as_str())?.split(':').skip(1);
+        let bytes = match parts.next()? {
+            "left out" => parts.next()?.parse().ok()?,
+            _ => return None,
+        };
+        Some(Self { bytes })
+    }
+
+    /// What the guard says of a delivery.
+    pub(super) fn of(delivery: &Delivery) -> Option<Self> {
+        let text = delivery.properties.cluster_id().as_ref()?;
+        Self::read(text.as_str())
     }
 }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures::io::{AsyncRead, AsyncWrite};
 use tracing::error;
 
+use super::Channels;
 use super::frame::Fault;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
@@ -27,10 +28,10 @@ pub(in super::super) struct Guard<S> {
 }
 
 impl<S> Guard<S> {
-    pub(super) fn new(socket: S, frame_max: usize) -> Self {
+    pub(super) fn new(socket: S, frame_max: usize, channels: Channels) -> Self {
         Self {
             socket,
-            inbound: Inbound::new(frame_max),
+            inbound: Inbound::new(frame_max, channels),
             outbound: Outbound::new(frame_max),
             chunk: vec![0; CHUNK].into(),
             ready: Vec::new(),

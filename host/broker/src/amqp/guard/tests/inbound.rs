@@ -1,5 +1,7 @@
 //! What passes the guard on its way in, lapin can read; and whole is how it arrives.
 
+use std::sync::Arc;
+
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use lapin::message::Delivery;
 use petiole_celery::{Message, RAW_PROPERTIES, UNREADABLE};
@@ -10,16 +12,25 @@ use super::super::super::convert;
 use super::super::frame::{Fault, OVERHEAD, TYPE_BODY, TYPE_METHOD, write};
 use super::super::inbound::Inbound;
 use super::super::methods;
-use super::super::{HEADER_LIMIT, Mark, SECRET};
+use super::super::{Channels, HEADER_LIMIT, Mark, Passed, SECRET};
 use super::{content, entry, headers, long, nested, short, text};
+use crate::room::{Room, Share};
 
 const LIMIT: usize = 131_072;
 const BODY: &[u8] = b"abc";
 
 fn guard(bytes: &[u8], frame_max: usize) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::new();
-    Inbound::new(frame_max).push(bytes, &mut out)?;
+    let (channels, _passed) = roomy();
+    Inbound::new(frame_max, channels).push(bytes, &mut out)?;
     Ok(out)
+}
+
+/// Channel 1 delivers, and there is memory for all of it.
+fn roomy() -> (Channels, Arc<Passed>) {
+    let channels = Channels::default();
+    let passed = channels.open(1, &Share::new(&Room::new(usize::MAX)));
+    (channels, passed)
 }
 
 /// What lapin reads of it: all of it, in frames that it takes.
@@ -274,12 +285,14 @@ fn the_cost_is_printed() {
         ("messages of", one, 50_000_u32),
         ("bodies of", large, 2_000),
     ] {
-        let (mut inbound, mut out) = (Inbound::new(LIMIT), Vec::new());
+        let (channels, passed) = roomy();
+        let (mut inbound, mut out) = (Inbound::new(LIMIT, channels), Vec::new());
         let started = std::time::Instant::now();
         for _ in 0..count {
             out.clear();
             inbound.push(&bytes, &mut out).unwrap();
             assert_eq!(out.len(), bytes.len());
+            passed.arrived(0);
         }
         println!(
             "{what} {} bytes: {:?} each",
@@ -406,7 +419,8 @@ proptest! {
             bytes.extend([8, 0, 0, 0, 0, 0, 0, 0xce]);
         }
         let whole = guard(&bytes, LIMIT).unwrap();
-        let (mut pieces, mut inbound, mut rest) = (Vec::new(), Inbound::new(LIMIT), &bytes[..]);
+        let (channels, _passed) = roomy();
+        let (mut pieces, mut inbound, mut rest) = (Vec::new(), Inbound::new(LIMIT, channels), &bytes[..]);
         for cut in cuts.iter().cycle() {
             if rest.is_empty() {
                 break;
@@ -422,7 +436,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_fault_or_frames(bytes in vec(prop_oneof![any::<u8>(), 0..4_u8, Just(0xce)], 0..300)) {
         let mut out = Vec::new();
-        let _ = Inbound::new(4096).push(&bytes, &mut out);
+        let _ = Inbound::new(4096, Channels::default()).push(&bytes, &mut out);
         let mut rest = &out[..];
         while !rest.is_empty() && rest[0] != b'A' {
             match parse_frame(rest) {
@@ -436,4 +450,70 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn zz_amplification() {
+    let rss = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            << 10
+    };
+    let size = 128 * 1024 - 200;
+    let array = |one: &[u8]| {
+        let bytes: Vec<u8> = one
+            .iter()
+            .copied()
+            .cycle()
+            .take(size / one.len() * one.len())
+            .collect();
+        [b"A", &long(&bytes)[..]].concat()
+    };
+    for (what, value) in [
+        ("V", array(b"V")),
+        ("t", array(b"t\x01")),
+        ("B", array(b"B\x01")),
+        ("s", array(b"s\0\x01")),
+        ("I", array(b"I\0\0\0\x01")),
+        ("A", array(b"A\0\0\0\0")),
+        ("F", array(b"F\0\0\0\0")),
+        ("S0", array(b"S\0\0\0\0")),
+        ("x0", array(b"x\0\0\0\0")),
+        ("f", array(b"f\0\0\0\0")),
+        ("D", array(b"D\0\0\0\0\x01")),
+        ("T", array(b"T\0\0\0\0\0\0\0\0")),
+        ("l", array(b"l\0\0\0\0\0\0\0\0")),
+        ("S20", array(b"S\0\0\0\x14aaaaaaaaaaaaaaaaaaaa")),
+        ("F1", array(b"F\0\0\0\x03\x01aV")),
+        ("FB", array(b"F\0\0\0\x04\x01aB1")),
+    ] {
+        let properties = headers(&[entry(b"a", &value)]);
+        let before = rss();
+        let all: Vec<Message> = (0..8).map(|_| message(&properties)).collect();
+        println!(
+            "{what}: {} times",
+            (rss() - before) / 8 / u64::try_from(properties.len()).unwrap()
+        );
+        drop(all);
+    }
+    let plain: Vec<Vec<u8>> = (0..20_u8)
+        .map(|n| entry(&[b'n', b'a' + n], &text(&[b'x'; 40])))
+        .collect();
+    let properties = headers(&plain);
+    let before = rss();
+    let all: Vec<Message> = (0..5000).map(|_| message(&properties)).collect();
+    println!(
+        "plain: {} bytes, {} each",
+        properties.len(),
+        (rss() - before) / 5000
+    );
+    drop(all);
 }

@@ -7,6 +7,7 @@
 
 mod fake;
 mod inbound;
+mod left_out;
 mod outbound;
 mod socket;
 

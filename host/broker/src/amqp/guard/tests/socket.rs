@@ -10,6 +10,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 
+use super::super::Channels;
 use super::fake::{Fake, delivery};
 use super::inbound::hostile;
 use super::{entry, headers, nested, text};
@@ -38,7 +39,7 @@ fn peak() -> u64 {
 async fn arrive(deliveries: Vec<u8>, count: u64) {
     let before = peak();
     let fake = Fake::start(deliveries, 10).await;
-    let broker = crate::connect(&fake.url()).await.unwrap();
+    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
     let queue = "q".to_owned();
     let mut received = broker
         .consume(std::slice::from_ref(&queue), crate::Terms::prefetch(100))
@@ -110,7 +111,7 @@ fn publication(body: String, headers: usize) -> Publication {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frame_of_ours_is_over_the_limit_and_neighbours_are_confirmed_once() {
     let fake = Fake::start(Vec::new(), 10).await;
-    let broker = crate::connect(&fake.url()).await.unwrap();
+    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
     let mut neighbours = Vec::new();
     for (round, large) in [131_072, 140_000, 4 << 20, (4 << 20) + 1, 40_000_000]
         .into_iter()
@@ -153,8 +154,12 @@ async fn what_lapin_can_not_frame_does_not_leave() {
     for size in [140_000, 4 << 20, 40_000_000] {
         let fake = Fake::start(Vec::new(), 10).await;
         let uri = fake.url().parse().unwrap();
-        let connection =
-            super::super::connect(uri, ConnectionProperties::default(), Default::default());
+        let connection = super::super::connect(
+            uri,
+            ConnectionProperties::default(),
+            None,
+            Channels::default(),
+        );
         let connection = connection.await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel
@@ -197,7 +202,7 @@ async fn what_lapin_can_not_frame_does_not_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_pass_both_ways() {
     let fake = Fake::start(Vec::new(), 1).await;
-    let broker = crate::connect(&fake.url()).await.unwrap();
+    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
     fake.until("no heartbeats come", |seen| seen.heartbeats >= 8)
         .await;
     assert!(broker.connected());

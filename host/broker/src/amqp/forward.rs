@@ -1,0 +1,238 @@
+//! Hands out what one subscription delivers, and asks for no more than there is memory for.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use lapin::options::BasicCancelOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::consume::{Subscription, ask, ticketed};
+use super::guard::{LeftOut, Passed};
+use super::window::Window;
+use super::{OPERATION_LIMIT, ack, declare};
+use crate::Delivery;
+use crate::delivery::{Settlement, Settlements, Ticket};
+
+pub(super) enum Ended {
+    Lost,
+    Unread,
+}
+
+/// Until nobody reads any more, or nothing can come.
+pub(super) async fn forward(
+    subscription: Subscription,
+    queue: &str,
+    window: &mut Window,
+    out: &mpsc::Sender<Delivery>,
+) -> Ended {
+    let Subscription {
+        channel,
+        mut consumer,
+        arguments,
+        passed,
+        gone,
+    } = subscription;
+    // What lapin still has of it when this ends is there until the channel is closed.
+    let settlements = ack::start(channel.clone(), gone.clone(), Arc::clone(&passed));
+    let mut forwarding = Forwarding {
+        channel,
+        arguments,
+        passed,
+        gone,
+        settlements,
+        queue,
+        window,
+        out,
+        left_out: Vec::new(),
+    };
+    loop {
+        tokio::select! {
+            biased;
+            () = out.closed() => {
+                forwarding.unsubscribe(consumer).await;
+                return Ended::Unread;
+            }
+            () = forwarding.gone.cancelled() => return Ended::Lost,
+            change = forwarding.change() => match change {
+                Change::Ask(prefetch) => match forwarding.ask(consumer, prefetch).await {
+                    Some(next) => consumer = next,
+                    None => return Ended::Lost,
+                },
+                Change::GiveBack => forwarding.give_back(),
+            },
+            delivery = consumer.next() => match delivery {
+                Some(Ok(delivery)) => forwarding.take(delivery).await,
+                Some(Err(error)) => {
+                    warn!(queue, %error, "the consumer failed");
+                    forwarding.gone.cancel();
+                    return Ended::Lost;
+                }
+                None => {
+                    forwarding.ended();
+                    return Ended::Lost;
+                }
+            },
+        }
+    }
+}
+
+/// What is to be done beside handing out.
+enum Change {
+    /// Another number of messages is to be asked for.
+    Ask(u16),
+    /// What was left out may come again.
+    GiveBack,
+}
+
+struct Forwarding<'a> {
+    channel: Channel,
+    arguments: FieldTable,
+    passed: Arc<Passed>,
+    gone: CancellationToken,
+    settlements: Settlements,
+    queue: &'a str,
+    window: &'a mut Window,
+    out: &'a mpsc::Sender<Delivery>,
+    /// Of deliveries that came without their bodies, for which there was no room.
+    left_out: Vec<Ticket>,
+}
+
+impl Forwarding<'_> {
+    /// Waits until there is something to be changed.
+    ///
+    /// A consumer that was delivered what there is no room for asks for one message at a time, and for more again as soon
+    /// as there is room for more. So whatever it was delivered in vain is not delivered to it in vain again, and
+    /// neither to another worker whose memory is full too: that one asks for nothing then.
+    async fn change(&self) -> Change {
+        if self.window.is_whole() && self.left_out.is_empty() {
+            return std::future::pending().await;
+        }
+        let share = self.passed.share();
+        loop {
+            let given_back = share.room.given_back();
+            if !self.left_out.is_empty() {
+                if self.window.asked > 1 {
+                    return Change::Ask(1);
+                }
+                // The one that it has asked for, of which the one beyond the room was in the way.
+                if share.takes_any() {
+                    return Change::GiveBack;
+                }
+            }
+            if let Some(wider) = self.window.wider(&share.room, self.handed_out()) {
+                return Change::Ask(wider);
+            }
+            given_back.await;
+        }
+    }
+
+    /// How many deliveries are not settled yet, by the tickets that can still ask for it.
+    fn handed_out(&self) -> usize {
+        let kept = self.left_out.len() + 1;
+        self.settlements.strong_count().saturating_sub(kept)
+    }
+
+    async fn take(&mut self, delivery: lapin::message::Delivery) {
+        if let Some(delivery) = self.receive(delivery) {
+            // Its reader gone, the delivery is dropped here, and goes back to the queue.
+            let _ = self.out.send(delivery).await;
+        }
+    }
+
+    /// None where it came without its body.
+    fn receive(&mut self, delivery: lapin::message::Delivery) -> Option<Delivery> {
+        let tag = delivery.delivery_tag;
+        let held = self.passed.arrived(tag);
+        let left_out = LeftOut::of(&delivery);
+        let bytes = left_out.map_or(held.as_ref().map_or(0, |held| held.bytes()), |left_out| {
+            left_out.bytes
+        });
+        self.window.delivered(bytes);
+        let ticket = Ticket::new(tag, self.settlements.clone(), self.gone.clone(), held);
+        if left_out.is_some() {
+            self.left_out.push(ticket);
+            return None;
+        }
+        Some(ticketed(delivery, self.queue, ticket))
+    }
+
+    fn give_back(&mut self) {
+        for ticket in self.left_out.drain(..) {
+            ticket.give_back();
+        }
+    }
+
+    /// Goes on with a consumer that asks for so many messages: the prefetch of one that is there can't be changed. It
+    /// begins before the other one ends, since a queue may be deleted with its last consumer. None where the channel is
+    /// gone.
+    async fn ask(&mut self, mut before: Consumer, prefetch: u16) -> Option<Consumer> {
+        let queue = self.queue;
+        debug!(
+            queue,
+            prefetch,
+            before = self.window.asked,
+            "asking for another number of messages"
+        );
+        let replaced = async {
+            let name = declare::queue_name(queue).ok()?;
+            let next = ask(&self.channel, name, prefetch, self.arguments.clone()).await;
+            let next = next
+                .inspect_err(|error| warn!(queue, %error, "can't consume"))
+                .ok()?;
+            let cancelled = self
+                .channel
+                .basic_cancel(before.tag(), BasicCancelOptions::default());
+            cancelled.await.ok()?;
+            Some(next)
+        };
+        // However long it takes: the answers come behind all that was delivered before.
+        let replaced = tokio::select! {
+            replaced = replaced => replaced,
+            () = self.gone.cancelled() => None,
+        };
+        if replaced.is_none() {
+            self.gone.cancel();
+            return None;
+        }
+        self.window.asked = prefetch;
+        while let Some(Ok(delivery)) = before.next().await {
+            self.take(delivery).await;
+        }
+        // They go back, a moment later: by then others who were delivered too much ask for less as well.
+        self.left_out.clear();
+        replaced
+    }
+
+    fn ended(&self) {
+        warn!(queue = self.queue, "the broker ended the consumer");
+        if self.channel.status().connected() {
+            // RabbitMQ 4.3 ends the consumer of a quorum queue so, when a message was held for its
+            // `consumer_timeout`: the others can still be settled.
+            let _ = self.settlements.send(Settlement::ConsumerEnded);
+        } else {
+            self.gone.cancel();
+        }
+    }
+
+    /// Ends the consumer, then gives back what it had fetched: in this order, or it would come again.
+    async fn unsubscribe(mut self, mut consumer: Consumer) {
+        let cancelled = self
+            .channel
+            .basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        if !matches!(timeout(OPERATION_LIMIT, cancelled).await, Ok(Ok(()))) {
+            // Its channel is closed then, which gives everything back.
+            self.gone.cancel();
+            return;
+        }
+        while let Some(Ok(delivery)) = consumer.next().await {
+            drop(self.receive(delivery));
+        }
+        // Fails where the channel is gone, which gives everything back.
+        let _ = self.settlements.send(Settlement::ReaderGone);
+    }
+}

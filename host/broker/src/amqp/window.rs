@@ -1,0 +1,72 @@
+use crate::room::Room;
+
+/// The part of the largest message's size that each later one makes it count less.
+const FORGETS: u64 = 8;
+
+/// How many messages a consumer asks for. RabbitMQ counts no bytes (`prefetch_size`), so the number follows the room that
+/// there is for them: what is delivered in vain has to be given back, which quorum queues count.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// The most that it may ask for.
+    most: u16,
+    /// What it asks for now.
+    pub(super) asked: u16,
+    /// Bytes that the largest messages of late had.
+    large: u64,
+}
+
+impl Window {
+    pub(super) fn new(most: u16) -> Self {
+        Self {
+            most,
+            asked: most,
+            large: 0,
+        }
+    }
+
+    /// Whether it asks for as many as it may.
+    pub(super) fn is_whole(&self) -> bool {
+        self.asked == self.most
+    }
+
+    /// A message of so many bytes was delivered.
+    pub(super) fn delivered(&mut self, bytes: u64) {
+        self.large = bytes.max(self.large - self.large / FORGETS);
+    }
+
+    /// The number to ask for when so many are held, where it may be a larger one: these stay where they are, and as many
+    /// more may come.
+    pub(super) fn wider(&self, room: &Room, held: usize) -> Option<u16> {
+        let fit = u16::try_from(room.fit(self.large)).unwrap_or(u16::MAX);
+        let wider = fit.min(self.most);
+        (held >= usize::from(self.asked) && wider > self.asked).then_some(wider)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::room::Share;
+
+    #[test]
+    fn as_many_are_asked_for_as_there_is_room_for() {
+        let room = Room::new(1024);
+        let share = Share::new(&room);
+        let mut window = Window::new(64);
+        window.delivered(100);
+        assert!(window.is_whole() && window.wider(&room, 64).is_none());
+        window.asked = 1;
+        assert_eq!(window.wider(&room, 0), None, "it has not come yet");
+        let held = share.hold(100).unwrap();
+        assert_eq!(window.wider(&room, 1), Some(7));
+        window.asked = 7;
+        assert_eq!(window.wider(&room, 7), None);
+        drop(held);
+        for _ in 0..100 {
+            window.delivered(1);
+        }
+        assert_eq!(window.wider(&room, 7), Some(64));
+    }
+}

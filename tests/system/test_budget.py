@@ -127,15 +127,15 @@ def small_site(folder, component, amqp_url, redis_url, capsys, what):
 
 def test_what_follows_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
     """Results that go to thirty callbacks each, which is as much as may follow a task; and one that is more."""
-    with small_site(tmp_path, component, amqp_url, redis_url, capsys, "32 results of 500 kB for 30 callbacks each") as site:
+    with small_site(tmp_path, component, amqp_url, redis_url, capsys, "32 results of 450 kB for 30 callbacks each") as site:
         links = [site.app.signature("nobody.reads.this", queue=f"{site.queue}-out") for _ in range(30)]
         with site.app.connection_for_write() as connection:
             connection.default_channel.queue_declare(f"{site.queue}-out", durable=True)
         try:
             call = lambda size: site.app.send_task("probe.tasks.large_result", (size,), link=links)  # noqa: E731
-            tasks, large = [call(500_000) for _ in range(32)], call(600_000)
-            assert {len(task.get(timeout=120)) for task in tasks} == {500_000}
-            with pytest.raises(Exception, match="the messages that follow it take more than the 16777216 bytes"):
+            tasks, large = [call(450_000) for _ in range(32)], call(600_000)
+            assert {len(task.get(timeout=120)) for task in tasks} == {450_000}
+            with pytest.raises(Exception, match="the messages that follow it take more than the 14680064 bytes"):
                 large.get(timeout=60)
         finally:
             with site.app.connection_for_write() as connection:
@@ -159,7 +159,7 @@ def test_what_is_decoded_stays_within_the_budget(tmp_path, component, amqp_url, 
         )
         tasks, large = [call(100_000) for _ in range(64)], call(1_000_000)
         assert {len(task.get(timeout=120)) for task in tasks} == {100_000}
-        with pytest.raises(Exception, match="bytes of memory, over the 67108864 that the worker has for one message"):
+        with pytest.raises(Exception, match="bytes of memory, over the 29360128 that the worker has for one message"):
             large.get(timeout=60)
 
 

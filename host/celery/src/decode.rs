@@ -66,11 +66,32 @@ impl Request {
     }
 }
 
+/// How much larger than its data a text may be that zlib has compressed.
+const INFLATES: usize = 1032;
+
+/// Bytes of memory that it takes to learn [how much](memory_to_decode) it takes to decode a message, at most.
+pub fn memory_to_inflate(message: &Message, limit: impl FnOnce(&str) -> usize) -> usize {
+    if !message.headers.contains_key("compression") {
+        return 0;
+    }
+    let inflated = message.body.len().saturating_mul(INFLATES);
+    // The text grows twice as large each time that its place is too small.
+    inflated.min(limit(task(message))).saturating_mul(2)
+}
+
 /// Bytes of memory that a message takes while it is [decoded](Request::decode), and what that comes to, at most.
-pub fn decoded(message: &Message, limit: impl FnOnce(&str) -> usize) -> usize {
+pub fn memory_to_decode(message: &Message, limit: impl FnOnce(&str) -> usize) -> usize {
+    match body(message, limit(task(message))) {
+        Ok(Cow::Borrowed(text)) => json::memory(text),
+        Ok(Cow::Owned(text)) => json::memory(&text).saturating_add(text.len().saturating_mul(2)),
+        // What is refused takes none.
+        Err(_) => 0,
+    }
+}
+
+fn task(message: &Message) -> &str {
     let task = message.headers.get("task").and_then(Value::as_str);
-    // What is refused takes none.
-    body(message, limit(task.unwrap_or_default())).map_or(0, |body| json::memory(&body))
+    task.unwrap_or_default()
 }
 
 /// What tells a run of a task from others, beside its queue.

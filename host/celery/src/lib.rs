@@ -32,7 +32,7 @@ pub mod wire;
 
 pub use commit::{Commit, RunKey};
 pub use compose::{Origin, compose};
-pub use decode::{Undecodable, decoded};
+pub use decode::{Undecodable, memory_to_decode, memory_to_inflate};
 pub use exception::Exception;
 pub use headers::{RAW_PROPERTIES, UNREADABLE};
 pub use id::{ChildKind, child_id};

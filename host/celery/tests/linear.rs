@@ -9,7 +9,7 @@ use allocation_counter::{AllocationInfo, measure};
 use jiff::Timestamp;
 use petiole_celery::plan::{ResultMode, Source, plan, refuse};
 use petiole_celery::{
-    Exception, Message, Outcome, Properties, Refusal, Request, Signature, decoded,
+    Exception, Message, Outcome, Properties, Refusal, Request, Signature, memory_to_decode,
 };
 use serde_json::json;
 
@@ -239,7 +239,12 @@ const DENSE: &[&str] = &[
 fn decoding_takes_no_more_than_was_told_before() {
     let long = format!(r#""{}""#, "x".repeat(50_000));
     let escaped = format!(r#""{}""#, r"\n".repeat(50_000));
-    for value in DENSE.iter().copied().chain([long.as_str(), &escaped]) {
+    let mixed = format!(r#""\n{}",NaN"#, "x".repeat(50_000));
+    for value in DENSE
+        .iter()
+        .copied()
+        .chain([long.as_str(), &escaped, &mixed])
+    {
         for count in [1, 4, 5, 1_000, 1_025, 20_000] {
             let values = vec![value; if value.len() > 1_000 { 1 } else { count }].join(",");
             for args in [format!("[{values}]"), format!(r#"[{{"x":[{values}]}}]"#)] {
@@ -249,7 +254,7 @@ fn decoding_takes_no_more_than_was_told_before() {
                     headers: headers.as_object().unwrap().clone(),
                     ..message(&[NONE, NONE, NONE])
                 };
-                let told = u64::try_from(decoded(&message, |_| usize::MAX)).unwrap();
+                let told = u64::try_from(memory_to_decode(&message, |_| usize::MAX)).unwrap();
                 let cost = measure(|| drop(Request::decode(message, |_| usize::MAX, usize::MAX)));
                 let peak = cost.bytes_max;
                 assert!(
@@ -268,7 +273,7 @@ fn decoding_takes_no_more_than_was_told_before() {
 #[test]
 fn what_may_take_more_memory_than_there_is_is_not_decoded() {
     let message = message(&[leaf(100_000), NONE, NONE]);
-    let told = decoded(&message, |_| usize::MAX);
+    let told = memory_to_decode(&message, |_| usize::MAX);
     let decode = |most| Request::decode(message.clone(), |_| usize::MAX, most);
     assert!(decode(told).is_ok());
     let cost = measure(|| {

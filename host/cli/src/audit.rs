@@ -158,7 +158,6 @@ impl Audit {
     }
 }
 
-/// One write, so that lines of several processes do not mix.
 fn can_be_made_in(folder: &Path) -> io::Result<()> {
     if !std::fs::metadata(folder)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -167,6 +166,7 @@ fn can_be_made_in(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(folder, access)?)
 }
 
+/// One write, so that lines of several processes do not mix.
 fn append(file: &Path, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new()
         .append(true)

@@ -351,7 +351,7 @@ pub(crate) fn policy(config: &Resolved, results: &Results) -> Policy {
         results: results.mode(),
         result_extended: config.result_extended.value,
         quarantine: config.quarantine_queue.value.clone(),
-        sent_limit: (Budget::of_plans(memory_budget(config)) / Plan::COPIES).min(MOST_SENT),
+        sent_limit: (Budget::most_of_plan(memory_budget(config)) / Plan::COPIES).min(MOST_SENT),
     }
 }
 

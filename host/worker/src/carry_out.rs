@@ -11,6 +11,7 @@ use petiole_celery::plan::{Plan, Policy, not_sent};
 use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultError, Results};
+use petiole_runtime::Taken;
 use tokio::time::Instant;
 
 use crate::causes::causes;
@@ -22,9 +23,11 @@ use crate::shutdown::{Shutdown, Stage};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a plan is tried again in all; its pauses alone take some 12 minutes then.
 const TRIES: u32 = 150;
-/// How often a message is tried that the broker itself does not take (`basic.nack`), which takes some 11 s: a queue that
-/// is full, for one. Other queues of its exchange get it each time.
-const NACKS: u32 = 9;
+/// How often a message is tried that the broker itself does not take (`basic.nack`): a queue that is full, for one, or
+/// that is on a node which restarts. It takes two minutes.
+const NACKS: u32 = 30;
+/// The same of one for an exchange, whose other queues get it each time: it takes 11 s.
+const NACKS_OF_EXCHANGE: u32 = 9;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,8 @@ pub(crate) enum Fault {
     Settle(#[from] Unsettled),
     #[error("cold shutdown")]
     ColdShutdown,
+    #[error("its connection is gone, or the worker is told to stop")]
+    NotBegun,
 }
 
 /// What became of a plan.
@@ -81,12 +86,41 @@ enum Next {
     Keep,
 }
 
+/// A message that is not confirmed yet.
+struct Left<'a> {
+    publication: Cow<'a, Publication>,
+    nacks: u32,
+}
+
+impl<'a> Left<'a> {
+    fn of(publication: Cow<'a, Publication>) -> Self {
+        Self {
+            publication,
+            nacks: 0,
+        }
+    }
+
+    fn note(&mut self, error: &PublishError) {
+        if let PublishError::Nacked { .. } = error {
+            self.nacks += 1;
+        }
+    }
+
+    fn is_nacked_too_often(&self) -> bool {
+        let has_exchange = !self.publication.destination.exchange.is_empty();
+        let most = if has_exchange {
+            NACKS_OF_EXCHANGE
+        } else {
+            NACKS
+        };
+        self.nacks >= most
+    }
+}
+
 /// The tries that are left to a plan.
 struct Patience {
     deadline: Instant,
     tries: u32,
-    /// Tries that the broker has answered so.
-    nacks: u32,
     pause: Duration,
 }
 
@@ -95,19 +129,12 @@ impl Patience {
         Self {
             deadline: Instant::now() + patience,
             tries: 0,
-            nacks: 0,
             pause: FIRST_PAUSE,
         }
     }
 
     fn is_over(&self) -> bool {
         self.tries >= TRIES || Instant::now() >= self.deadline
-    }
-
-    /// The same for a message that was not confirmed.
-    fn is_over_for(&self, error: &PublishError) -> bool {
-        let nacked = matches!(error, PublishError::Nacked { .. });
-        self.is_over() || (nacked && self.nacks >= NACKS)
     }
 
     /// Waits before the next try, unless the shutdown is cold.
@@ -139,6 +166,7 @@ pub(crate) struct Servers {
     pub(crate) shutdown: Shutdown,
     patience: Duration,
     broker_outage: Outage,
+    quarantine_outage: Outage,
     results_outage: Arc<Outage>,
 }
 
@@ -156,6 +184,7 @@ impl Servers {
             shutdown: Shutdown::new(),
             patience: PATIENCE,
             broker_outage: Outage::of("the broker"),
+            quarantine_outage: Outage::of("the quarantine queue"),
             results_outage,
         }
     }
@@ -168,13 +197,17 @@ impl Servers {
     /// plan's [`PATIENCE`] or [`TRIES`] are over: a message for another task is kept in the quarantine queue
     /// instead; where a result can't be stored, or the task itself can't be sent on, the plan is given up. One that
     /// keeps its message goes on without its results: the message says more.
+    /// `room`: of what it has until it is committed.
     pub(crate) async fn carry_out(
         &self,
         plan: &Plan,
         run: Option<Ending<'_>>,
+        room: Taken,
     ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
-        match self.committed_as(plan, run, &mut patience).await? {
+        let committed = self.committed_as(plan, run, &mut patience).await?;
+        drop(room);
+        match committed {
             Ok(None) => {}
             Ok(Some(earlier)) => return Ok(Carried::Before(earlier)),
             Err(error) if plan.publications.iter().any(|one| self.is_kept(one)) => {
@@ -384,38 +417,39 @@ impl Servers {
     /// the worker lives: there is no other place for it.
     async fn all(
         &self,
-        mut left: Vec<Cow<'_, Publication>>,
+        left: Vec<Cow<'_, Publication>>,
         sends_itself: bool,
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
+        let mut left: Vec<_> = left.into_iter().map(Left::of).collect();
         while !left.is_empty() {
             let publishing = left
                 .iter()
-                .map(|one| self.broker.publish(Publication::clone(one)));
+                .map(|one| self.broker.publish(Publication::clone(&one.publication)));
             let answers = or_cold(&self.shutdown, join_all(publishing)).await?;
-            let nacked = |answer: &Result<_, _>| matches!(answer, Err(PublishError::Nacked { .. }));
-            patience.nacks += u32::from(answers.iter().any(nacked));
             let (mut again, mut passing) = (Vec::new(), false);
-            for (publication, answer) in left.into_iter().zip(answers) {
+            for (mut one, answer) in left.into_iter().zip(answers) {
                 let Err(error) = answer else {
-                    self.broker_outage.ends();
+                    self.is_taken(&one.publication);
                     continue;
                 };
-                match self.next(&publication, &error, sends_itself, patience) {
+                one.note(&error);
+                match self.next(&one, &error, sends_itself, patience) {
                     Next::Again => {
                         self.broker_outage.begins(&error);
                         passing = true;
-                        again.push(publication);
+                        again.push(one);
                     }
                     Next::KeepOtherwise => {
                         passing = true;
-                        again.push(self.kept_otherwise(publication, error).await?);
+                        let kept = self.kept_otherwise(one.publication, error).await?;
+                        again.push(Left::of(kept));
                     }
                     Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
                     Next::GiveUp => return Ok(Carried::GivenUp(error.to_string())),
                     Next::Keep => {
-                        let instead = self.instead_of(&publication, &error, patience).await?;
-                        again.extend(instead.into_iter().map(Cow::Owned));
+                        let instead = self.instead_of(&one.publication, &error, patience).await?;
+                        again.extend(instead.into_iter().map(Cow::Owned).map(Left::of));
                     }
                 }
             }
@@ -430,16 +464,17 @@ impl Servers {
     /// What is to be done about a message that was not confirmed.
     fn next(
         &self,
-        publication: &Publication,
+        one: &Left<'_>,
         error: &PublishError,
         sends_itself: bool,
         patience: &Patience,
     ) -> Next {
+        let publication = &*one.publication;
         let kept = self.is_kept(publication);
         let refused = error.is_final() || goes_once(publication);
         match (refused, kept) {
             (false, true) => Next::Again,
-            (false, false) if !patience.is_over_for(error) => Next::Again,
+            (false, false) if !patience.is_over() && !one.is_nacked_too_often() => Next::Again,
             (true, true) => Next::KeepOtherwise,
             (true, false) if !publication.mandatory => Next::Drop,
             (_, false) if sends_itself => Next::GiveUp,
@@ -463,7 +498,7 @@ impl Servers {
         let cut = publication.cut().filter(|_| is_of_its_size(&error));
         let Some(cut) = cut else {
             // Given back to a quorum queue it would count as lost, and be dropped at last.
-            self.broker_outage.begins(&error);
+            self.quarantine_outage.begins(&error);
             return Ok(publication);
         };
         tracing::error!(target: "petiole", "a message is cut to be kept in queue {queue}: {error}");
@@ -488,6 +523,14 @@ impl Servers {
             not_stored(&plan, &error);
         }
         Ok(plan.publications)
+    }
+
+    /// The broker has taken a message.
+    fn is_taken(&self, publication: &Publication) {
+        self.broker_outage.ends();
+        if self.is_kept(publication) {
+            self.quarantine_outage.ends();
+        }
     }
 
     /// Whether a message is on its way to the quarantine queue.

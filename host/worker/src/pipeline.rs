@@ -15,7 +15,10 @@ use std::task::Poll;
 use jiff::Timestamp;
 use petiole_broker::Delivery;
 use petiole_celery::plan::{Plan, Ran, Settle, Source, plan};
-use petiole_celery::{Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable, decoded};
+use petiole_celery::{
+    Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable, memory_to_decode,
+    memory_to_inflate,
+};
 use petiole_runtime::{Context, HostFault, Run, RunMemory, Taken, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
@@ -119,7 +122,7 @@ impl Pipeline {
 
     /// To be called with [room](Self::room_to_decode) for it.
     fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
-        let most = self.registry.budget().decoded().total();
+        let most = self.registry.budget().most_decoded();
         unpaused(takes_long(&message), || {
             Request::decode(message, |task| self.registry.argument_limit(task), most)
         })
@@ -127,10 +130,12 @@ impl Pipeline {
 
     /// Room for what a message is decoded to, as long as that is there.
     async fn room_to_decode(&self, message: &Message) -> Taken {
-        let bytes = unpaused(takes_long(message), || {
-            decoded(message, |task| self.registry.argument_limit(task))
-        });
-        self.registry.budget().decoded().take(bytes).await
+        let room = self.registry.budget().decoded();
+        let limit = |task: &str| self.registry.argument_limit(task);
+        let inflated = room.take(memory_to_inflate(message, limit)).await;
+        let bytes = unpaused(takes_long(message), || memory_to_decode(message, limit));
+        drop(inflated);
+        room.take(bytes).await
     }
 
     /// A name counts only where a module has it: senders may write any.
@@ -363,7 +368,13 @@ impl<'a> Journey<'a> {
             Err((_, fault)) => return self.unsettled(&fault),
         };
         let long = told.long || takes_long(&request.message);
-        let planning = self.planning(long).await;
+        let planning = match self.planning(long).await {
+            Ok(planning) => planning,
+            Err(fault) => {
+                turn.not_carried_out();
+                return self.unsettled(&fault);
+            }
+        };
         let plan = unpaused(long, || {
             let policy = &self.pipeline.servers.policy;
             plan(&request, ran, &self.source, policy, Timestamp::now())
@@ -375,7 +386,8 @@ impl<'a> Journey<'a> {
             turn.not_carried_out();
             return self.unsettled(&Fault::ColdShutdown);
         };
-        let (settle, ended) = match Box::pin(self.carry_out(plan, &request, &turn)).await {
+        let carrying = self.carry_out(plan, &request, &turn, Taken::default());
+        let (settle, ended) = match Box::pin(carrying).await {
             Ok(carried) => carried,
             Err(fault) => {
                 turn.not_carried_out();
@@ -394,11 +406,18 @@ impl<'a> Journey<'a> {
     }
 
     /// A large plan is made beside few others, as long as it has no room: it may take much more than it tells before.
-    async fn planning(&self, long: bool) -> Option<SemaphorePermit<'_>> {
-        match long {
+    async fn planning(&self, long: bool) -> Result<Option<SemaphorePermit<'_>>, Fault> {
+        let Pipeline {
+            servers, planning, ..
+        } = self.pipeline;
+        if !long {
+            return Ok(None);
+        }
+        tokio::select! {
+            biased;
             // It is never closed.
-            true => self.pipeline.planning.acquire().await.ok(),
-            false => None,
+            permit = planning.acquire() => Ok(permit.ok()),
+            () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         }
     }
 

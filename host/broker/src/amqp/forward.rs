@@ -1,6 +1,7 @@
 //! Hands out what one subscription delivers, and asks for no more than there is memory for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::options::BasicCancelOptions;
@@ -17,6 +18,9 @@ use super::window::Window;
 use super::{OPERATION_LIMIT, ack, declare};
 use crate::Delivery;
 use crate::delivery::{Settlement, Settlements, Ticket};
+
+/// How long a consumer may take to be replaced: the answers come behind all that was delivered before.
+const ASK_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) enum Ended {
     Lost,
@@ -190,9 +194,11 @@ impl Forwarding<'_> {
             cancelled.await.ok()?;
             Some(next)
         };
-        // However long it takes: the answers come behind all that was delivered before.
         let replaced = tokio::select! {
-            replaced = replaced => replaced,
+            replaced = timeout(ASK_LIMIT, replaced) => replaced.unwrap_or_else(|_| {
+                warn!(queue, "the broker does not answer a consumer that asks for another number of messages");
+                None
+            }),
             () = self.gone.cancelled() => None,
         };
         if replaced.is_none() {

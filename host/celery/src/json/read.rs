@@ -13,8 +13,9 @@ const VALUE: usize = 3 * size_of::<Value>() + SMALLEST;
 const CONTAINER: usize = 4 * (size_of::<String>() + size_of::<usize>() + size_of::<Value>()) + 64;
 /// What an allocator gives for a name of one byte.
 const SMALLEST: usize = 16;
-/// How often a text is there: as it came, with its marks, and in the values.
-const TEXTS: usize = 3;
+/// How often a text is there: with its marks, twice while that grows and the old one is there, as serde_json reads its
+/// escapes, and in the values.
+const TEXTS: usize = 6;
 
 /// Bytes of memory that it takes to read a text, at most, without the text itself.
 pub(super) fn memory(text: &[u8]) -> usize {

@@ -95,7 +95,7 @@ impl Budget {
         let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
         let readers = readers.clamp(1, slots);
         let messages = total / DECODED + Self::of_messages(total);
-        let runs = total - messages - Self::of_plans(total) - total / MADE;
+        let runs = total - messages - total / PLANS - total / MADE;
         let of_slot = SHARE_OF_SLOT.min(runs / SHARES_OF_SLOTS / slots);
         let kept = of_slot
             .saturating_mul(slots)
@@ -112,14 +112,14 @@ impl Budget {
             readers,
             reading: reading::Pool::new(runs / READING, runs / KEPT),
             decoded: Room::new(total / DECODED),
-            plans: Room::new(Self::of_plans(total)),
+            plans: Room::new(total / PLANS),
             state: Mutex::new(state),
         }))
     }
 
-    /// What such a budget has for plans on their way out, in bytes.
-    pub fn of_plans(total: usize) -> usize {
-        total / PLANS
+    /// The most that such a budget has for one plan on its way out, in bytes.
+    pub fn most_of_plan(total: usize) -> usize {
+        Room::new(total / PLANS).most()
     }
 
     /// What such a budget has for messages that were fetched, in bytes.
@@ -160,6 +160,11 @@ impl Budget {
         &self.0.decoded
     }
 
+    /// The most that one message may be decoded to, in bytes: half of what there is, or it would wait for all others.
+    pub fn most_decoded(&self) -> usize {
+        self.0.decoded.most() / 2
+    }
+
     /// What there is for the messages that follow from tasks, until they are out. Whoever has some of it waits for nothing
     /// else of the budget: tasks end whatever others wait for.
     pub fn plans(&self) -> &Room {
@@ -184,7 +189,7 @@ impl Budget {
         BudgetUse {
             total: *total,
             used: always + rooms + reading.used() + ledger.used(),
-            peak: always + total / DECODED + Self::of_plans(*total) + of_results + ledger.peak(),
+            peak: always + total / DECODED + total / PLANS + of_results + ledger.peak(),
             waiting: ledger.waiting(),
         }
     }

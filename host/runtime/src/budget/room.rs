@@ -6,11 +6,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::reading::{UNIT, units};
 
+/// The part of a room that only small requests have, an eighth: so one that waits for much keeps none of them waiting.
+const OF_SMALL: u32 = 8;
+/// The part of a room up to which a request is small.
+const SMALL: u32 = 64;
+
 /// So much memory; a clone is the same.
 #[derive(Debug, Clone)]
 pub struct Room {
     units: Arc<Semaphore>,
     total: u32,
+    of_small: Arc<Semaphore>,
+    total_of_small: u32,
 }
 
 /// What somebody has of a [`Room`]. It goes back when this is dropped.
@@ -22,38 +29,56 @@ pub struct Taken {
 impl Room {
     pub(super) fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS / 2);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let of_small = units / OF_SMALL;
         Self {
-            units: Arc::new(Semaphore::new(units)),
-            total: u32::try_from(units).unwrap_or(u32::MAX),
+            units: semaphore(units - of_small),
+            total: units - of_small,
+            of_small: semaphore(of_small),
+            total_of_small: of_small,
         }
     }
 
-    /// All there is, in bytes.
-    pub fn total(&self) -> usize {
+    /// The most that may be had at once, in bytes.
+    pub fn most(&self) -> usize {
         size(self.total)
     }
 
+    /// In bytes.
     pub(super) fn used(&self) -> usize {
-        self.total() - self.units.available_permits() * UNIT
+        let free = self.units.available_permits() + self.of_small.available_permits();
+        self.most() + size(self.total_of_small) - free * UNIT
     }
 
-    /// Waits for so many bytes, or for all that there is. What is too small to be counted does not wait.
+    /// Waits for so many bytes, or for [all](Self::most) that there is. What is too small to be counted does not wait.
     pub async fn take(&self, bytes: usize) -> Taken {
         let wanted = if bytes < UNIT {
             0
         } else {
             units(bytes).min(self.total)
         };
+        let is_small = wanted <= (self.total + self.total_of_small) / SMALL;
+        let all = Arc::clone(&self.units);
+        // They are never closed.
         let units = match wanted {
             0 => None,
-            // It is never closed.
-            wanted => Arc::clone(&self.units)
-                .acquire_many_owned(wanted)
-                .await
-                .ok(),
+            wanted if is_small => match all.try_acquire_many_owned(wanted) {
+                Ok(units) => Some(units),
+                Err(_used_up) => {
+                    let of_small = Arc::clone(&self.of_small);
+                    of_small.acquire_many_owned(wanted).await.ok()
+                }
+            },
+            wanted => all.acquire_many_owned(wanted).await.ok(),
         };
         Taken { _units: units }
     }
+}
+
+fn semaphore(units: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(
+        usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS),
+    ))
 }
 
 fn size(units: u32) -> usize {
@@ -89,5 +114,17 @@ mod tests {
         drop(all);
         assert!(take(&room, UNIT).is_some());
         assert!(take(&Room::new(0), UNIT).is_some(), "one by one");
+    }
+
+    #[test]
+    fn small_requests_do_not_wait_for_large_ones() {
+        let room = Room::new(128 * UNIT);
+        let large = take(&room, usize::MAX);
+        assert_eq!(room.used(), 112 * UNIT);
+        assert!(take(&room, 3 * UNIT).is_none());
+        let small: Vec<Taken> = (0..9).filter_map(|_| take(&room, 2 * UNIT)).collect();
+        assert_eq!((small.len(), room.used()), (8, 128 * UNIT));
+        drop((large, small));
+        assert_eq!(room.used(), 0);
     }
 }

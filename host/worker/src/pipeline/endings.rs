@@ -33,7 +33,7 @@ impl Journey<'_> {
             }
         };
         drop(slot);
-        let _room = match room {
+        let room = match room {
             Ok(room) => room,
             Err(fault) => return self.unsettled(&fault),
         };
@@ -48,6 +48,7 @@ impl Journey<'_> {
                         self.settle(commit.settle, delivery, turn).await;
                     }
                     Ok(Carried::GivenUp(reason)) => {
+                        drop((commit, room));
                         self.give_up(reason, message, delivery, turn).await;
                     }
                     Err(fault) => self.unsettled(&fault),
@@ -158,8 +159,13 @@ impl Journey<'_> {
         let policy = &servers.policy;
         let plan = quarantine(undecodable, &self.source, policy, Timestamp::now());
         let kept = async {
-            let _room = self.room(plan.memory()).await?;
-            servers.carry_out(&plan, None).await?;
+            let room = self.room_beside(plan.memory(), &delivery).await?;
+            tokio::select! {
+                biased;
+                carried = servers.carry_out(&plan, None, room) => drop(carried?),
+                // It comes again, and nothing tells the two apart.
+                () = delivery.gone() => return Err(Fault::NotBegun),
+            }
             Ok(settle_as(delivery, plan.settle).await?)
         };
         match kept.await {
@@ -168,6 +174,20 @@ impl Journey<'_> {
                 task_log::undecodable(undecodable, &self.source.queue);
             }
             Err(fault) => self.unsettled(&fault),
+        }
+    }
+
+    /// Room for the plan of a message that was not run, until it is committed: what it sends is that message. It comes
+    /// again where its connection is gone meanwhile, or the worker is told to stop.
+    async fn room_beside(&self, bytes: usize, delivery: &Delivery) -> Result<Taken, Fault> {
+        let Pipeline {
+            servers, registry, ..
+        } = self.pipeline;
+        tokio::select! {
+            biased;
+            room = registry.budget().plans().take(bytes) => Ok(room),
+            () = delivery.gone() => Err(Fault::NotBegun),
+            () = servers.shutdown.reached(Stage::Warm) => Err(Fault::NotBegun),
         }
     }
 
@@ -195,8 +215,8 @@ impl Journey<'_> {
         turn: Turn<'_>,
     ) -> Option<Ended> {
         let carried = async {
-            let _room = self.room(plan.memory()).await?;
-            self.carry_out(plan, request, &turn).await
+            let room = self.room_beside(plan.memory(), &delivery).await?;
+            self.carry_out(plan, request, &turn, room).await
         };
         match carried.await {
             Ok((settle, ended)) => {
@@ -243,18 +263,20 @@ impl Journey<'_> {
     }
 
     /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
-    /// what it makes of the task; nothing where another delivery of the run has brought it to its end.
+    /// what it makes of the task; nothing where another delivery of the run has brought it to its end. `room`: of what it has
+    /// until it is committed.
     pub(super) async fn carry_out(
         &self,
         plan: Plan,
         request: &Request,
         turn: &Turn<'_>,
+        room: Taken,
     ) -> Result<(Settle, Option<Ended>), Fault> {
         let run = commits(request, &plan).then(|| Ending {
             key: turn.key(),
             replaces: turn.replaces,
         });
-        match self.pipeline.servers.carry_out(&plan, run).await? {
+        match self.pipeline.servers.carry_out(&plan, run, room).await? {
             Carried::Out => Ok((plan.settle, Some(plan.ended))),
             Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
             Carried::Before(commit) => self.committed_before(commit, request, turn).await,

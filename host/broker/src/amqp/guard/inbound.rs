@@ -217,8 +217,11 @@ impl Inbound {
             return fault("the broker sent a content header where a body is due");
         }
         let due = self.due.remove(&head.channel).unwrap_or_default();
+        self.scratch.clear();
+        let found = properties::repair(encoded, &mut self.scratch);
         if let Some(tag) = due.tag {
-            let bytes = announced(start).saturating_add(count(encoded.len()));
+            let bytes =
+                announced(start).saturating_add(count(encoded.len().saturating_add(found.memory)));
             if !self.channels.pass(head.channel, tag, bytes) {
                 self.leave_out(head.channel, start, LeftOut { bytes }, out);
                 return Ok(());
@@ -227,10 +230,8 @@ impl Inbound {
         let names = due.unnamed;
         let whole = head.size - CONTENT;
         if !names && encoded.len() == whole {
-            self.scratch.clear();
-            let reason = properties::repair(encoded, &mut self.scratch);
             let fits = CONTENT + self.scratch.len() + OVERHEAD <= self.frame_max;
-            if reason.is_none() && fits {
+            if found.reason.is_none() && fits {
                 write(out, TYPE_HEADER, head.channel, &[start, &self.scratch]);
                 return Ok(());
             }

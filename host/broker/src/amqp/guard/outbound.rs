@@ -159,7 +159,7 @@ impl Outbound {
             return fault("a content header without a size was to be sent");
         };
         self.scratch.clear();
-        let unreadable = properties::repair(input.0, &mut self.scratch);
+        let unreadable = properties::repair(input.0, &mut self.scratch).reason;
         if unreadable.is_some() || self.scratch != input.0 {
             let reason = unreadable.unwrap_or_else(|| "a header's name is no UTF-8".to_owned());
             return fault(format!(

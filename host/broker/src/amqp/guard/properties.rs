@@ -32,15 +32,34 @@ const HIGHEST: u16 = 1 << 15;
 /// Flags that no property of this class has; the last would say that more flags follow.
 const UNUSED: u16 = 0b11;
 
-/// Appends the readable form of encoded properties. Where more than a header's name had to be changed: why the
-/// message is not to be run.
-pub(super) fn repair(encoded: &[u8], out: &mut Vec<u8>) -> Option<String> {
+/// Bytes of memory that a header's value takes where JSON has a form for it, beside its own text.
+const PLAIN: usize = 80;
+/// And where JSON has none.
+const TYPED: usize = 560;
+/// And what a name adds to it.
+const NAMED: usize = 160;
+
+/// What is to be known of properties.
+#[derive(Debug, Default)]
+pub(super) struct Repaired {
+    /// Where more than a header's name had to be changed: why the message is not to be run.
+    pub(super) reason: Option<String>,
+    /// Bytes of memory that the headers take, about, beside their text.
+    pub(super) memory: usize,
+}
+
+/// Appends the readable form of encoded properties.
+pub(super) fn repair(encoded: &[u8], out: &mut Vec<u8>) -> Repaired {
     let mut input = Input(encoded);
-    let mut repair = Repair { out, reason: None };
+    let mut repair = Repair {
+        out,
+        found: Repaired::default(),
+    };
     let start = repair.out.len();
     repair.out.extend_from_slice(&[0, 0]);
     let Some(flags) = input.array().map(u16::from_be_bytes) else {
-        return Some("it ends before its flags".to_owned());
+        repair.note(|| "it ends before its flags".to_owned());
+        return repair.found;
     };
     let mut kept = 0;
     for (index, (name, kind)) in PROPERTIES.iter().enumerate() {
@@ -63,19 +82,19 @@ pub(super) fn repair(encoded: &[u8], out: &mut Vec<u8>) -> Option<String> {
     if let Some(place) = repair.out.get_mut(start..start + 2) {
         place.copy_from_slice(&kept.to_be_bytes());
     }
-    repair.reason
+    repair.found
 }
 
 struct Repair<'a> {
     out: &'a mut Vec<u8>,
-    reason: Option<String>,
+    found: Repaired,
 }
 
 /// None where the input ends too early, or can't be read on.
 impl Repair<'_> {
     /// The first reason is the one that is told.
     fn note(&mut self, reason: impl FnOnce() -> String) {
-        self.reason.get_or_insert_with(reason);
+        self.found.reason.get_or_insert_with(reason);
     }
 
     fn property(&mut self, input: &mut Input<'_>, name: &str, kind: &Kind) -> Option<()> {
@@ -123,6 +142,7 @@ impl Repair<'_> {
     fn entry(&mut self, input: &mut Input<'_>, named: bool, depth: usize) -> Option<()> {
         if named {
             write_short(self.out, input.short()?);
+            self.found.memory += NAMED;
         }
         self.value(input, depth)
     }
@@ -130,6 +150,10 @@ impl Repair<'_> {
     /// RabbitMQ's types (its page "AMQP 0-9-1 errata", section 3), which lapin reads too.
     fn value(&mut self, input: &mut Input<'_>, depth: usize) -> Option<()> {
         let kind = input.octet()?;
+        self.found.memory += match kind {
+            b'V' | b't' | b'I' | b'S' | b'A' | b'F' => PLAIN,
+            _ => TYPED,
+        };
         let count = match kind {
             b'A' | b'F' => return self.nested(input, kind, depth),
             b'V' => 0,

@@ -32,7 +32,7 @@ pub(in super::super) fn restore(delivery: &mut Delivery) -> Option<Unreadable> {
     let kept = mark.kept.min(delivery.data.len());
     let mut raw: Vec<u8> = delivery.data.drain(..kept).collect();
     let mut readable = Vec::with_capacity(raw.len());
-    let repaired = properties::repair(&raw, &mut readable);
+    let repaired = properties::repair(&raw, &mut readable).reason;
     let parsed = parse_properties(readable.as_slice());
     let unparsed = parsed.is_err();
     delivery.properties = parsed.map_or_else(|_| BasicProperties::default(), |(_, parsed)| parsed);

@@ -7,16 +7,18 @@ use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::AMQPMethod;
 use lapin::message::Delivery;
+use petiole_celery::Message;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::super::convert;
 use super::super::frame::{Fault, TYPE_BODY, TYPE_HEADER, TYPE_METHOD, write};
 use super::super::inbound::Inbound;
 use super::super::{Channels, LeftOut, Passed};
-use super::{headers, short};
+use super::{entry, headers, long, short, text};
 use crate::room::{Room, Share};
 
-const FRAME_MAX: usize = 4096;
+const FRAME_MAX: usize = 131_072;
 /// Encoded properties of no property.
 const NONE: [u8; 2] = [0, 0];
 
@@ -140,6 +142,18 @@ fn delivered(mut bytes: &[u8]) -> Vec<Delivered> {
     all
 }
 
+/// The message that lapin's delivery is made.
+fn received(bytes: &[u8]) -> Message {
+    let (rest, _) = parse_frame(bytes).unwrap();
+    let (_, frame) = parse_frame(rest).unwrap();
+    let AMQPFrame::Header(_, header) = frame else {
+        panic!("{frame:?}");
+    };
+    let mut delivery = Delivery::mock(1, "".into(), "q".into(), false, Vec::new());
+    delivery.properties = header.properties;
+    convert::incoming(delivery).0
+}
+
 #[test]
 fn a_body_passes_while_there_is_room_or_beyond_it_alone() {
     let mut guarded = Guarded::new(1000, &[1, 2]);
@@ -185,7 +199,7 @@ fn a_body_passes_while_there_is_room_or_beyond_it_alone() {
 #[test]
 fn headers_count_as_well() {
     let mut guarded = Guarded::new(1000, &[1]);
-    let large = headers(&[super::entry(b"h", &super::text(&[b'h'; 900]))]);
+    let large = headers(&[entry(b"h", &text(&[b'h'; 900]))]);
     let mut bytes = Vec::new();
     for tag in 1..=2 {
         bytes.extend([deliver(1, tag), header(1, 0, &large)].concat());
@@ -195,10 +209,73 @@ fn headers_count_as_well() {
         delivered(&out),
         [
             (1, 1, Ok(Vec::new())),
-            (1, 2, Err(u64::try_from(large.len()).unwrap()))
+            (1, 2, Err(u64::try_from(large.len() + 160 + 80).unwrap()))
         ]
     );
     assert!(out.len() < 1200, "neither its body nor its properties");
+}
+
+/// A table's value that holds others of one kind, as many as fit a frame.
+fn many(one: &[u8]) -> Vec<u8> {
+    let count = 120_000 / one.len();
+    [b"A", &long(&one.repeat(count))[..]].concat()
+}
+
+#[test]
+fn headers_count_for_the_memory_that_they_take() {
+    let few: Vec<Vec<u8>> = (b'a'..b'u')
+        .map(|name| entry(&[name], &text(&[b'x'; 40])))
+        .collect();
+    let mut all = vec![(few, 2)];
+    for one in [
+        &b"V"[..],
+        b"t\x01",
+        b"b\x01",
+        b"B\x01",
+        b"s\0\x01",
+        b"u\0\x01",
+        b"I\0\0\0\x01",
+        b"i\0\0\0\x01",
+        b"l\0\0\0\0\0\0\0\x01",
+        b"L\0\0\0\0\0\0\0\x01",
+        b"f\0\0\0\0",
+        b"d\0\0\0\0\0\0\0\0",
+        b"D\0\0\0\0\x01",
+        b"T\0\0\0\0\0\0\0\0",
+        b"S\0\0\0\0",
+        b"S\0\0\0\x02\xff\xff",
+        b"x\0\0\0\0",
+        b"A\0\0\0\0",
+        b"F\0\0\0\0",
+        b"F\0\0\0\x03\x01aV",
+        b"F\0\0\0\x04\x01aB1",
+        b"F\0\0\0\x0c\x01aB1\x01bB1\x01cB1",
+    ] {
+        all.push((vec![entry(b"h", &many(one))], 20));
+    }
+    for (entries, most) in all {
+        let properties = headers(&entries);
+        let mut guarded = Guarded::new(usize::MAX, &[1]);
+        let bytes = [deliver(1, 1), header(1, 0, &properties)].concat();
+        let out = guarded.push(&bytes).unwrap();
+        let counted = guarded.room.held();
+        let mut message = None;
+        let taken = allocation_counter::measure(|| message = Some(received(&out)));
+        let taken = u64::try_from(taken.bytes_current).unwrap();
+        let kind = entries[0].get(7).map(|kind| char::from(*kind));
+        println!(
+            "{kind:?}: {} bytes take {taken}, counted {counted}",
+            properties.len()
+        );
+        assert!(
+            counted + 2048 >= taken,
+            "{kind:?}: {taken} bytes, counted {counted}"
+        );
+        assert!(
+            counted < most * taken,
+            "{kind:?}: {taken} bytes, counted {counted}"
+        );
+    }
 }
 
 #[test]

@@ -13,20 +13,30 @@ const VALUE: usize = 3 * size_of::<Value>() + SMALLEST;
 const CONTAINER: usize = 4 * (size_of::<String>() + size_of::<usize>() + size_of::<Value>()) + 64;
 /// What an allocator gives for a name of one byte.
 const SMALLEST: usize = 16;
-/// How often a text is there: with its marks, twice while that grows and the old one is there, as serde_json reads its
-/// escapes, and in the values.
-const TEXTS: usize = 6;
+/// How often something is there while it grows: the old one, and the new one with as much again.
+const GROWS: usize = 3;
 
 /// Bytes of memory that it takes to read a text, at most, without the text itself.
 pub(super) fn memory(text: &[u8]) -> usize {
-    let mut memory = text.len().saturating_mul(TEXTS);
-    let mut at = 0;
+    // Bytes of the longest string with an escape, which serde_json reads to a place of its own; and of a text with marks.
+    let (mut memory, mut escaped, mut marked, mut at) = (0_usize, 0, 0, 0);
     for token in (Tokens { text, at: 0 }) {
+        let raw = text.get(token.clone()).unwrap_or_default();
         let opened = opened(text.get(at..token.start).unwrap_or_default());
-        memory = memory.saturating_add(opened).saturating_add(VALUE);
+        memory = memory
+            .saturating_add(opened)
+            .saturating_add(VALUE + raw.len());
+        if raw.contains(&b'\\') {
+            escaped = raw.len().max(escaped);
+        }
+        if is_exotic_number(raw) || is_exotic_string(raw) {
+            marked = text.len();
+        }
         at = token.end;
     }
-    memory.saturating_add(opened(text.get(at..).unwrap_or_default()))
+    let grown = escaped.saturating_add(marked).saturating_mul(GROWS);
+    let opened = opened(text.get(at..).unwrap_or_default());
+    memory.saturating_add(opened).saturating_add(grown)
 }
 
 /// The same of the objects and arrays that begin between two tokens.

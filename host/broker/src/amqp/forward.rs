@@ -1,14 +1,15 @@
 //! Hands out what one subscription delivers, and asks for no more than there is memory for.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::options::BasicCancelOptions;
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -16,11 +17,11 @@ use super::consume::{Subscription, ask, ticketed};
 use super::guard::{LeftOut, Passed};
 use super::window::Window;
 use super::{OPERATION_LIMIT, ack, declare};
-use crate::Delivery;
 use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::{BrokerError, Delivery};
 
-/// How long a consumer may take to be replaced: the answers come behind all that was delivered before.
-const ASK_LIMIT: Duration = Duration::from_secs(60);
+/// How long a channel may be silent where another consumer was asked for.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) enum Ended {
     Lost,
@@ -182,36 +183,49 @@ impl Forwarding<'_> {
             before = self.window.asked,
             "asking for another number of messages"
         );
-        let replaced = async {
-            let name = declare::queue_name(queue).ok()?;
-            let next = ask(&self.channel, name, prefetch, self.arguments.clone()).await;
-            let next = next
-                .inspect_err(|error| warn!(queue, %error, "can't consume"))
-                .ok()?;
-            let cancelled = self
-                .channel
-                .basic_cancel(before.tag(), BasicCancelOptions::default());
-            cancelled.await.ok()?;
-            Some(next)
-        };
-        let replaced = tokio::select! {
-            replaced = timeout(ASK_LIMIT, replaced) => replaced.unwrap_or_else(|_| {
-                warn!(queue, "the broker does not answer a consumer that asks for another number of messages");
-                None
-            }),
-            () = self.gone.cancelled() => None,
-        };
-        if replaced.is_none() {
-            self.gone.cancel();
-            return None;
-        }
+        // Whatever comes of it: another subscription is not to be delivered too much again.
         self.window.asked = prefetch;
-        while let Some(Ok(delivery)) = before.next().await {
-            self.take(delivery).await;
+        let mut replaced = pin!(replace(
+            self.channel.clone(),
+            queue.to_owned(),
+            before.tag(),
+            prefetch,
+            self.arguments.clone(),
+        ));
+        let mut ended = false;
+        // The answers come behind all that was delivered before, which goes on being handed out.
+        let next = loop {
+            tokio::select! {
+                biased;
+                () = self.gone.cancelled() => return None,
+                replaced = &mut replaced => match replaced {
+                    Ok(next) => break next,
+                    Err(error) => {
+                        warn!(queue, %error, "can't consume");
+                        self.gone.cancel();
+                        return None;
+                    }
+                },
+                delivery = before.next(), if !ended => match delivery {
+                    Some(Ok(delivery)) => self.take(delivery).await,
+                    Some(Err(_)) | None => ended = true,
+                },
+                () = sleep(SILENCE_LIMIT) => {
+                    warn!(queue, "the broker does not answer a consumer that asks for another number of messages");
+                    self.gone.cancel();
+                    return None;
+                }
+            }
+        };
+        while !ended {
+            match before.next().await {
+                Some(Ok(delivery)) => self.take(delivery).await,
+                Some(Err(_)) | None => ended = true,
+            }
         }
         // They go back, a moment later: by then others who were delivered too much ask for less as well.
         self.left_out.clear();
-        replaced
+        Some(next)
     }
 
     fn ended(&self) {
@@ -241,4 +255,24 @@ impl Forwarding<'_> {
         // Fails where the channel is gone, which gives everything back.
         let _ = self.settlements.send(Settlement::ReaderGone);
     }
+}
+
+/// Begins a consumer and ends the other one.
+async fn replace(
+    channel: Channel,
+    queue: String,
+    before: ShortString,
+    prefetch: u16,
+    arguments: FieldTable,
+) -> Result<Consumer, BrokerError> {
+    let name = declare::queue_name(&queue)?;
+    let refused = |error: lapin::Error| declare::refused(&queue, &error);
+    let next = ask(&channel, name, prefetch, arguments)
+        .await
+        .map_err(refused)?;
+    channel
+        .basic_cancel(before, BasicCancelOptions::default())
+        .await
+        .map_err(refused)?;
+    Ok(next)
 }

@@ -21,7 +21,7 @@ use crate::proxy::{BASIC_ACK, BASIC_CANCEL, BASIC_CONSUME, BASIC_PUBLISH, CONFIR
 use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, raw, text, unique};
 
 /// A proxy before the node, and the node's URL by it.
-async fn proxied() -> (Proxy, String) {
+pub(crate) async fn proxied() -> (Proxy, String) {
     let mut url = Url::parse(rabbitmq::url().await).unwrap();
     let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5672));
     let proxy = Proxy::start(target).await;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use petiole_broker::{Broker, Deliveries, Delivery};
+use petiole_broker::{Broker, Deliveries, Delivery, Terms};
 use petiole_celery::Publication;
 use tokio::time::{Instant, timeout};
 
+use crate::amqp::proxied;
 use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, text, unique};
 
 const MEMORY: usize = 1024 * 1024;
@@ -203,9 +204,7 @@ async fn large_messages_of_one_queue_keep_no_small_ones_of_another_waiting() {
         }
         publish(&broker, &small, 300, 100).await;
         let queues = std::slice::from_ref(&small);
-        let deliveries = broker
-            .consume(queues, petiole_broker::Terms::prefetch(100))
-            .await;
+        let deliveries = broker.consume(queues, Terms::prefetch(100)).await;
         let mut deliveries = deliveries.unwrap();
         let mut numbers = BTreeSet::new();
         while numbers.len() < 300 {
@@ -246,6 +245,50 @@ async fn all_of_it_goes_back_when_nobody_reads_any_more() {
         .await;
         length_becomes(&broker, &place.queue, 0).await;
         assert_eq!(broker.held(), 0);
+        broker.close().await;
+    }
+}
+
+/// Whatever was on its way when the connection was cut: what is held is what is delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cut_connection_had_delivered_is_given_back() {
+    let (proxy, url) = proxied().await;
+    for quorum in [false, true] {
+        let queue = unique();
+        if quorum {
+            rabbitmq::declare_quorum(&queue).await;
+        }
+        let broker = petiole_broker::connect(&url, MEMORY).await.unwrap();
+        broker.declare(&queue).await.unwrap();
+        publish(&broker, &queue, 30, LARGE).await;
+        let queues = std::slice::from_ref(&queue);
+        let deliveries = broker.consume(queues, Terms::prefetch(30)).await;
+        let mut deliveries = deliveries.unwrap();
+        let mut settled = BTreeSet::new();
+        let mut delivered = 0;
+        while settled.len() < 30 {
+            let delivery = next(&mut deliveries).await;
+            delivered += 1;
+            assert!(delivered < 300, "deliveries without end");
+            if delivered % 7 == 0 {
+                proxy.cut();
+            }
+            let held = usize::try_from(broker.held()).unwrap();
+            assert!(held <= MEMORY + LARGE + PROPERTIES, "{held} bytes");
+            let number = number(&delivery);
+            if delivery.ack().await.is_ok() {
+                settled.insert(number);
+            }
+        }
+        // A last ack may have been lost on its way: then its message comes again.
+        let again = async {
+            while broker.length(&queue).await != Ok(Some(0)) || broker.held() > 0 {
+                if let Ok(Some(delivery)) = timeout(WORK, deliveries.next()).await {
+                    let _ = delivery.ack().await;
+                }
+            }
+        };
+        timeout(DEADLINE, again).await.unwrap();
         broker.close().await;
     }
 }

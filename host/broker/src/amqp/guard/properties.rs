@@ -35,7 +35,7 @@ const UNUSED: u16 = 0b11;
 /// Bytes of memory that a header's value takes where JSON has a form for it, beside its own text.
 const PLAIN: usize = 80;
 /// And where JSON has none.
-const TYPED: usize = 560;
+const TYPED: usize = 720;
 /// And what a name adds to it.
 const NAMED: usize = 160;
 
@@ -151,7 +151,7 @@ impl Repair<'_> {
     fn value(&mut self, input: &mut Input<'_>, depth: usize) -> Option<()> {
         let kind = input.octet()?;
         self.found.memory += match kind {
-            b'V' | b't' | b'I' | b'S' | b'A' | b'F' => PLAIN,
+            b'V' | b't' | b'I' | b'd' | b'S' | b'A' | b'F' => PLAIN,
             _ => TYPED,
         };
         let count = match kind {

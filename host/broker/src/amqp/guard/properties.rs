@@ -169,6 +169,10 @@ impl Repair<'_> {
             }
         };
         let value = input.take(count)?;
+        let text = value.get(4..).filter(|_| kind == b'S');
+        if text.is_some_and(|text| str::from_utf8(text).is_err()) {
+            self.found.memory += TYPED;
+        }
         self.out.push(kind);
         self.out.extend_from_slice(value);
         Some(())

@@ -18,7 +18,7 @@ fn long_operations_leave_the_executor_its_threads() {
     let runtime = Runtime::new(PoolSize {
         slots: 2,
         max_memory: 256 * MIB,
-        budget: 1024 * MIB,
+        budget: 2048 * MIB,
         readers: 1,
     });
     let runtime = runtime.unwrap();

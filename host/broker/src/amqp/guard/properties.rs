@@ -169,9 +169,10 @@ impl Repair<'_> {
             }
         };
         let value = input.take(count)?;
-        let text = value.get(4..).filter(|_| kind == b'S');
-        if text.is_some_and(|text| str::from_utf8(text).is_err()) {
-            self.found.memory += TYPED;
+        let text = value.get(4..).filter(|_| matches!(kind, b'S' | b'x'));
+        if let Some(bytes) = text.filter(|text| kind == b'x' || str::from_utf8(text).is_err()) {
+            // As base64.
+            self.found.memory += TYPED + bytes.len() / 2;
         }
         self.out.push(kind);
         self.out.extend_from_slice(value);

@@ -253,6 +253,10 @@ fn headers_count_for_the_memory_that_they_take() {
     ] {
         all.push((vec![entry(b"h", &many(one))], 20));
     }
+    for bytes in [vec![b'x'; 120_000], vec![0xff; 120_000]] {
+        all.push((vec![entry(b"h", &text(&bytes))], 2));
+        all.push((vec![entry(b"h", &[b"x", &long(&bytes)[..]].concat())], 2));
+    }
     for (entries, most) in all {
         let properties = headers(&entries);
         let mut guarded = Guarded::new(usize::MAX, &[1]);

@@ -191,7 +191,6 @@ def bounded_forks(mark, most):
     before = 0
 
     def check(site):
-        nonlocal before
         start = before
         count = lambda: site.worker.log().count(f"FORKED {mark}") - start  # noqa: E731
 

@@ -18,6 +18,8 @@ from waiting import wait_until
 
 MIB = 1024 * 1024
 BUDGET, LIMIT, SLOTS = 1536, 256, 32
+# A budget, in MiB, that few messages use up.
+SMALL = 512
 HUNGRY, LISTS, NEIGHBOURS = 64, 16, 100
 # A list of so many truth values takes some 25 MB in the worker, of which each of up to 8 processors may have as much.
 LENGTH = 200_000
@@ -27,39 +29,45 @@ ALLOCATOR = 64
 LEFT = 150_000_000 // 1024
 
 
-def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, capsys):
-    """Tasks that take all they may, of a budget for two of them: each fails for its own limit or has its result, and
-    none for the others."""
-    env = {"PETIOLE_MEMORY_BUDGET": f"{BUDGET}MiB", "PETIOLE_MEMORY_LIMIT": f"{LIMIT}MiB"}
-    site = HostileSite(tmp_path, component, amqp_url, redis_url, {}, slots=SLOTS, env=env)
+@contextmanager
+def within(folder, component, amqp_url, redis_url, capsys, what, budget=SMALL, env=None):
+    """A worker with 32 slots that stays within so many MiB, and gives all of it back."""
+    env = {"PETIOLE_MEMORY_BUDGET": f"{budget}MiB", **(env or {})}
+    site = HostileSite(folder, component, amqp_url, redis_url, {}, slots=SLOTS, env=env)
     try:
         site.start(neighbours=False)
-        for guest in ("memory_bomb", "giant_list"):
-            assert site.push(f"hostile.{guest}", component(f"hostile/{guest}").read_bytes())[0] == 201
-        assert site.call("neighbour.tasks.add", (1, 2)).get(timeout=30) == 3
-        assert metric(site.worker, "petiole_memory_budget_bytes") == BUDGET * MIB
+        assert site.push("probe.tasks", component("probe").read_bytes())[0] == 201
+        assert site.call("probe.tasks.add", (1, 2)).get(timeout=30) == 3
+        assert metric(site.worker, "petiole_memory_budget_bytes") == budget * MIB
         idle, before, descriptors = metric(site.worker, "petiole_memory_used_bytes"), site.rss(), site.descriptors()
         with Peak(site) as peak:
-            hungry = [site.call("hostile.memory_bomb.attack", ()) for _ in range(HUNGRY)]
-            lists = [site.call("hostile.giant_list.attack", (LENGTH,)) for _ in range(LISTS)]
-            neighbours = [site.call("neighbour.tasks.add", (number, 1)) for number in range(NEIGHBOURS)]
-            said = {type(one.get(timeout=180, propagate=False)).__name__ for one in hungry}
-            long = {len(one.get(timeout=180)) for one in lists}
-            right = [one.get(timeout=180) for one in neighbours]
-        waits = site.new_log().count("other tasks have all of memory_budget")
+            yield site
         after, _ = site.settled(before, descriptors, tolerance=LEFT)
         with capsys.disabled():
             mib = [f"{kib / 1024:.0f}" for kib in (before, peak.most, after)]
-            print(f"\n{HUNGRY} hungry tasks, {BUDGET} MiB: RSS {' -> '.join(mib)} MiB; {waits} deliveries given back")
-        assert said == {"MemoryLimitExceeded"}
-        assert long == {LENGTH}
-        assert right == [number + 1 for number in range(NEIGHBOURS)]
-        assert peak.most <= before + (BUDGET + ALLOCATOR) * 1024
+            print(f"\n{what}, {budget} MiB: RSS {' -> '.join(mib)} MiB")
+        assert peak.most <= before + (budget + ALLOCATOR) * 1024
         assert after <= before + LEFT
         wait_until(lambda: metric(site.worker, "petiole_memory_used_bytes") == idle, "all of the budget is given back")
         site.worker.check()
     finally:
         site.close()
+
+
+def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, capsys):
+    """Tasks that take all they may, of a budget for two of them: each fails for its own limit or has its result, and
+    none for the others."""
+    env = {"PETIOLE_MEMORY_LIMIT": f"{LIMIT}MiB"}
+    what = f"{HUNGRY} hungry tasks"
+    with within(tmp_path, component, amqp_url, redis_url, capsys, what, BUDGET, env) as site:
+        for guest in ("memory_bomb", "giant_list"):
+            assert site.push(f"hostile.{guest}", component(f"hostile/{guest}").read_bytes())[0] == 201
+        hungry = [site.call("hostile.memory_bomb.attack", ()) for _ in range(HUNGRY)]
+        lists = [site.call("hostile.giant_list.attack", (LENGTH,)) for _ in range(LISTS)]
+        neighbours = [site.call("neighbour.tasks.add", (number, 1)) for number in range(NEIGHBOURS)]
+        assert {type(one.get(timeout=180, propagate=False)).__name__ for one in hungry} == {"MemoryLimitExceeded"}
+        assert {len(one.get(timeout=180)) for one in lists} == {LENGTH}
+        assert [one.get(timeout=180) for one in neighbours] == [number + 1 for number in range(NEIGHBOURS)]
 
 
 # Groups in groups around dense JSON, and how many such messages come at once, for so many slots.
@@ -98,36 +106,9 @@ def test_what_is_nested_is_not_copied(tmp_path, component, amqp_url, redis_url, 
         site.close()
 
 
-SMALL = 512
-
-
-@contextmanager
-def small_site(folder, component, amqp_url, redis_url, capsys, what):
-    """A worker with 32 slots and a small budget, which it stays within."""
-    env = {"PETIOLE_MEMORY_BUDGET": f"{SMALL}MiB"}
-    site = HostileSite(folder, component, amqp_url, redis_url, {}, slots=SLOTS, env=env)
-    try:
-        site.start(neighbours=False)
-        assert site.push("probe.tasks", component("probe").read_bytes())[0] == 201
-        assert site.call("probe.tasks.add", (1, 2)).get(timeout=30) == 3
-        idle, before, descriptors = metric(site.worker, "petiole_memory_used_bytes"), site.rss(), site.descriptors()
-        with Peak(site) as peak:
-            yield site
-        after, _ = site.settled(before, descriptors, tolerance=LEFT)
-        with capsys.disabled():
-            mib = [f"{kib / 1024:.0f}" for kib in (before, peak.most, after)]
-            print(f"\n{what}, {SMALL} MiB: RSS {' -> '.join(mib)} MiB")
-        assert peak.most <= before + (SMALL + ALLOCATOR) * 1024
-        assert after <= before + LEFT
-        wait_until(lambda: metric(site.worker, "petiole_memory_used_bytes") == idle, "all of the budget is given back")
-        site.worker.check()
-    finally:
-        site.close()
-
-
 def test_what_follows_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
     """Results that go to thirty callbacks each, which is as much as may follow a task; and one that is more."""
-    with small_site(tmp_path, component, amqp_url, redis_url, capsys, "32 results of 450 kB for 30 callbacks each") as site:
+    with within(tmp_path, component, amqp_url, redis_url, capsys, "32 results of 450 kB for 30 callbacks each") as site:
         links = [site.app.signature("nobody.reads.this", queue=f"{site.queue}-out") for _ in range(30)]
         with site.app.connection_for_write() as connection:
             connection.default_channel.queue_declare(f"{site.queue}-out", durable=True)
@@ -144,7 +125,7 @@ def test_what_follows_stays_within_the_budget(tmp_path, component, amqp_url, red
 
 def test_what_is_kept_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
     """Large messages of a task that nobody has: each is kept in quarantine, with a FAILURE."""
-    with small_site(tmp_path, component, amqp_url, redis_url, capsys, "60 refused messages of 4 MiB") as site:
+    with within(tmp_path, component, amqp_url, redis_url, capsys, "60 refused messages of 4 MiB") as site:
         tasks = [site.app.send_task("nobody.has.this", ("x" * (4 * MIB),)) for _ in range(60)]
         classes = {type(task.get(timeout=120, propagate=False)).__name__ for task in tasks}
         assert classes == {"NotRegistered"}
@@ -153,7 +134,7 @@ def test_what_is_kept_stays_within_the_budget(tmp_path, component, amqp_url, red
 def test_what_is_decoded_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
     """Lists of small numbers, compressed: as many are decoded at once as there is room for; one that may take more than
     all of that is refused."""
-    with small_site(tmp_path, component, amqp_url, redis_url, capsys, "64 lists of 100,000 numbers") as site:
+    with within(tmp_path, component, amqp_url, redis_url, capsys, "64 lists of 100,000 numbers") as site:
         call = lambda count: site.app.send_task(  # noqa: E731
             "probe.tasks.echo", ([0] * count,), compression="gzip"
         )

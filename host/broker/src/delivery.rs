@@ -5,7 +5,7 @@ use petiole_celery::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::room::Held;
+use crate::memory::Held;
 
 /// A message that was delivered and has to be settled: once, last, by consuming it.
 ///

@@ -4,7 +4,7 @@ mod amqp;
 mod delivery;
 mod embedded;
 mod error;
-mod room;
+mod memory;
 mod rules;
 mod said;
 mod url;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::decode::RunHeaders;
 use crate::headers::sent_again;
+use crate::message::memory;
 use crate::plan::{Plan, Settle};
 use crate::{Destination, Message, Properties, Publication};
 
@@ -85,6 +86,9 @@ pub struct Commit<'a> {
     pub sends_itself: bool,
 }
 
+/// How often the messages of a record that was read are in memory: in it, and on their way to the broker.
+const COPIES: usize = 2;
+
 /// The record's first line; the bodies follow, one after the other.
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -128,9 +132,7 @@ impl<'a> Commit<'a> {
 
     /// About how many bytes of memory its messages take until they are out.
     pub fn memory(&self) -> usize {
-        let messages = self.publications.iter();
-        let memory = messages.map(|one| one.message.memory()).sum::<usize>();
-        memory.saturating_mul(2)
+        memory(&self.publications).saturating_mul(COPIES)
     }
 
     /// As a backend keeps it. `attempt`, a number by chance, tells it from that of another delivery of the run, which may

@@ -30,7 +30,7 @@ pub struct Undecodable {
 impl Request {
     /// Reads a protocol v2 message. `limit` says how large the body may be for the task of that name (empty
     /// where the message has none), in bytes, once its encoding and compression are undone: no more than that
-    /// is decompressed, and none of a larger one is parsed. `most`: bytes of memory that it may take then.
+    /// is decompressed, and none of a larger one is parsed.
     ///
     /// # Errors
     /// [`Undecodable`] for every message that is not one; it never panics, and never decodes pickle
@@ -38,30 +38,34 @@ impl Request {
     pub fn decode(
         message: Message,
         limit: impl FnOnce(&str) -> usize,
-        most: usize,
     ) -> Result<Self, Box<Undecodable>> {
-        match read(&message, limit, most) {
+        match read(&message, limit) {
             Ok(request) => Ok(Self { message, ..request }),
-            Err(refusal) => {
-                let headers = wire::plain(&message.headers);
-                let text = |name| {
-                    headers
-                        .get(name)
-                        .and_then(Value::as_str)
-                        .map(str::to_owned)
-                        .filter(|text| text.len() <= MAX_TEXT)
-                };
-                let id = text("id").or_else(|| message.properties.correlation_id.clone());
-                let id = id.filter(|id| !id.is_empty());
-                let task = text("task");
-                drop(headers);
-                Err(Box::new(Undecodable {
-                    refusal,
-                    id,
-                    task,
-                    message,
-                }))
-            }
+            Err(refusal) => Err(Box::new(Undecodable::new(message, refusal))),
+        }
+    }
+}
+
+impl Undecodable {
+    /// A message that is not to be decoded, and what its headers say of whose it is.
+    pub fn new(message: Message, refusal: Refusal) -> Self {
+        let headers = wire::plain(&message.headers);
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .filter(|text| text.len() <= MAX_TEXT)
+        };
+        let id = text("id").or_else(|| message.properties.correlation_id.clone());
+        let id = id.filter(|id| !id.is_empty());
+        let task = text("task");
+        drop(headers);
+        Self {
+            refusal,
+            id,
+            task,
+            message,
         }
     }
 }
@@ -113,11 +117,7 @@ impl RunHeaders {
 }
 
 /// Everything but the message itself.
-fn read(
-    message: &Message,
-    limit: impl FnOnce(&str) -> usize,
-    most: usize,
-) -> Result<Request, Refusal> {
+fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
     if let Some(reason) = message.headers.get(UNREADABLE) {
         let reason = reason.as_str().unwrap_or_default();
         return Err(malformed(format!(
@@ -128,11 +128,6 @@ fn read(
     let headers = Headers(&headers);
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
-    let memory = json::memory(&body);
-    if memory > most {
-        let limit = most;
-        return Err(Refusal::TooMuchMemory { memory, limit });
-    }
     let json =
         json::parse(&body).map_err(|error| malformed(format!("body is not JSON: {error}")))?;
     let Some(task) = task else {

@@ -23,6 +23,7 @@ use std::fmt::{self, Display};
 
 use serde_json::Value;
 
+pub(crate) use read::memory;
 use token::{Number, is_exotic_number, is_exotic_string, number};
 pub(crate) use write::write;
 pub use write::{Text, size, to_writer};
@@ -36,11 +37,6 @@ const MARK: char = '\u{10FFFF}';
 /// When it is not JSON. Its position counts in the text with the marks.
 pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(&read::marked(text))
-}
-
-/// Bytes of memory that it takes to [parse] a text, and what that comes to, at most.
-pub fn memory(text: &[u8]) -> usize {
-    read::memory(text)
 }
 
 /// A string as it stands in values: any but those of [`parse`] come in by this.

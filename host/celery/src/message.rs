@@ -102,6 +102,11 @@ impl Message {
     }
 }
 
+/// About how many bytes of memory all of them take.
+pub(crate) fn memory(publications: &[Publication]) -> usize {
+    publications.iter().map(|one| one.message.memory()).sum()
+}
+
 fn of_object(object: &Map<String, Value>) -> usize {
     let entries = object.iter();
     entries

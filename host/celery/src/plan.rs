@@ -14,6 +14,8 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
+use crate::decode::memory_to_decode;
+use crate::message::memory;
 use crate::{
     Destination, Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes,
     Signature, State, TaskMeta, Undecodable, time, wire,
@@ -58,8 +60,7 @@ impl Plan {
 
     /// About how many bytes its messages and results take until they are out, with all copies.
     pub fn memory(&self) -> usize {
-        let messages = self.publications.iter();
-        let messages = messages.map(|one| one.message.memory()).sum::<usize>();
+        let messages = memory(&self.publications);
         let results = self.results.iter().map(TaskMeta::memory).sum::<usize>();
         messages
             .saturating_add(results)
@@ -300,9 +301,12 @@ pub fn not_sent(
         routing_key: routing_key.clone(),
         queue: routing_key.clone(),
     };
-    let message = publication.message.clone();
-    match Request::decode(message, |_| wire::BODY_LIMIT, policy.sent_limit) {
-        Ok(request) => {
+    let message = || publication.message.clone();
+    let limit = |_: &str| wire::BODY_LIMIT;
+    let fits = memory_to_decode(&publication.message, limit) <= policy.sent_limit;
+    let request = fits.then(|| Request::decode(message(), limit));
+    match request {
+        Some(Ok(request)) => {
             let at = Context {
                 request: &request,
                 source: &source,
@@ -312,16 +316,13 @@ pub fn not_sent(
             };
             fail_beside(&at, &refusal, kept)
         }
-        Err(undecodable) => {
+        Some(Err(_)) | None => {
             let ended = Ended::Failure {
                 exception: refusal.exception(),
                 traceback: None,
             };
             let mut results = Results::new(policy, now);
-            results.add_undecodable(&Undecodable {
-                refusal,
-                ..*undecodable
-            });
+            results.add_undecodable(&Undecodable::new(message(), refusal));
             results.into_plan(vec![kept], ended)
         }
     }

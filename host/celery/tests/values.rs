@@ -310,7 +310,7 @@ fn request(body: &str) -> Request {
         headers: headers.as_object().unwrap().clone(),
         body: body.to_owned().into(),
     };
-    Request::decode(message, |_| usize::MAX, usize::MAX).unwrap_or_else(|error| panic!("{error:?}"))
+    Request::decode(message, |_| usize::MAX).unwrap_or_else(|error| panic!("{error:?}"))
 }
 
 fn planned(request: &Request, outcome: Outcome, results: ResultMode) -> Plan {

@@ -64,7 +64,7 @@ fn fixture(name: &str) -> Message {
 }
 
 fn decode(name: &str) -> Request {
-    Request::decode(fixture(name), |_| usize::MAX, usize::MAX)
+    Request::decode(fixture(name), |_| usize::MAX)
         .unwrap_or_else(|error| panic!("{name}: {}", error.refusal))
 }
 
@@ -199,7 +199,7 @@ mod celerys_messages {
             ("yaml", "application/x-yaml"),
             ("msgpack", "application/x-msgpack"),
         ] {
-            let error = Request::decode(fixture(name), |_| usize::MAX, usize::MAX).unwrap_err();
+            let error = Request::decode(fixture(name), |_| usize::MAX).unwrap_err();
             assert_eq!(
                 error.refusal,
                 Refusal::ContentDisallowed {
@@ -222,8 +222,8 @@ mod refused {
     fn refused(change: impl FnOnce(&mut Message)) -> String {
         let mut message = fixture("link");
         change(&mut message);
-        let error = Request::decode(message.clone(), |_| usize::MAX, usize::MAX)
-            .expect_err("it should be refused");
+        let error =
+            Request::decode(message.clone(), |_| usize::MAX).expect_err("it should be refused");
         assert_eq!(error.message, message, "the message is kept untouched");
         error.refusal.to_string()
     }
@@ -278,7 +278,7 @@ mod refused {
             assert_eq!(task, "t.integration.tasks.add");
             limit
         };
-        *Request::decode(message, limit, usize::MAX).expect_err("it should be refused")
+        *Request::decode(message, limit).expect_err("it should be refused")
     }
 
     #[test]
@@ -475,7 +475,7 @@ fn missing_headers_have_defaults() {
     message.body = base64::engine::general_purpose::STANDARD
         .encode("[[], {}, null]")
         .into();
-    let request = Request::decode(message, |_| usize::MAX, usize::MAX).unwrap();
+    let request = Request::decode(message, |_| usize::MAX).unwrap();
     assert_eq!(request.root_id, "1");
     assert_eq!(
         (request.retries, request.eta, request.expires),
@@ -751,7 +751,7 @@ proptest! {
             message.headers.insert("task".into(), json!("t"));
             message.headers.insert("id".into(), json!("1"));
         }
-        match Request::decode(message.clone(), |_| usize::MAX, usize::MAX) {
+        match Request::decode(message.clone(), |_| usize::MAX) {
             Ok(request) => {
                 request.unsupported(256 << 20);
                 prop_assert_eq!(request.message, message);
@@ -781,7 +781,7 @@ proptest! {
         signature.options.insert("link_error".into(), list(&link_error).into());
         let from = Origin { parent_id: Some("parent"), root_id: Some("root"), origin: "1@test", sent_again: 0 };
         let sent = compose(&signature, "child", &chain, from, &Routes::new("celery"), now()).unwrap();
-        let request = Request::decode(sent.message, |_| usize::MAX, usize::MAX).unwrap();
+        let request = Request::decode(sent.message, |_| usize::MAX).unwrap();
         prop_assert_eq!(&request.id, "child");
         prop_assert_eq!(request.task, task.task);
         prop_assert_eq!(request.args, task.args);

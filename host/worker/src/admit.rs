@@ -49,15 +49,12 @@ pub(crate) struct Ready {
 
 /// Decides whether a message is run. `sent_limit`: the [policy](petiole_celery::plan::Policy)'s.
 pub(crate) fn admit(
-    received: Result<Request, Box<Undecodable>>,
+    request: Request,
     registry: &Registry,
     sent_limit: usize,
     now: Timestamp,
 ) -> Admitted {
-    let request = match received {
-        Ok(request) => Box::new(request),
-        Err(undecodable) => return Admitted::Not(NotRun::Quarantine(undecodable)),
-    };
+    let request = Box::new(request);
     if request.expires.is_some_and(|expires| expires <= now) {
         return Admitted::Not(NotRun::Refuse {
             request,
@@ -166,7 +163,7 @@ mod tests {
             headers: all.as_object().unwrap().clone(),
             body: b"[[], {}, {}]".as_slice().into(),
         };
-        Request::decode(message, |_| usize::MAX, usize::MAX).unwrap()
+        Request::decode(message, |_| usize::MAX).unwrap()
     }
 
     #[test]

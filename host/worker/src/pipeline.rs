@@ -67,6 +67,12 @@ struct Arrived<'a> {
     room: Taken,
 }
 
+/// Where a message is decoded, unless that takes more memory than there is for one.
+type RoomToDecode = Result<Taken, Refusal>;
+
+/// What a message is decoded to, and its room.
+type Decoded = (Result<Request, Box<Undecodable>>, Taken);
+
 /// What earlier deliveries of a run came to.
 enum Earlier {
     /// Nothing that is known.
@@ -112,30 +118,52 @@ impl Pipeline {
             Found::Task(_) => return true,
             Found::NotLoaded { .. } | Found::Refused { .. } | Found::Unknown => {}
         }
+        let seek = slot.leave_for(self.registry.seek(task));
+        self.worth_it(seek, delivery).await.unwrap_or(false)
+    }
+
+    /// What is waited for as long as that is of use: none where the delivery's connection is gone, or the worker is told
+    /// to stop.
+    async fn worth_it<T>(&self, what: impl Future<Output = T>, delivery: &Delivery) -> Option<T> {
         tokio::select! {
             biased;
-            sought = slot.leave_for(self.registry.seek(task)) => sought,
-            () = delivery.gone() => false,
-            () = self.servers.shutdown.reached(Stage::Warm) => false,
+            had = what => Some(had),
+            () = delivery.gone() => None,
+            () = self.servers.shutdown.reached(Stage::Warm) => None,
         }
     }
 
-    /// To be called with [room](Self::room_to_decode) for it.
-    fn decode(&self, message: Message) -> Result<Request, Box<Undecodable>> {
-        let most = self.registry.budget().most_decoded();
-        unpaused(takes_long(&message), || {
-            Request::decode(message, |task| self.registry.argument_limit(task), most)
-        })
+    /// Decodes a message in the room that there is for it.
+    fn decode(&self, message: Message, room: RoomToDecode) -> Decoded {
+        let long = takes_long(&message);
+        let limit = |task: &str| self.registry.argument_limit(task);
+        match room {
+            Ok(room) => (unpaused(long, || Request::decode(message, limit)), room),
+            Err(refusal) => {
+                let undecodable = Undecodable::new(message, refusal);
+                (Err(Box::new(undecodable)), Taken::default())
+            }
+        }
     }
 
-    /// Room for what a message is decoded to, as long as that is there.
-    async fn room_to_decode(&self, message: &Message) -> Taken {
-        let room = self.registry.budget().decoded();
-        let limit = |task: &str| self.registry.argument_limit(task);
-        let inflated = room.take(memory_to_inflate(message, limit)).await;
-        let bytes = unpaused(takes_long(message), || memory_to_decode(message, limit));
+    /// Room for what a message is decoded to, as soon as there is some. A compressed one is inflated to know how much that
+    /// is, and again then: while it waits nothing is there but the message.
+    async fn room_to_decode(&self, message: &Message) -> RoomToDecode {
+        let budget = self.registry.budget();
+        let task_limit = |task: &str| self.registry.argument_limit(task);
+        let inflated = budget
+            .decoded()
+            .take(memory_to_inflate(message, task_limit));
+        let inflated = inflated.await;
+        let memory = unpaused(takes_long(message), || {
+            memory_to_decode(message, task_limit)
+        });
         drop(inflated);
-        room.take(bytes).await
+        let limit = budget.most_decoded();
+        if memory > limit {
+            return Err(Refusal::TooMuchMemory { memory, limit });
+        }
+        Ok(budget.decoded().take(memory).await)
     }
 
     /// A name counts only where a module has it: senders may write any.
@@ -149,25 +177,21 @@ impl Pipeline {
     /// Decides whether a message is run. One that was lost too often is not: the next loss would be the last, as
     /// the broker drops it then.
     fn admit(&self, received: Result<Request, Box<Undecodable>>) -> Admitted {
-        match received {
-            Ok(request) if request.message.deliveries_lost() >= self.delivery_limit => {
-                let refusal = Refusal::WorkerLost {
-                    count: request.message.deliveries_lost(),
-                    limit: self.delivery_limit,
-                };
-                Admitted::Not(NotRun::Refuse {
-                    request: Box::new(request),
-                    refusal,
-                })
-            }
-            Ok(request) => unpaused(takes_long(&request.message), || self.admit_now(Ok(request))),
-            undecodable => self.admit_now(undecodable),
+        let request = match received {
+            Ok(request) => request,
+            Err(undecodable) => return Admitted::Not(NotRun::Quarantine(undecodable)),
+        };
+        let (count, limit) = (request.message.deliveries_lost(), self.delivery_limit);
+        if count >= limit {
+            return Admitted::Not(NotRun::Refuse {
+                request: Box::new(request),
+                refusal: Refusal::WorkerLost { count, limit },
+            });
         }
-    }
-
-    fn admit_now(&self, received: Result<Request, Box<Undecodable>>) -> Admitted {
-        let sent_limit = self.servers.policy.sent_limit;
-        admit(received, &self.registry, sent_limit, Timestamp::now())
+        unpaused(takes_long(&request.message), || {
+            let sent_limit = self.servers.policy.sent_limit;
+            admit(request, &self.registry, sent_limit, Timestamp::now())
+        })
     }
 }
 
@@ -233,7 +257,7 @@ impl<'a> Journey<'a> {
     ) -> Option<(Admitted, Taken)> {
         let room = self.pipeline.room_to_decode(&message);
         let room = self.have(room, delivery, slot).await?;
-        let received = self.pipeline.decode(message);
+        let (received, room) = self.pipeline.decode(message, room);
         Some((self.pipeline.admit(received), room))
     }
 
@@ -265,14 +289,8 @@ impl<'a> Journey<'a> {
             turn.replaces = true;
             return Some(Earlier::Nothing);
         }
-        let servers = &self.pipeline.servers;
-        let committed = tokio::select! {
-            biased;
-            committed = servers.committed(turn.key()) => committed,
-            () = delivery.gone() => return None,
-            () = servers.shutdown.reached(Stage::Warm) => return None,
-        };
-        Some(match committed {
+        let committed = self.pipeline.servers.committed(turn.key());
+        Some(match self.pipeline.worth_it(committed, delivery).await? {
             // Somebody has moved a message back that was rejected: it is to run again.
             Ok(Some(commit)) if commit.settle == Settle::Reject && !delivery.redelivered => {
                 turn.replaces = true;
@@ -309,7 +327,7 @@ impl<'a> Journey<'a> {
             if let Poll::Ready(turn) = futures::poll!(turn.as_mut()) {
                 return Some((turn, Admitted::Run(ready), room));
             }
-            let message = into_message(ready.request);
+            let message = into_message(*ready);
             drop(room);
             let turn = self.wait(turn, delivery, slot).await?;
             let again = self.admitted(message, delivery, slot).await?;
@@ -337,20 +355,16 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Waits without a slot, so that what waits keeps nobody from running; with nothing but the message, since what it decodes to is much larger. None where its connection is gone, or the worker is told to
-    /// stop. How many wait is bounded by the prefetch.
+    /// Waits without a slot, so that what waits keeps nobody from running; with nothing but the message, since what it
+    /// decodes to is much larger. How many wait is bounded by the prefetch.
     async fn wait<T>(
         &self,
-        turn: impl Future<Output = T>,
+        what: impl Future<Output = T>,
         delivery: &Delivery,
         slot: &mut Slot,
     ) -> Option<T> {
-        tokio::select! {
-            biased;
-            turn = slot.leave_for(turn) => Some(turn),
-            () = delivery.gone() => None,
-            () = self.pipeline.servers.shutdown.reached(Stage::Warm) => None,
-        }
+        let what = slot.leave_for(what);
+        self.pipeline.worth_it(what, delivery).await
     }
 
     /// Runs a request, and what follows from it. The slot is given back as soon as there is room for what follows: storing
@@ -493,8 +507,8 @@ impl<'a> Journey<'a> {
 }
 
 /// The message that a request came in; everything else is gone.
-fn into_message(request: Request) -> Message {
-    request.message
+fn into_message(ready: Ready) -> Message {
+    ready.request.message
 }
 
 /// Whether a message takes long to decode; a compressed one may be small.

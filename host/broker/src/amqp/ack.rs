@@ -89,10 +89,11 @@ struct Settler {
 /// Begins to settle a channel's deliveries: one settlement for each that is held, so no more than the prefetch. It ends
 /// with the last delivery or the channel, whichever comes first, and nobody waits for that. `kept` is dropped when the
 /// channel is closed.
-pub(super) fn start<K>(channel: Channel, gone: CancellationToken, kept: K) -> Settlements
-where
-    K: Send + 'static,
-{
+pub(super) fn start(
+    channel: Channel,
+    gone: CancellationToken,
+    kept: impl Send + 'static,
+) -> Settlements {
     let (settlements, inbox) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         settle(channel, inbox, gone).await;

@@ -17,7 +17,7 @@ use super::supervise::{Link, Live, Pauses};
 use super::window::Window;
 use super::{OPERATION_LIMIT, PRECONDITION_FAILED, ack, convert, declare, limited};
 use crate::delivery::{Settlement, Ticket};
-use crate::room::Share;
+use crate::memory::Share;
 use crate::said::Said;
 use crate::{Answer, BrokerError, Delivery, Terms};
 

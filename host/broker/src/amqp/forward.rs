@@ -111,25 +111,25 @@ impl Forwarding<'_> {
     /// Waits until there is something to be changed.
     ///
     /// A consumer that was delivered what there is no room for asks for one message at a time, and for more again as soon
-    /// as there is room for more. So whatever it was delivered in vain is not delivered to it in vain again, and
-    /// neither to another worker whose memory is full too: that one asks for nothing then.
+    /// as there is room for more. So what was delivered in vain does not come in vain again, neither here nor to another
+    /// worker whose memory is full: that one asks for nothing then.
     async fn change(&self) -> Change {
         if self.window.is_whole() && self.left_out.is_empty() {
             return std::future::pending().await;
         }
         let share = self.passed.share();
         loop {
-            let given_back = share.room.given_back();
+            let given_back = share.memory.given_back();
             if !self.left_out.is_empty() {
                 if self.window.asked > 1 {
                     return Change::Ask(1);
                 }
-                // The one that it has asked for, of which the one beyond the room was in the way.
+                // Left out as the one message beyond the room was there, which has gone since.
                 if share.takes_any() {
                     return Change::GiveBack;
                 }
             }
-            if let Some(wider) = self.window.wider(&share.room, self.handed_out()) {
+            if let Some(wider) = self.window.wider(&share.memory, self.handed_out()) {
                 return Change::Ask(wider);
             }
             given_back.await;

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::room::{Room, Share};
+use crate::memory::{Memory, Share};
 use crate::rules::delay_seconds;
 use crate::url::Target;
 use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
@@ -62,7 +62,7 @@ pub(crate) struct Amqp {
     publishing: Link,
     publisher: Publisher,
     /// For the messages of all consumers.
-    room: Arc<Room>,
+    memory: Arc<Memory>,
     closing: CancellationToken,
     operations: Semaphore,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -98,7 +98,7 @@ impl Amqp {
             consuming,
             publishing,
             publisher,
-            room: Room::new(memory),
+            memory: Memory::new(memory),
             closing,
             operations: Semaphore::new(OPERATIONS_LIMIT),
             supervisors: tokio::sync::Mutex::new(supervisors),
@@ -143,7 +143,7 @@ impl Amqp {
         terms.prefetch = terms.prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
-            let share = Share::new(&self.room);
+            let share = Share::new(&self.memory);
             let of_first = &share;
             let first = self
                 .operate(
@@ -467,7 +467,7 @@ impl Broker for Amqp {
     }
 
     fn held(&self) -> u64 {
-        self.room.held()
+        self.memory.held()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

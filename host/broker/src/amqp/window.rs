@@ -1,4 +1,4 @@
-use crate::room::Room;
+use crate::memory::Memory;
 
 /// The part of the largest message's size that each later one makes it count less.
 const FORGETS: u64 = 8;
@@ -36,8 +36,8 @@ impl Window {
 
     /// The number to ask for when so many are held, where it may be a larger one: these stay where they are, and as many
     /// more may come.
-    pub(super) fn wider(&self, room: &Room, held: usize) -> Option<u16> {
-        let fit = u16::try_from(room.fit(self.large)).unwrap_or(u16::MAX);
+    pub(super) fn wider(&self, memory: &Memory, held: usize) -> Option<u16> {
+        let fit = u16::try_from(memory.fit(self.large)).unwrap_or(u16::MAX);
         let wider = fit.min(self.most);
         (held >= usize::from(self.asked) && wider > self.asked).then_some(wider)
     }
@@ -48,25 +48,25 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::room::Share;
+    use crate::memory::Share;
 
     #[test]
     fn as_many_are_asked_for_as_there_is_room_for() {
-        let room = Room::new(1024);
-        let share = Share::new(&room);
+        let memory = Memory::new(1024);
+        let share = Share::new(&memory);
         let mut window = Window::new(64);
         window.delivered(100);
-        assert!(window.is_whole() && window.wider(&room, 64).is_none());
+        assert!(window.is_whole() && window.wider(&memory, 64).is_none());
         window.asked = 1;
-        assert_eq!(window.wider(&room, 0), None, "it has not come yet");
+        assert_eq!(window.wider(&memory, 0), None, "it has not come yet");
         let held = share.hold(100).unwrap();
-        assert_eq!(window.wider(&room, 1), Some(7));
+        assert_eq!(window.wider(&memory, 1), Some(7));
         window.asked = 7;
-        assert_eq!(window.wider(&room, 7), None);
+        assert_eq!(window.wider(&memory, 7), None);
         drop(held);
         for _ in 0..100 {
             window.delivered(1);
         }
-        assert_eq!(window.wider(&room, 7), Some(64));
+        assert_eq!(window.wider(&memory, 7), Some(64));
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::database::Database;
 use super::messages::{self, End, Taken};
 use crate::delivery::{Answer, Settlement, Settlements, Ticket, Verdict};
-use crate::room::Share;
+use crate::memory::Share;
 use crate::said::Said;
 use crate::{BrokerError, Delivery, Unsettled};
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::room::{Held, Share};
+use crate::memory::{Held, Share};
 
 /// A consumer that has not renewed its lease for so long is taken for dead.
 const LEASE: Duration = Duration::from_secs(10);
@@ -274,7 +274,7 @@ fn hold(
     share: &Arc<Share>,
 ) -> rusqlite::Result<Vec<Held>> {
     let mut statement = connection.prepare_cached(
-        "SELECT length(body) + length(headers) FROM messages \
+        "SELECT length(body) + length(CAST(headers AS BLOB)) FROM messages \
          WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
          ORDER BY ifnull(priority, 0) DESC, id LIMIT ?2",
     )?;

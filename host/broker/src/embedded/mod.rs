@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::room::{Room, Share};
+use crate::memory::{Memory, Share};
 use crate::rules::{check, delay_seconds, sent_on};
 use crate::{Broker, BrokerError, Deliveries, Delivery, PublishError, Terms};
 use consume::Consumer;
@@ -35,7 +35,7 @@ pub(crate) struct Embedded {
     published: watch::Sender<u64>,
     closing: CancellationToken,
     /// For the messages of all consumers.
-    room: Arc<Room>,
+    memory: Arc<Memory>,
     consumers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -61,7 +61,7 @@ impl Embedded {
             runtime: Some(runtime),
             published: watch::Sender::new(0),
             closing: CancellationToken::new(),
-            room: Room::new(memory),
+            memory: Memory::new(memory),
             consumers: Mutex::default(),
         })
     }
@@ -86,7 +86,7 @@ impl Embedded {
         let prefetch = prefetch.max(1);
         let mut receivers = Vec::with_capacity(queues.len());
         for queue in queues {
-            let share = Some(Share::new(&self.room));
+            let share = Some(Share::new(&self.memory));
             let (consumer, receiver) = self.consumer(queue, prefetch, share).await?;
             self.keep(runtime.spawn(consumer.run())).await;
             receivers.push(receiver);
@@ -263,7 +263,7 @@ impl Broker for Embedded {
     }
 
     fn held(&self) -> u64 {
-        self.room.held()
+        self.memory.held()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

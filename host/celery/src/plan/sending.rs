@@ -40,9 +40,7 @@ pub(super) fn after_success(
     let mut sending = Sending::default();
     for (index, signature) in sent.iter().enumerate() {
         let part = named(at, signature, ChildKind::Sent, index);
-        let added = sending.add(at, &[], |send| {
-            Budget::new(at.policy.sent_limit).unfold(&part, Vec::new(), send)
-        });
+        let added = sending.add(at, &[], |send| budget(at).unfold(&part, Vec::new(), send));
         added.map_err(|fault| NotSent::Unsendable(fault.own()))?;
     }
     let with_result = |reason: &Unsendable| reason.result_exception("a message to what follows");
@@ -53,9 +51,7 @@ pub(super) fn after_success(
         let next = named(at, next, ChildKind::Chain, 0);
         let rest = rest.iter().map(|step| Part::of(step.view())).collect();
         sending
-            .add(at, args, |send| {
-                Budget::new(at.policy.sent_limit).unfold(&next, rest, send)
-            })
+            .add(at, args, |send| budget(at).unfold(&next, rest, send))
             .map_err(|fault| fault.of(with_result))?;
     }
     Ok(sending)
@@ -66,9 +62,9 @@ pub(super) fn after_success(
 pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
     let mut refusal = None;
     let mut errbacks = Vec::new();
-    let mut budget = Budget::new(at.policy.sent_limit);
+    let mut allowed = budget(at);
     for errback in named_each(at, &at.request.embed.errbacks, ChildKind::Errback) {
-        match budget.check(&errback) {
+        match allowed.check(&errback) {
             Ok(()) => errbacks.push(errback),
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
@@ -78,7 +74,7 @@ pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
         let args = [Value::String(at.request.id.clone())];
         let id = group_id(at, ERRBACKS);
         let added = sending.add(at, &args, |send| {
-            Budget::new(at.policy.sent_limit).unfold_group(errbacks, id, send)
+            budget(at).unfold_group(errbacks, id, send)
         });
         refusal = refusal.or(added.err().map(Fault::refusal));
     }
@@ -170,7 +166,7 @@ impl Sending {
 
     /// Several callbacks go out as one group, apart from those that are groups themselves.
     fn add_callbacks(&mut self, at: &Context<'_>, args: &[Value]) -> Result<(), Fault> {
-        let mut budget = Budget::new(at.policy.sent_limit);
+        let mut budget = budget(at);
         let callbacks = named_each(at, &at.request.embed.callbacks, ChildKind::Callback);
         let apart = at.request.embed.callbacks.len() < 2;
         let (groups, others): (Vec<_>, Vec<_>) =
@@ -184,6 +180,11 @@ impl Sending {
         let id = group_id(at, CALLBACKS);
         self.add(at, args, |send| budget.unfold_group(others, id, send))
     }
+}
+
+/// What may follow a task.
+fn budget(at: &Context<'_>) -> Budget {
+    Budget::new(at.policy.sent_limit)
 }
 
 /// A signature with the id that it fixes, or the same one each time.

@@ -82,7 +82,7 @@ fn request(options: Value, chain: Value) -> Request {
         now(),
     )
     .unwrap();
-    Request::decode(sent.message, |_| usize::MAX, usize::MAX).unwrap()
+    Request::decode(sent.message, |_| usize::MAX).unwrap()
 }
 
 fn plan_of(request: &Request, outcome: Outcome) -> Plan {
@@ -130,7 +130,7 @@ fn retry(at: RetryAt, max_retries: Option<u32>) -> Outcome {
 fn tasks(plan: &Plan) -> Vec<Request> {
     plan.publications
         .iter()
-        .map(|sent| Request::decode(sent.message.clone(), |_| usize::MAX, usize::MAX).unwrap())
+        .map(|sent| Request::decode(sent.message.clone(), |_| usize::MAX).unwrap())
         .collect()
 }
 

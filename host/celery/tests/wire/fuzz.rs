@@ -131,7 +131,7 @@ fn assert_readable(publication: &Publication) {
     if !publication.mandatory {
         serde_json::from_slice::<Value>(&message.body).unwrap();
     } else if publication.destination.routing_key != "kept" {
-        Request::decode(message.clone(), |_| usize::MAX, usize::MAX)
+        Request::decode(message.clone(), |_| usize::MAX)
             .unwrap_or_else(|error| panic!("{}: {message:?}", error.refusal));
     }
 }
@@ -149,7 +149,7 @@ fn any_message_is_planned_for_or_kept() {
         .for_each(|(recorded, headers, body)| {
             let message = message(*recorded, headers, body);
             let policies = [ResultMode::Stored, ResultMode::Reply].map(policy);
-            match Request::decode(message.clone(), |_| usize::MAX, usize::MAX) {
+            match Request::decode(message.clone(), |_| usize::MAX) {
                 Err(undecodable) => {
                     let plan = quarantine(&undecodable, &source, &policies[0], now());
                     let kept = plan.publications.last().unwrap();
@@ -178,14 +178,14 @@ fn any_bytes_are_a_request_or_are_kept() {
     check!().with_iterations(3_000).for_each(|body: &[u8]| {
         let mut message = fixture("link");
         message.body = body.to_vec().into();
-        if let Err(undecodable) = Request::decode(message, |_| usize::MAX, usize::MAX) {
+        if let Err(undecodable) = Request::decode(message, |_| usize::MAX) {
             assert_eq!(undecodable.message.body, body);
         }
         // the body as headers too: a table of any JSON
         if let Ok(headers) = serde_json::from_slice::<Map<String, Value>>(body) {
             let mut message = fixture("link");
             message.headers = headers;
-            let _ = Request::decode(message, |_| usize::MAX, usize::MAX);
+            let _ = Request::decode(message, |_| usize::MAX);
         }
     });
 }

@@ -7,12 +7,11 @@ use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
 use petiole_runtime::Taken;
 use serde_json::Value;
 
-use super::{Earlier, Journey, Pipeline};
+use super::{Decoded, Earlier, Journey, Pipeline};
 use crate::admit::NotRun;
 use crate::carry_out::{Carried, Ending, Fault};
 use crate::causes::causes;
 use crate::runs::Turn;
-use crate::shutdown::Stage;
 use crate::slot::Slot;
 use crate::task_log;
 
@@ -67,18 +66,10 @@ impl Journey<'_> {
 
     /// Decodes a message that is not run, as soon as there is room for that. None where its connection is gone, or the
     /// worker is told to stop.
-    async fn decoded(
-        &self,
-        message: Message,
-        delivery: &Delivery,
-    ) -> Option<(Result<Request, Box<Undecodable>>, Taken)> {
-        let room = tokio::select! {
-            biased;
-            room = self.pipeline.room_to_decode(&message) => room,
-            () = delivery.gone() => return None,
-            () = self.pipeline.servers.shutdown.reached(Stage::Warm) => return None,
-        };
-        Some((self.pipeline.decode(message), room))
+    async fn decoded(&self, message: Message, delivery: &Delivery) -> Option<Decoded> {
+        let room = self.pipeline.room_to_decode(&message);
+        let room = self.pipeline.worth_it(room, delivery).await?;
+        Some(self.pipeline.decode(message, room))
     }
 
     /// Ends a request that is not run.
@@ -180,15 +171,9 @@ impl Journey<'_> {
     /// Room for the plan of a message that was not run, until it is committed: what it sends is that message. It comes
     /// again where its connection is gone meanwhile, or the worker is told to stop.
     async fn room_beside(&self, bytes: usize, delivery: &Delivery) -> Result<Taken, Fault> {
-        let Pipeline {
-            servers, registry, ..
-        } = self.pipeline;
-        tokio::select! {
-            biased;
-            room = registry.budget().plans().take(bytes) => Ok(room),
-            () = delivery.gone() => Err(Fault::NotBegun),
-            () = servers.shutdown.reached(Stage::Warm) => Err(Fault::NotBegun),
-        }
+        let room = self.pipeline.registry.budget().plans().take(bytes);
+        let room = self.pipeline.worth_it(room, delivery).await;
+        room.ok_or(Fault::NotBegun)
     }
 
     /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::room::{Held, Share};
+use crate::memory::{Held, Share};
 
 /// The channels of a connection that deliver. A clone is the same.
 #[derive(Debug, Clone, Default)]

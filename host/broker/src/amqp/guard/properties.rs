@@ -169,11 +169,12 @@ impl Repair<'_> {
             }
         };
         let value = input.take(count)?;
-        let text = value.get(4..).filter(|_| matches!(kind, b'S' | b'x'));
-        if let Some(bytes) = text.filter(|text| kind == b'x' || str::from_utf8(text).is_err()) {
+        self.found.memory += match (kind, value.get(4..)) {
             // As base64.
-            self.found.memory += TYPED + bytes.len() / 2;
-        }
+            (b'x', Some(bytes)) => bytes.len() / 2,
+            (b'S', Some(bytes)) if str::from_utf8(bytes).is_err() => TYPED + bytes.len() / 2,
+            _ => 0,
+        };
         self.out.push(kind);
         self.out.extend_from_slice(value);
         Some(())

@@ -104,7 +104,7 @@ fn a_message_goes_back_to_its_queue_so_often() {
         let wait = back.not_before.map(|until| until.duration_since(now()));
         waited += wait.unwrap_or_default();
         assert_eq!(wait.is_none(), requeues <= REQUEUES_AT_ONCE);
-        let again = Request::decode(back.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
+        let again = Request::decode(back.message.clone(), |_| usize::MAX).unwrap();
         assert_eq!((again.requeues, &again.id), (requeues, &request.id));
         assert_eq!(again.message.body, request.message.body);
         assert_eq!(again.message.properties, request.message.properties);

@@ -63,8 +63,7 @@ fn run_all(menu: &[Value], outcomes: &[bool], root: Lineage) -> (usize, u32) {
             if publication.destination == Destination::queue("kept") {
                 continue;
             }
-            let child =
-                Request::decode(publication.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
+            let child = Request::decode(publication.message.clone(), |_| usize::MAX).unwrap();
             let left = child
                 .lineage
                 .expect("a lineage on all that a guest has sent");
@@ -332,7 +331,7 @@ fn a_lineage_that_no_worker_wrote_is_refused() {
     let decoded = |headers: Value| {
         let mut message = request(json!({}), json!([])).message;
         message.headers.extend(headers.as_object().unwrap().clone());
-        Request::decode(message, |_| usize::MAX, usize::MAX)
+        Request::decode(message, |_| usize::MAX)
     };
     for (headers, reason) in [
         (

@@ -123,7 +123,7 @@ fn an_expired_task_is_revoked_and_nothing_follows() {
 fn what_can_not_be_read_fails_as_far_as_it_can_be_told() {
     let mut message = request(json!({"reply_to": "client"}), json!([])).message;
     message.body = b"not json".as_slice().into();
-    let undecodable = Request::decode(message.clone(), |_| usize::MAX, usize::MAX).unwrap_err();
+    let undecodable = Request::decode(message.clone(), |_| usize::MAX).unwrap_err();
     let plan = quarantine(&undecodable, &source(), &policy(), now());
     assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
     assert_eq!(plan.results[0].result["exc_type"], "DecodeError");
@@ -194,6 +194,26 @@ fn what_is_no_task_is_kept_where_it_can_not_be_sent() {
     let plan = not_sent(&publication, "404".into(), &policy(), now());
     assert_eq!(statuses(&plan), [(ID, "FAILURE")], "whoever waits hears");
     assert_eq!(plan.publications, [publication.kept("kept", "404")]);
+}
+
+#[test]
+fn what_takes_too_much_memory_to_be_read_is_told_by_its_headers() {
+    let request = request(json!({"link_error": [{"task": "py.failed"}]}), json!([]));
+    let publication = Publication {
+        destination: Destination::queue("dead"),
+        message: request.message,
+        mandatory: true,
+        not_before: None,
+    };
+    let small = Policy {
+        sent_limit: 1_000,
+        ..policy()
+    };
+    let plan = not_sent(&publication, "404".into(), &small, now());
+    assert_eq!(statuses(&plan), [(ID, "FAILURE")]);
+    assert_eq!(plan.publications, [publication.kept("kept", "404")]);
+    let plan = not_sent(&publication, "404".into(), &policy(), now());
+    assert_eq!(plan.publications.len(), 2, "with its errback");
 }
 
 #[test]

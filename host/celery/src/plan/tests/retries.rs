@@ -42,7 +42,7 @@ fn the_same_message_is_sent_again_later() {
             properties.expiration, None,
             "the broker must not drop it while it waits"
         );
-        let again = Request::decode(sent.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
+        let again = Request::decode(sent.message.clone(), |_| usize::MAX).unwrap();
         assert_eq!((again.id.as_str(), again.retries, again.eta), (ID, 1, eta));
         assert_eq!(again.parent_id.as_deref(), Some("parent"));
         assert_eq!(
@@ -160,7 +160,7 @@ fn again(plan: &Plan) -> Request {
         panic!("{plan:?}")
     };
     assert_eq!(back.destination, Destination::queue("wasm"));
-    Request::decode(back.message.clone(), |_| usize::MAX, usize::MAX).unwrap()
+    Request::decode(back.message.clone(), |_| usize::MAX).unwrap()
 }
 
 #[test]

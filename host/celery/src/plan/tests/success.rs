@@ -13,7 +13,7 @@ fn a_callback_takes_the_result_first() {
     };
     assert_eq!(sent.destination, Destination::queue("python"));
     assert!(sent.mandatory);
-    let callback = Request::decode(sent.message.clone(), |_| usize::MAX, usize::MAX).unwrap();
+    let callback = Request::decode(sent.message.clone(), |_| usize::MAX).unwrap();
     let id = child_id(ID, 0, ChildKind::Callback, 0);
     assert_eq!(callback.id, id);
     assert_eq!(callback.args, [json!({"n": 3}), json!("own")]);

@@ -14,7 +14,7 @@ use super::super::inbound::Inbound;
 use super::super::methods;
 use super::super::{Channels, HEADER_LIMIT, Mark, Passed, SECRET};
 use super::{content, entry, headers, long, nested, short, text};
-use crate::room::{Room, Share};
+use crate::memory::{Memory, Share};
 
 const LIMIT: usize = 131_072;
 const BODY: &[u8] = b"abc";
@@ -29,7 +29,7 @@ fn guard(bytes: &[u8], frame_max: usize) -> Result<Vec<u8>, Fault> {
 /// Channel 1 delivers, and there is memory for all of it.
 fn roomy() -> (Channels, Arc<Passed>) {
     let channels = Channels::default();
-    let passed = channels.open(1, &Share::new(&Room::new(usize::MAX)));
+    let passed = channels.open(1, &Share::new(&Memory::new(usize::MAX)));
     (channels, passed)
 }
 

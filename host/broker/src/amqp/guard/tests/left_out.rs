@@ -16,7 +16,7 @@ use super::super::frame::{Fault, TYPE_BODY, TYPE_HEADER, TYPE_METHOD, write};
 use super::super::inbound::Inbound;
 use super::super::{Channels, LeftOut, Passed};
 use super::{entry, headers, long, short, text};
-use crate::room::{Room, Share};
+use crate::memory::{Memory, Share};
 
 const FRAME_MAX: usize = 131_072;
 /// Encoded properties of no property.
@@ -63,20 +63,20 @@ fn delivery(channel: u16, tag: u64, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
 
 struct Guarded {
     inbound: Inbound,
-    room: Arc<Room>,
+    memory: Arc<Memory>,
     passed: HashMap<u16, Arc<Passed>>,
 }
 
 impl Guarded {
     /// Channels that deliver to a consumer each.
     fn new(memory: usize, channels: &[u16]) -> Self {
-        let room = Room::new(memory);
+        let memory = Memory::new(memory);
         let delivering = Channels::default();
-        let open = |channel: &u16| (*channel, delivering.open(*channel, &Share::new(&room)));
+        let open = |channel: &u16| (*channel, delivering.open(*channel, &Share::new(&memory)));
         let passed = channels.iter().map(open).collect();
         Self {
             inbound: Inbound::new(FRAME_MAX, delivering.clone()),
-            room,
+            memory,
             passed,
         }
     }
@@ -176,7 +176,7 @@ fn a_body_passes_while_there_is_room_or_beyond_it_alone() {
             (2, 2, Ok(vec![b'x'])),
         ]
     );
-    assert_eq!(guarded.room.held(), 502 + 502 + 4002 + 3);
+    assert_eq!(guarded.memory.held(), 502 + 502 + 4002 + 3);
     // What arrives is its receiver's, what does not goes back with the channel.
     let held = guarded.passed[&1].arrived(1);
     assert!(held.is_some() && guarded.passed[&1].arrived(1).is_none());
@@ -185,15 +185,15 @@ fn a_body_passes_while_there_is_room_or_beyond_it_alone() {
         "nothing is held for it"
     );
     guarded.passed.clear();
-    assert_eq!(guarded.room.held(), 502);
+    assert_eq!(guarded.memory.held(), 502);
     drop(held);
-    assert_eq!(guarded.room.held(), 0);
+    assert_eq!(guarded.memory.held(), 0);
     // Nobody receives it: as little is held as is delivered.
     let out = guarded
         .push(&delivery(1, 4, &[&[1; 500]]).concat())
         .unwrap();
     assert_eq!(delivered(&out), [(1, 4, Err(502))]);
-    assert_eq!(guarded.room.held(), 0);
+    assert_eq!(guarded.memory.held(), 0);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn headers_count_for_the_memory_that_they_take() {
         let mut guarded = Guarded::new(usize::MAX, &[1]);
         let bytes = [deliver(1, 1), header(1, 0, &properties)].concat();
         let out = guarded.push(&bytes).unwrap();
-        let counted = guarded.room.held();
+        let counted = guarded.memory.held();
         let mut message = None;
         let taken = allocation_counter::measure(|| message = Some(received(&out)));
         let taken = u64::try_from(taken.bytes_current).unwrap();
@@ -302,7 +302,7 @@ fn only_what_a_consumer_is_delivered_is_left_out() {
         let bytes = [start, header(1, 3, &NONE), body(1, b"abc")].concat();
         assert_eq!(guarded.push(&bytes).unwrap(), bytes);
     }
-    assert_eq!(guarded.room.held(), 0);
+    assert_eq!(guarded.memory.held(), 0);
 }
 
 #[test]
@@ -406,7 +406,7 @@ proptest! {
             guarded.inbound.push(piece, &mut out).unwrap();
             rest = after;
             let most = u64::try_from(memory + 3 * (3 * 600 + 2)).unwrap();
-            prop_assert!(guarded.room.held() <= most);
+            prop_assert!(guarded.memory.held() <= most);
             // Some of what has come is settled at once, some never.
             seen += 1;
             for tag in sent.keys().filter(|tag| *tag % 5 == seen % 5) {
@@ -430,6 +430,6 @@ proptest! {
         }
         drop(held);
         guarded.passed.clear();
-        prop_assert_eq!(guarded.room.held(), 0);
+        prop_assert_eq!(guarded.memory.held(), 0);
     }
 }

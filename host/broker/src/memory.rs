@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// The part of the room that only small messages have, an eighth: so large ones of one queue keep nobody waiting for
+/// The part of the memory that only small messages have, an eighth: so large ones of one queue keep nobody waiting for
 /// small ones of another.
 const OF_SMALL: u64 = 8;
-/// The part of the room up to which a message is small.
+/// The part of the memory up to which a message is small.
 const SMALL: u64 = 256;
 
 /// So many bytes for the messages of all consumers of a broker.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Memory {
     limit: u64,
     /// By messages that have room: never more than the limit.
     used: AtomicU64,
@@ -23,7 +23,7 @@ pub(crate) struct Room {
     given_back: Notify,
 }
 
-impl Room {
+impl Memory {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: u64::try_from(bytes).unwrap_or(u64::MAX),
@@ -70,19 +70,19 @@ impl Room {
     }
 }
 
-/// What one consumer may have of a [`Room`], and one message beyond it: so none ever stands still for what others hold,
-/// and a message that is larger than the room goes alone.
+/// What one consumer may have of a [`Memory`], and one message beyond it: so none ever stands still for what others hold,
+/// and a message that is larger than all of it goes alone.
 #[derive(Debug)]
 pub(crate) struct Share {
-    pub(crate) room: Arc<Room>,
-    /// Whether there is a message beyond the room.
+    pub(crate) memory: Arc<Memory>,
+    /// Whether there is a message beyond it.
     beyond: AtomicBool,
 }
 
 impl Share {
-    pub(crate) fn new(room: &Arc<Room>) -> Arc<Self> {
+    pub(crate) fn new(memory: &Arc<Memory>) -> Arc<Self> {
         Arc::new(Self {
-            room: Arc::clone(room),
+            memory: Arc::clone(memory),
             beyond: AtomicBool::new(false),
         })
     }
@@ -94,12 +94,12 @@ impl Share {
 
     /// Holds a message of so many bytes, where that may be.
     pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
-        let beyond = !self.room.take(bytes);
+        let beyond = !self.memory.take(bytes);
         if beyond {
             if self.beyond.swap(true, Ordering::SeqCst) {
                 return None;
             }
-            self.room.beyond.fetch_add(bytes, Ordering::Relaxed);
+            self.memory.beyond.fetch_add(bytes, Ordering::Relaxed);
         }
         Some(Held {
             share: Arc::clone(self),
@@ -125,14 +125,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let room = &self.share.room;
+        let memory = &self.share.memory;
         if self.beyond {
-            room.beyond.fetch_sub(self.bytes, Ordering::Relaxed);
+            memory.beyond.fetch_sub(self.bytes, Ordering::Relaxed);
             self.share.beyond.store(false, Ordering::SeqCst);
         } else {
-            room.used.fetch_sub(self.bytes, Ordering::SeqCst);
+            memory.used.fetch_sub(self.bytes, Ordering::SeqCst);
         }
-        room.given_back.notify_waiters();
+        memory.given_back.notify_waiters();
     }
 }
 
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn small_messages_have_room_beside_large_ones() {
-        let room = Room::new(1024);
-        let (large, small) = (Share::new(&room), Share::new(&room));
+        let memory = Memory::new(1024);
+        let (large, small) = (Share::new(&memory), Share::new(&memory));
         let held: Vec<Held> = (0..9).filter_map(|_| large.hold(128)).collect();
         assert_eq!(held.len(), 8, "seven eighths, and one beyond them");
-        assert_eq!((room.held(), large.takes_any()), (1024, false));
+        assert_eq!((memory.held(), large.takes_any()), (1024, false));
         let beside: Vec<Held> = (0..40).filter_map(|_| small.hold(4)).collect();
         assert_eq!(beside.len(), 33);
         assert!(large.hold(4).is_none(), "each consumer has its own");
@@ -158,15 +158,15 @@ mod tests {
 
     #[test]
     fn a_message_larger_than_the_room_goes_alone() {
-        let room = Room::new(0);
-        let share = Share::new(&room);
+        let memory = Memory::new(0);
+        let share = Share::new(&memory);
         for bytes in [1, u64::MAX] {
             let held = share.hold(bytes).unwrap();
             assert!(share.hold(1).is_none());
-            assert_eq!(room.held(), bytes);
+            assert_eq!(memory.held(), bytes);
             drop(held);
         }
-        assert_eq!(room.held(), 0);
+        assert_eq!(memory.held(), 0);
     }
 
     proptest! {
@@ -177,14 +177,14 @@ mod tests {
             steps in prop::collection::vec((0..3_usize, prop_oneof![0..600_u64, 0..4000_u64, Just(u64::MAX)], any::<bool>()), 1..200),
         ) {
             const LIMIT: u64 = 2048;
-            let room = Room::new(2048);
-            let shares = [0; 3].map(|_| Share::new(&room));
+            let memory = Memory::new(2048);
+            let shares = [0; 3].map(|_| Share::new(&memory));
             let mut held: Vec<Held> = Vec::new();
             for (index, bytes, gives_back) in steps {
                 if gives_back && !held.is_empty() {
                     held.swap_remove(index % held.len());
                 } else {
-                    let before = room.fit(bytes);
+                    let before = memory.fit(bytes);
                     let taken = shares[index].hold(bytes);
                     prop_assert!(taken.is_some() || before == 0);
                     held.extend(taken);
@@ -192,14 +192,14 @@ mod tests {
                 let (beyond, within): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| held.beyond);
                 let within: u64 = within.iter().map(|held| held.bytes).sum();
                 prop_assert!(within <= LIMIT);
-                prop_assert_eq!(within, room.used.load(Ordering::SeqCst));
+                prop_assert_eq!(within, memory.used.load(Ordering::SeqCst));
                 for share in &shares {
                     let of_share = beyond.iter().filter(|held| Arc::ptr_eq(&held.share, share)).count();
                     prop_assert_eq!(of_share, usize::from(!share.takes_any()));
                 }
             }
             held.clear();
-            prop_assert_eq!(room.held(), 0);
+            prop_assert_eq!(memory.held(), 0);
             prop_assert!(shares.iter().all(|share| share.takes_any()));
         }
     }

@@ -64,6 +64,10 @@ impl TempRoot {
         if let Err(error) = sweeping {
             unswept(&base, &error);
         }
+        Self::at(base)
+    }
+
+    fn at(base: PathBuf) -> Self {
         Self {
             base,
             own: Mutex::new(None),
@@ -386,7 +390,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_process_that_is_gone_has_left_is_swept() {
         let base = tempfile::tempdir().unwrap();
-        let living = TempRoot::new(base.path().to_owned());
+        let living = TempRoot::at(base.path().to_owned());
         let folder = living.folder().await.unwrap();
         let own = entries(base.path()).remove(0);
         std::fs::create_dir_all(base.path().join("petiole-temp-dead/0/a")).unwrap();

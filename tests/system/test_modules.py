@@ -207,11 +207,12 @@ def test_a_push_says_when_all_workers_have_it(queue, start_worker, component, ow
 
 
 def test_a_store_that_is_away_at_the_start_is_waited_for(app, queue, start_worker, component, own_store):
-    petiole("push", component("probe"), "--name", "late.tasks", "--store", own_store)
-    folder = folder_of(own_store)
-    away = folder.rename(folder.with_name("away"))
-    folder.write_text("no folder")
-    worker = start_worker(queue, store=own_store, wait=False)
+    mount = folder_of(own_store) / "mount"
+    store = f"{own_store}/mount/modules"
+    petiole("push", component("probe"), "--name", "late.tasks", "--store", store)
+    away = mount.rename(mount.with_name("away"))
+    mount.write_text("no folder")
+    worker = start_worker(queue, store=store, wait=False)
     what = lambda: f"the worker says why it is not ready: {worker.log()}"  # noqa: E731
     wait_until(lambda: "catalog can't be read" in (not_ready(worker) or ""), what)
     assert "petiole_worker_ready" in answer(worker, "/metrics")[1]
@@ -221,8 +222,8 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(app, queue, start_worke
     # Longer than it looks at the store: they stay where they are.
     wait_until(lambda: worker.log().count("catalog of modules can't be read") == 1, "it is said once")
     assert length(app, queue) == 50
-    folder.unlink()
-    away.rename(folder)
+    mount.unlink()
+    away.rename(mount)
     worker.wait_ready()
     check_all(results)
     assert worker.log().count("catalog of modules can't be read") == 1

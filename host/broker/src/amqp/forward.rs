@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lapin::options::BasicCancelOptions;
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -17,8 +17,8 @@ use super::consume::{Subscription, ask, ticketed};
 use super::guard::{LeftOut, Passed};
 use super::window::Window;
 use super::{OPERATION_LIMIT, ack, declare};
+use crate::Delivery;
 use crate::delivery::{Settlement, Settlements, Ticket};
-use crate::{BrokerError, Delivery};
 
 /// How long a channel may be silent where another consumer was asked for.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -176,47 +176,26 @@ impl Forwarding<'_> {
     /// begins before the other one ends, since a queue may be deleted with its last consumer. None where the channel is
     /// gone.
     async fn ask(&mut self, mut before: Consumer, prefetch: u16) -> Option<Consumer> {
-        let queue = self.queue;
         debug!(
-            queue,
+            queue = self.queue,
             prefetch,
             before = self.window.asked,
             "asking for another number of messages"
         );
         // Whatever comes of it: another subscription is not to be delivered too much again.
         self.window.asked = prefetch;
-        let mut replaced = pin!(replace(
-            self.channel.clone(),
-            queue.to_owned(),
-            before.tag(),
-            prefetch,
-            self.arguments.clone(),
-        ));
-        let mut ended = false;
-        // The answers come behind all that was delivered before, which goes on being handed out.
-        let next = loop {
-            tokio::select! {
-                biased;
-                () = self.gone.cancelled() => return None,
-                replaced = &mut replaced => match replaced {
-                    Ok(next) => break next,
-                    Err(error) => {
-                        warn!(queue, %error, "can't consume");
-                        self.gone.cancel();
-                        return None;
-                    }
-                },
-                delivery = before.next(), if !ended => match delivery {
-                    Some(Ok(delivery)) => self.take(delivery).await,
-                    Some(Err(_)) | None => ended = true,
-                },
-                () = sleep(SILENCE_LIMIT) => {
-                    warn!(queue, "the broker does not answer a consumer that asks for another number of messages");
-                    self.gone.cancel();
-                    return None;
-                }
-            }
-        };
+        let channel = self.channel.clone();
+        let name = declare::queue_name(self.queue).ok()?;
+        let begun = ask(&channel, name, prefetch, self.arguments.clone());
+        let (next, ended) = self.meanwhile(&mut before, begun).await?;
+        if ended {
+            // What it was delivered may have gone to others, and with the channel goes what they can't tell us.
+            warn!(queue = self.queue, "the broker ended the consumer");
+            self.gone.cancel();
+            return None;
+        }
+        let cancelled = channel.basic_cancel(before.tag(), BasicCancelOptions::default());
+        let ((), mut ended) = self.meanwhile(&mut before, cancelled).await?;
         while !ended {
             match before.next().await {
                 Some(Ok(delivery)) => self.take(delivery).await,
@@ -226,6 +205,43 @@ impl Forwarding<'_> {
         // They go back, a moment later: by then others who were delivered too much ask for less as well.
         self.left_out.clear();
         Some(next)
+    }
+
+    /// Hands out what a consumer is delivered until the broker has answered, which comes behind all that was delivered
+    /// before; and says whether the consumer has ended. None where the channel is gone.
+    async fn meanwhile<T>(
+        &mut self,
+        consumer: &mut Consumer,
+        answer: impl Future<Output = lapin::Result<T>>,
+    ) -> Option<(T, bool)> {
+        let queue = self.queue;
+        let mut answer = pin!(answer);
+        let mut ended = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.gone.cancelled() => return None,
+                // Before the answer, or an end that came before it would be seen after it.
+                delivery = consumer.next(), if !ended => match delivery {
+                    Some(Ok(delivery)) => self.take(delivery).await,
+                    Some(Err(_)) | None => ended = true,
+                },
+                answer = &mut answer => match answer {
+                    Ok(answer) => return Some((answer, ended)),
+                    Err(error) => {
+                        let error = declare::refused(queue, &error);
+                        warn!(queue, %error, "can't consume");
+                        self.gone.cancel();
+                        return None;
+                    }
+                },
+                () = sleep(SILENCE_LIMIT) => {
+                    warn!(queue, "the broker does not answer a consumer that asks for another number of messages");
+                    self.gone.cancel();
+                    return None;
+                }
+            }
+        }
     }
 
     fn ended(&self) {
@@ -255,24 +271,4 @@ impl Forwarding<'_> {
         // Fails where the channel is gone, which gives everything back.
         let _ = self.settlements.send(Settlement::ReaderGone);
     }
-}
-
-/// Begins a consumer and ends the other one.
-async fn replace(
-    channel: Channel,
-    queue: String,
-    before: ShortString,
-    prefetch: u16,
-    arguments: FieldTable,
-) -> Result<Consumer, BrokerError> {
-    let name = declare::queue_name(&queue)?;
-    let refused = |error: lapin::Error| declare::refused(&queue, &error);
-    let next = ask(&channel, name, prefetch, arguments)
-        .await
-        .map_err(refused)?;
-    channel
-        .basic_cancel(before, BasicCancelOptions::default())
-        .await
-        .map_err(refused)?;
-    Ok(next)
 }

@@ -41,6 +41,7 @@ const EXPECTED: [(u16, u16); 17] = [
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
     pub(super) connections: usize,
+    pub(super) consumers: usize,
     pub(super) acked: u64,
     /// The bodies of what was published.
     pub(super) published: Vec<Vec<u8>>,
@@ -50,24 +51,42 @@ pub(super) struct Seen {
     pub(super) heartbeats: usize,
 }
 
+/// What it does of its own.
+pub(super) struct Part {
+    /// To the first consumer of each channel.
+    pub(super) deliveries: Vec<u8>,
+    /// Seconds.
+    pub(super) heartbeat: u8,
+    /// Whether a channel's first consumer ends when there is another one.
+    pub(super) ends_consumers: bool,
+}
+
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Fake {
-    /// It delivers these bytes to each consumer, once, and wants a heartbeat every so many seconds.
+    /// It delivers these bytes to the first consumer of each channel, and wants a heartbeat every so many seconds.
     pub(super) async fn start(deliveries: Vec<u8>, heartbeat: u8) -> Self {
+        Self::with(Part {
+            deliveries,
+            heartbeat,
+            ends_consumers: false,
+        })
+        .await
+    }
+
+    pub(super) async fn with(part: Part) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let deliveries = Arc::new(deliveries);
+        let part = Arc::new(part);
         let accepting = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 accepting.lock().unwrap().connections += 1;
-                let (seen, deliveries) = (Arc::clone(&accepting), Arc::clone(&deliveries));
-                tokio::spawn(serve(socket, seen, deliveries, heartbeat));
+                tokio::spawn(serve(socket, Arc::clone(&accepting), Arc::clone(&part)));
             }
         });
         Self { address, seen }
@@ -96,14 +115,15 @@ impl Fake {
 
 struct Session {
     seen: Arc<Mutex<Seen>>,
-    deliveries: Arc<Vec<u8>>,
-    heartbeat: u8,
+    part: Arc<Part>,
+    /// Of each channel.
+    consumers: HashMap<u16, usize>,
     /// Messages that are on their way, and the number of those that came, by channel.
     content: HashMap<u16, (u64, Vec<u8>)>,
     tags: HashMap<u16, u64>,
 }
 
-async fn serve(socket: TcpStream, seen: Arc<Mutex<Seen>>, deliveries: Arc<Vec<u8>>, heartbeat: u8) {
+async fn serve(socket: TcpStream, seen: Arc<Mutex<Seen>>, part: Arc<Part>) {
     let (mut reader, mut writer) = socket.into_split();
     let (answers, mut waiting) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
     tokio::spawn(async move {
@@ -115,8 +135,8 @@ async fn serve(socket: TcpStream, seen: Arc<Mutex<Seen>>, deliveries: Arc<Vec<u8
     });
     let mut session = Session {
         seen,
-        deliveries,
-        heartbeat,
+        part,
+        consumers: HashMap::new(),
         content: HashMap::new(),
         tags: HashMap::new(),
     };
@@ -213,7 +233,7 @@ impl Session {
         match name {
             (10, 11) => {
                 let frame_max = u32::try_from(FRAME_MAX).unwrap().to_be_bytes();
-                let tune = [&[7, 255][..], &frame_max, &[0, self.heartbeat]].concat();
+                let tune = [&[7, 255][..], &frame_max, &[0, self.part.heartbeat]].concat();
                 answer(10, 30, &tune)
             }
             (10, 40) => answer(10, 41, &short(b"")),
@@ -225,9 +245,22 @@ impl Session {
             (50, 20) => answer(50, 21, &[]),
             (60, 10) => answer(60, 11, &[]),
             (60, 20) => {
-                let mut all = answer(60, 21, &short(b"tag"));
-                all.push(on_channel(&self.deliveries, channel));
-                all
+                let before = self.consumers.entry(channel).or_default();
+                *before += 1;
+                self.seen.lock().unwrap().consumers += 1;
+                match before {
+                    1 => {
+                        let mut all = answer(60, 21, &short(b"tag"));
+                        all.push(on_channel(&self.part.deliveries, channel));
+                        all
+                    }
+                    _ if self.part.ends_consumers => {
+                        let mut all = answer(60, 30, &[&short(b"tag")[..], &[1]].concat());
+                        all.extend(answer(60, 21, &short(b"next")));
+                        all
+                    }
+                    _ => answer(60, 21, &short(b"next")),
+                }
             }
             (60, 30) => answer(60, 31, &short(b"tag")),
             (60, 80) => {

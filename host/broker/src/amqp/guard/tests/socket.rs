@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 
 use super::super::Channels;
-use super::fake::{Fake, delivery};
+use super::fake::{Fake, Part, delivery};
 use super::inbound::hostile;
 use super::{entry, headers, nested, text};
 use crate::PublishError;
@@ -90,6 +90,35 @@ async fn large_and_deep_headers_end_neither_process_nor_connection() {
         bytes.extend(delivery(number, b"q", properties));
     }
     arrive(bytes, 6).await;
+}
+
+/// RabbitMQ does so when a message of a quorum queue was held for too long, and gives all of the consumer's to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_consumer_had_that_the_broker_ended_while_it_was_replaced_is_not_settled() {
+    let deliveries = [1, 2].map(|number| delivery(number, b"q", &headers(&[])));
+    let fake = Fake::with(Part {
+        deliveries: deliveries.concat(),
+        heartbeat: 10,
+        ends_consumers: true,
+    })
+    .await;
+    // There is room for one message, so the second is left out, and one is asked for.
+    let broker = crate::connect(&fake.url(), 0).await.unwrap();
+    let queue = "q".to_owned();
+    let terms = crate::Terms::prefetch(100);
+    let mut received = broker
+        .consume(std::slice::from_ref(&queue), terms)
+        .await
+        .unwrap();
+    let first = timeout(DEADLINE, received.next()).await.unwrap().unwrap();
+    fake.until("another one is asked for", |seen| seen.consumers == 2)
+        .await;
+    timeout(DEADLINE, first.gone()).await.unwrap();
+    assert!(first.ack().await.is_err());
+    fake.until("it consumes again", |seen| seen.consumers > 2)
+        .await;
+    assert_eq!(fake.seen().foreign, Vec::<String>::new());
+    broker.close().await;
 }
 
 fn publication(body: String, headers: usize) -> Publication {

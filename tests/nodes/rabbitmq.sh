@@ -32,8 +32,9 @@ else
 fi
 
 : > "$dir/rabbitmq-env.conf"
-printf '[].\n' > "$dir/enabled_plugins"
-# What a test wants otherwise stands in DIR/more.conf, and in DIR/more.args for Erlang, before the node starts.
+# What a test wants otherwise stands in DIR/enabled_plugins, DIR/more.conf, and in DIR/more.args for Erlang, before the
+# node starts.
+[ -e "$dir/enabled_plugins" ] || printf '[].\n' > "$dir/enabled_plugins"
 {
     printf 'listeners.tcp.1 = 127.0.0.1:%s\nlog.file.level = warning\n' "$amqp"
     cat "$dir/more.conf" 2> /dev/null || true

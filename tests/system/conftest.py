@@ -33,6 +33,17 @@ def pytest_configure(config):
                 del os.environ[name]
 
 
+def pytest_sessionfinish(session):
+    """A process of several tells the first one what it has found."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = FAULTS.rows
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    FAULTS.rows += getattr(node, "workeroutput", {}).get("faults", [])
+
+
 def pytest_terminal_summary(terminalreporter):
     REPORT.write(terminalreporter)
     FAULTS.write(terminalreporter)

@@ -13,11 +13,10 @@ class Row:
     verdict: object
     published_twice: int
 
-    def cells(self):
+    def counts(self):
         verdict = self.verdict
         found = (verdict.lost, verdict.unheard, verdict.wrong, verdict.unexpected)
-        counts = (self.faults, self.expected, *map(len, found), sum(verdict.duplicates.values()), self.published_twice)
-        return [self.what, *map(str, counts)]
+        return [self.faults, self.expected, *map(len, found), sum(verdict.duplicates.values()), self.published_twice]
 
 
 HEAD = ["fault", "times", "tasks", "lost", "unheard", "wrong", "other ids", "ended twice", "published twice"]
@@ -25,19 +24,19 @@ HEAD = ["fault", "times", "tasks", "lost", "unheard", "wrong", "other ids", "end
 
 class Report:
     def __init__(self):
+        # Of each run what was done and its counts: what one process of pytest can tell another.
         self.rows = []
 
     def add(self, row):
-        self.rows.append(row)
+        self.rows.append([row.what, row.counts()])
 
     def total(self):
-        cells = [row.cells()[1:] for row in self.rows]
-        return ["in all", *(str(sum(map(int, column))) for column in zip(*cells, strict=True))]
+        return ["in all", [sum(column) for column in zip(*(counts for _, counts in self.rows), strict=True)]]
 
     def write(self, reporter):
         if not self.rows:
             return
-        table = [HEAD, *(row.cells() for row in self.rows), self.total()]
+        table = [HEAD, *([what, *map(str, counts)] for what, counts in [*self.rows, self.total()])]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         reporter.section("injected faults")
         for line in table:

@@ -16,6 +16,8 @@ from proxy import TO_SERVER, behind
 from servers import TOKEN
 from waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 BUDGET, LIMIT, SLOTS = 1536, 256, 32
 # A budget, in MiB, that few messages use up.

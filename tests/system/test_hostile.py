@@ -23,6 +23,8 @@ from hostile_site import (
 )
 from neighbours import p99
 
+pytestmark = pytest.mark.alone
+
 # How long an attack goes on, at least, so that enough neighbours meet it.
 WINDOW = 0.7
 QUIET = 0.15

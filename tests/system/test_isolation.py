@@ -12,6 +12,8 @@ from neighbours import p99
 from servers import TOKEN
 from waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 WINDOWS, WINDOW = 5, 1.5
 # The bound of issue 3.
 P99_MORE_MS = 10.0

@@ -58,17 +58,8 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub(crate) fn rabbitmq(root: &Path, data: Data) -> Result<Self> {
-        Self::rabbitmq_of(root, data, None)
-    }
-
-    /// The RabbitMQ that is unpacked in a folder, or this machine's own.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub(crate) fn rabbitmq_of(root: &Path, data: Data, unpacked: Option<&Path>) -> Result<Self> {
         let [amqp, dist, epmd] = free_ports()?;
-        let mut arguments = [amqp, dist, epmd].map(|port| port.to_string()).to_vec();
-        arguments.extend(unpacked.map(|folder| folder.display().to_string()));
+        let arguments = [amqp, dist, epmd].map(|port| port.to_string());
         let mut node = Self::start(
             root,
             &data.folder(root),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, Need};
 use crate::node::{Data, Node};
@@ -38,9 +38,9 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
         )
     });
     if filter.is_none() {
-        for folder in &nodes.others {
-            steps.step(&name_of(folder), || brokers_of(root, folder));
-        }
+        steps.step("broker conformance, other RabbitMQs", || {
+            on_each(&nodes.others, |rabbitmq| brokers_of(root, rabbitmq))
+        });
         steps.step("costs of a sandbox", || bench::costs(root, false));
         lints(root, &mut steps);
         steps.step("bench, small", || {
@@ -66,7 +66,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         examples_in_other_languages(root, &mut steps);
     }
-    steps.step("pytest tests/system", || pytest(root, &nodes, filter));
+    system_tests(root, &nodes, filter, &mut steps);
     steps.finish()
 }
 
@@ -136,24 +136,33 @@ impl<'a> Nodes<'a> {
     }
 }
 
-fn name_of(rabbitmq: &Path) -> String {
-    let version = std::fs::read_to_string(rabbitmq.join("version")).unwrap_or_default();
-    format!("broker conformance, RabbitMQ {}", version.trim())
+/// On all of them at once, as most of it is waiting.
+fn on_each(rabbitmqs: &[PathBuf], test: impl Fn(&Path) -> Result<()> + Sync) -> Result<()> {
+    let test = &test;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = rabbitmqs
+            .iter()
+            .map(|one| scope.spawn(move || test(one)))
+            .collect();
+        running
+            .into_iter()
+            .try_for_each(|one| one.join().unwrap_or_else(|_| bail!("it panicked")))
+    })
 }
 
 /// The broker crate's tests on another RabbitMQ.
 fn brokers_of(root: &Path, rabbitmq: &Path) -> Result<()> {
-    let node = Node::rabbitmq_of(root, Data::Memory, Some(rabbitmq))?;
     let mut tests = cargo(root);
-    tests.args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--test",
-        "conformance",
-        "amqp",
-    ]);
-    step::run(tests.env("PETIOLE_TEST_AMQP_URL", &node.url))
+    tests
+        .args(["test", "--quiet", "--workspace", "--test", "conformance"])
+        .args([
+            "--", "amqp", "memory", "refusals", "tls", "--skip", "embedded", "--skip", "redis",
+        ])
+        .env("PETIOLE_TEST_RABBITMQ", rabbitmq);
+    step::run(&mut tests).with_context(|| {
+        let version = std::fs::read_to_string(rabbitmq.join("version")).unwrap_or_default();
+        format!("RabbitMQ {}", version.trim())
+    })
 }
 
 fn formatting(root: &Path, steps: &mut Steps) {
@@ -249,17 +258,36 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-fn pytest(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>) -> Result<()> {
+/// Most of them wait most of their time, so two files at once; those that measure have the machine to themselves.
+fn system_tests(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>, steps: &mut Steps) {
+    let together = [
+        "-m",
+        "not alone",
+        "--numprocesses",
+        "2",
+        "--dist",
+        "loadfile",
+    ];
+    steps.step("pytest tests/system", || {
+        pytest(root, nodes, &together, filter)
+    });
+    steps.step("pytest tests/system, alone", || {
+        pytest(root, nodes, &["-m", "alone"], filter)
+    });
+}
+
+fn pytest(root: &Path, nodes: &Nodes<'_>, which: &[&str], filter: Option<&str>) -> Result<()> {
     let mut command = step::command(machine::python(root));
     command
         .args(["-m", "pytest", "tests/system"])
+        .args(which)
         .current_dir(root);
     nodes.seen_by(&mut command);
     let Some(filter) = filter else {
         return step::run(&mut command);
     };
     let status = command.args(["-k", filter]).status()?;
-    // A filter may be for the Rust tests alone.
+    // A filter may be for other tests alone.
     if !status.success() && status.code() != Some(NO_TESTS_COLLECTED) {
         bail!("pytest failed: {status}");
     }

@@ -1,5 +1,6 @@
 //! The RabbitMQ of these tests: the one of `PETIOLE_TEST_AMQP_URL`, or a private node that ends with this
-//! process.
+//! process. Private nodes are of this machine's RabbitMQ, or of the one that is unpacked in the folder
+//! `PETIOLE_TEST_RABBITMQ`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -45,20 +46,34 @@ pub(crate) async fn own() -> MutexGuard<'static, Node> {
 pub(crate) struct Node {
     pub(crate) url: String,
     pub(crate) folder: PathBuf,
-    name: String,
-    epmd_port: u16,
+    /// AMQP's, Erlang's and its port mapper's.
+    ports: [u16; 3],
+    /// The folder of its RabbitMQ; none where that is this machine's own.
+    unpacked: Option<PathBuf>,
     /// Keeps the node's standard input open: it ends when this process does, however it does.
     _process: Child,
 }
 
 impl Node {
-    /// Runs `rabbitmqctl`.
+    /// Runs `rabbitmqctl`, where the node sees its files.
     pub(crate) async fn ctl(&self, arguments: &[&str]) {
-        let output = tokio::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
-            .args(["-n", &self.name])
+        let [port, _, epmd_port] = self.ports;
+        let ctl = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+        let mut command = match &self.unpacked {
+            None => tokio::process::Command::new(ctl),
+            Some(unpacked) => {
+                let pid = fs::read_to_string(self.folder.join("pid")).unwrap();
+                let mut command = tokio::process::Command::new("nsenter");
+                command.args(["--mount", "--target", pid.trim(), "chroot"]);
+                command.arg(unpacked).arg(ctl);
+                command
+            }
+        };
+        let output = command
+            .args(["-n", &format!("petiole-{port}@localhost")])
             .args(arguments)
             .env("HOME", &self.folder)
-            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_PORT", epmd_port.to_string())
             .output()
             .await
             .unwrap();
@@ -104,67 +119,38 @@ fn start_node() -> Node {
 
 /// With plugins, and more of `rabbitmq.conf`, which may name files of the node's folder.
 pub(crate) fn start_node_with(plugins: &[&str], more: impl FnOnce(&Path) -> String) -> Node {
-    let server = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/sbin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .expect("no rabbitmq-server: install the system's package rabbitmq-server, or set PETIOLE_TEST_AMQP_URL");
     let folder = tempfile::Builder::new()
         .prefix("petiole-rabbitmq-")
         .tempdir()
         .unwrap()
         .keep();
-    let (port, dist_port, epmd_port) = (free_port(), free_port(), free_port());
-    let conf = format!(
-        "loopback_users = none\nlog.console = false\n{}",
-        more(&folder)
-    );
-    fs::write(folder.join("rabbitmq.conf"), conf).unwrap();
+    fs::write(folder.join("more.conf"), more(&folder)).unwrap();
     let plugins = format!("[{}].", plugins.join(","));
     fs::write(folder.join("enabled_plugins"), plugins).unwrap();
-    // The node runs until the input ends; then it is stopped, with its port mapper and its files.
-    let script = r#"
-        "$0" >"$HOME/out" 2>&1 & server=$!
-        cat >/dev/null
-        kill $server; wait $server
-        epmd -port "$ERL_EPMD_PORT" -kill >/dev/null 2>&1
-        rm -rf "$HOME"
-    "#;
-    let name = format!("petiole-test-{port}@localhost");
-    let process = Command::new("/bin/sh")
-        .args(["-c", script, server])
-        .env("HOME", &folder)
-        .env("RABBITMQ_NODENAME", &name)
-        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODE_PORT", port.to_string())
-        .env("RABBITMQ_DIST_PORT", dist_port.to_string())
-        .env("ERL_EPMD_PORT", epmd_port.to_string())
-        .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
-        .env("RABBITMQ_LOG_BASE", folder.join("log"))
-        .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
-        .env(
-            "RABBITMQ_ENABLED_PLUGINS_FILE",
-            folder.join("enabled_plugins"),
-        )
-        .env("RABBITMQ_PID_FILE", folder.join("pid"))
+    let ports = [free_port(), free_port(), free_port()];
+    let unpacked = std::env::var_os("PETIOLE_TEST_RABBITMQ").map(PathBuf::from);
+    let nodes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/nodes");
+    let mut process = Command::new(nodes.join("rabbitmq.sh"))
+        .arg(&folder)
+        .args(ports.map(|port| port.to_string()))
+        .args(&unpacked)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let started = Instant::now();
-    while !answers(port) {
+    while !answers(ports[0]) {
         assert!(
-            started.elapsed() < START_LIMIT,
-            "rabbitmq-server does not answer: {}",
-            fs::read_to_string(folder.join("out")).unwrap_or_default()
+            started.elapsed() < START_LIMIT && process.try_wait().unwrap().is_none(),
+            "RabbitMQ does not answer: {}",
+            fs::read_to_string(folder.join("output")).unwrap_or_default()
         );
         std::thread::sleep(Duration::from_millis(200));
     }
     Node {
-        url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+        url: format!("amqp://guest:guest@127.0.0.1:{}/%2f", ports[0]),
         folder,
-        name,
-        epmd_port,
+        ports,
+        unpacked,
         _process: process,
     }
 }

@@ -13,7 +13,8 @@ use petiole_celery::Publication;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use crate::{DEADLINE, Place, length_becomes, next, rabbitmq, text, unique};
+use crate::rabbitmq::{self, start_node_with};
+use crate::{DEADLINE, Place, length_becomes, next, text, unique};
 
 const NEIGHBOURS: u64 = 300;
 
@@ -199,7 +200,7 @@ async fn names_that_cannot_be_queues_for_us_are_final() {
     }
 }
 
-/// Configure, write and read on the right queues and nothing else; the largest message of another node.
+/// Configure, write and read on the right queues and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn least_permissions_are_enough_and_hold() {
     let node = rabbitmq::own().await;
@@ -239,12 +240,12 @@ async fn least_permissions_are_enough_and_hold() {
         .await
         .unwrap();
     length_becomes(&broker, "right", NEIGHBOURS + 2).await;
+}
 
-    node.ctl(&[
-        "eval",
-        "application:set_env(rabbit, max_message_size, 1000).",
-    ])
-    .await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_larger_than_the_broker_takes_costs_no_neighbour_a_duplicate() {
+    let small = || start_node_with(&[], |_| "max_message_size = 1000\n".to_owned());
+    let node = tokio::task::spawn_blocking(small).await.unwrap();
     let broker = crate::connect(&node.url).await.unwrap();
     let queue = unique();
     broker.declare(&queue).await.unwrap();
@@ -252,8 +253,6 @@ async fn least_permissions_are_enough_and_hold() {
     for answer in among_neighbours(&broker, &queue, vec![large; 20]).await {
         assert_refused(&answer, 406);
     }
-    node.ctl(&["eval", "application:unset_env(rabbit, max_message_size)."])
-        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,8 +55,14 @@ def amqp_url():
 
 
 @pytest.fixture(scope="session")
-def redis_url():
-    return os.environ["PETIOLE_TEST_REDIS_URL"]
+def redis_url(folder):
+    """Each process of several has a server of its own: Redis announces what is stored to whoever listens."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield os.environ["PETIOLE_TEST_REDIS_URL"]
+        return
+    server = Redis(folder / "redis").start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +117,12 @@ def declare(app, queue):
     """A queue as the app itself declares it."""
     with app.connection_for_write() as connection:
         app.amqp.queues[queue](connection.default_channel).declare()
+
+
+def length(app, queue):
+    """The messages that nobody has taken."""
+    with app.connection_for_read() as connection:
+        return connection.default_channel.queue_declare(queue, passive=True).message_count
 
 
 class Quarantine:

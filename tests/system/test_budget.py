@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 import urllib.request
 import zlib
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import wasm_binary
+from celery import chain
 from conftest import petiole, producer, publish
 from hostile_site import HostileSite, Peak
 from proxy import TO_SERVER, behind
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.alone
 
 MIB = 1024 * 1024
 BUDGET, LIMIT, SLOTS = 1536, 256, 32
+# basic.publish
+PUBLISH = b"\x00\x3c\x00\x28"
 # A budget, in MiB, that few messages use up.
 SMALL = 512
 HUNGRY, LISTS, NEIGHBOURS = 64, 16, 100
@@ -133,6 +137,37 @@ def test_what_is_kept_stays_within_the_budget(tmp_path, component, amqp_url, red
         assert classes == {"NotRegistered"}
 
 
+def test_what_follows_refusals_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
+    """Small messages of a task that nobody has, with an errback that unfolds to 12 MB each, while the broker takes none of
+    what is published."""
+    proxy, url = behind(amqp_url)
+    taken = threading.Event()
+    with within(tmp_path, component, url, redis_url, capsys, "60 refused messages with 12 MB of errbacks each") as site:
+        out = f"{site.queue}-out"
+        steps = [site.app.signature("nobody.reads.this", queue=out) for _ in range(60)]
+        errback = chain(steps).set(link_error=[site.app.signature("nor.this", ("x" * 200_000,), queue=out)])
+        with site.app.connection_for_write() as connection:
+            connection.default_channel.queue_declare(out, durable=True, arguments={"x-max-length": 1})
+        try:
+            tasks = [site.app.send_task("nobody.has.this", link_error=[errback]) for _ in range(60)]
+            proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
+            wait_until(lambda: stands(site.rss), "all that can be planned is", poll=1)
+            taken.set()
+            classes = {type(task.get(timeout=120, propagate=False)).__name__ for task in tasks}
+            assert classes == {"NotRegistered"}
+        finally:
+            taken.set()
+            with site.app.connection_for_write() as connection:
+                connection.default_channel.queue_delete(out)
+
+
+def stands(figure):
+    """Whether a figure, in KiB, is about the same after a second."""
+    before = figure()
+    time.sleep(1)
+    return abs(figure() - before) < 1024
+
+
 def test_what_is_decoded_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
     """Lists of small numbers, compressed: as many are decoded at once as there is room for; one that may take more than
     all of that is refused."""
@@ -175,10 +210,6 @@ def test_a_task_that_others_keep_from_its_memory_comes_again(tmp_path, amqp_url,
     log = worker.log()
     assert log.count(f"[{waiter.id}] received") > 1 and f"[{waiter.id}] refused" not in log
     assert not any(f"[{holder.id}] waits" in log for holder in holders)
-
-
-# basic.publish
-PUBLISH = b"\x00\x3c\x00\x28"
 
 
 def test_no_more_tasks_begin_than_their_messages_have_room_for(amqp_url, queue, start_worker):

@@ -154,6 +154,21 @@ def test_a_task_works_with_what_it_is_given(app, worker, push, config):
     assert outcome(app, "granted.other.kv_get", "key") is None, "each module has keys of its own"
 
 
+def test_a_task_waits_for_a_folder_that_is_not_there(app, queue, worker, push, config):
+    """In the broker, and no other task waits for it: there are more than the worker fetches."""
+    push("storage", "granted.storage", STORAGE)
+    push("probe", "other.probe", "")
+    data = config.parent / "data"
+    away = data.rename(data.with_name("away"))
+    waiting = [app.signature("granted.storage.read_file", args=("/data/greeting.txt",)).apply_async() for _ in range(100)]
+    waits = lambda: worker.log().count("waits in the broker until") >= len(waiting)  # noqa: E731
+    wait_until(waits, worker.log)
+    assert outcome(app, "other.probe.add", 1, 2) == 3
+    assert not any(one.ready() for one in waiting)
+    away.rename(data)
+    assert {one.get(timeout=60) for one in waiting} == {"hello, task"}
+
+
 def test_an_import_without_a_grant_is_refused(worker, push):
     # The author's turn: the manifest asks for nothing.
     refused = push("storage", "granted.storage", "", check=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import petiole, producer
+from conftest import length, petiole, producer
 from servers import TOKEN
 from waiting import wait_until
 
@@ -146,12 +146,6 @@ def test_the_versions_of_a_module(queue, start_worker, component, own_store):
 
 def folder_of(store):
     return Path(store.removeprefix("file://"))
-
-
-def length(app, queue):
-    """The messages that nobody has taken."""
-    with app.connection_for_read() as connection:
-        return connection.default_channel.queue_declare(queue, passive=True).message_count
 
 
 def answer(worker, path):

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from conftest import UNPACKED, Quarantine, declare, open_site, producer, queue_type, version_of
+from conftest import UNPACKED, Quarantine, declare, length, open_site, producer, queue_type, version_of
 from load import Announcements, Load, drain, judge
 from servers import Rabbitmq
 from tap import Tap
@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_loses_nothing(
         stored = drain(redis_client, load.expected, worker)
     version = version_of(rabbitmq.unpacked)
     what = f"worker killed, RabbitMQ {version}, {kind} queue"
-    judge(what, KILLS, load.expected, stored, announcements.states, tap.twice())
+    judge(what, KILLS, load.expected, stored, announcements.states, tap.twice(), worker)
 
 
 @pytest.mark.parametrize("kind", ["quorum"])
@@ -168,7 +168,7 @@ def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, 
 @pytest.mark.parametrize("kind", ["quorum"])
 def test_what_can_not_be_kept_is_held(rabbitmq, app, queue, start_worker):
     """Somebody has taken the permission for the quarantine queue away: the message is not given back, which its queue
-    would count, and is kept whole once there is one again."""
+    would count, and is kept whole once there is one again; a worker that is told to stop does not wait for that."""
     url = limited(rabbitmq, queue)
     user = url.split("//")[1].split(":")[0]
     names = [queue, f"{queue}-kept", "celery_delayed_.*"]
@@ -177,11 +177,19 @@ def test_what_can_not_be_kept_is_held(rabbitmq, app, queue, start_worker):
     unknown = app.signature("probe.tasks.no_such_task", args=("x" * 10_000,)).apply_async()
     refused = lambda: re.search("does not take what it is given.*ACCESS_REFUSED", worker.log())  # noqa: E731
     wait_until(refused, worker.log)
+    assert not worker.is_ready()
     assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=60) == 3
     permit(rabbitmq, user, names, names, names)
     kept = Quarantine(app, f"{queue}-kept").find(lambda one: one.headers["id"] == unknown.id, "the unknown task")
     assert len(kept.body) > 10_000 and "x-delivery-count" not in kept.headers
     assert type(unknown.get(timeout=60, propagate=False)).__name__ == "NotRegistered"
+    worker.wait_ready()
+    permit(rabbitmq, user, names, [queue], names)
+    for _ in range(20):
+        app.signature("probe.tasks.no_such_task").apply_async()
+    wait_until(lambda: not worker.is_ready(), worker.log)
+    assert worker.stop(deadline=15) == 0, worker.log()[-3000:]
+    wait_until(lambda: length(app, queue) == 20, "all are back")
 
 
 def test_replies_need_one_permission_more(rabbitmq, queue, kind, start_worker):

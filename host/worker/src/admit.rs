@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
-use petiole_runtime::{Arguments, Limits};
+use petiole_runtime::{Arguments, HostFault, Limits};
 
 use crate::active::Found;
 use crate::limits::below;
@@ -26,6 +26,11 @@ pub(crate) enum NotRun {
     AwaitModule {
         request: Box<Request>,
         until: Timestamp,
+    },
+    /// The worker could not run it, for a reason that is none of its own.
+    AwaitHost {
+        request: Box<Request>,
+        fault: HostFault,
     },
     /// Other tasks have the memory that it needs.
     AwaitMemory {

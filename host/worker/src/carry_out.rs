@@ -15,7 +15,7 @@ use petiole_runtime::Taken;
 use tokio::time::Instant;
 
 use crate::causes::causes;
-use crate::outage::Outage;
+use crate::outage::{Outage, Outages};
 use crate::shutdown::{Shutdown, Stage};
 
 /// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     ColdShutdown,
     #[error("its connection is gone, or the worker is told to stop")]
     NotBegun,
+    #[error("the quarantine queue does not take it, and the worker is told to stop")]
+    NotKept,
 }
 
 /// What became of a plan.
@@ -166,8 +168,7 @@ pub(crate) struct Servers {
     pub(crate) shutdown: Shutdown,
     patience: Duration,
     broker_outage: Outage,
-    quarantine_outage: Outage,
-    results_outage: Arc<Outage>,
+    outages: Arc<Outages>,
 }
 
 impl Servers {
@@ -175,7 +176,7 @@ impl Servers {
         broker: Arc<dyn Broker>,
         results: Results,
         policy: Policy,
-        results_outage: Arc<Outage>,
+        outages: Arc<Outages>,
     ) -> Self {
         Self {
             broker,
@@ -184,8 +185,7 @@ impl Servers {
             shutdown: Shutdown::new(),
             patience: PATIENCE,
             broker_outage: Outage::of("the broker"),
-            quarantine_outage: Outage::of("the quarantine queue"),
-            results_outage,
+            outages,
         }
     }
 
@@ -206,7 +206,8 @@ impl Servers {
     ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
         let committed = self.committed_as(plan, run, &mut patience).await?;
-        drop(room);
+        // A single message is the one that came, which counts there: it may be held for long.
+        let _room = Some(room).filter(|_| plan.publications.len() > 1);
         match committed {
             Ok(None) => {}
             Ok(Some(earlier)) => return Ok(Carried::Before(earlier)),
@@ -261,11 +262,11 @@ impl Servers {
         loop {
             match backend.committed(run).await {
                 Ok(committed) => {
-                    self.results_outage.ends();
+                    self.outages.results.ends();
                     return Ok(committed);
                 }
                 Err(error @ ResultError::CorruptRecord { .. }) => return Err(error),
-                Err(error) => self.results_outage.begins(&error),
+                Err(error) => self.outages.results.begins(&error),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -280,13 +281,13 @@ impl Servers {
         let mut pause = first;
         loop {
             tokio::time::sleep(pause).await;
-            if !self.results_outage.lasts() {
+            if !self.outages.results.lasts() {
                 pause = first;
                 continue;
             }
             match backend.probe().await {
-                Ok(()) => self.results_outage.ends(),
-                Err(error) => self.results_outage.begins(&error),
+                Ok(()) => self.outages.results.ends(),
+                Err(error) => self.outages.results.begins(&error),
             }
             pause = (pause * 2).min(LONGEST_PROBE);
         }
@@ -309,6 +310,22 @@ impl Servers {
             self.broker.publish(reply.clone()).await?;
         }
         Ok(())
+    }
+
+    /// Whether a server is in trouble that may pass, which is told of once.
+    pub(crate) fn is_out(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Store(error) if !error.is_final() => self.outages.results.begins(error),
+            Fault::Publish(error) if !error.is_final() => self.broker_outage.begins(error),
+            Fault::Sandbox(_)
+            | Fault::Store(_)
+            | Fault::Publish(_)
+            | Fault::Settle(_)
+            | Fault::ColdShutdown
+            | Fault::NotBegun
+            | Fault::NotKept => return false,
+        }
+        true
     }
 
     async fn store(&self, meta: &TaskMeta) -> Result<(), ResultError> {
@@ -352,7 +369,7 @@ impl Servers {
         loop {
             let error = match or_cold(&self.shutdown, self.commit(plan, end)).await? {
                 Ok(earlier) => {
-                    self.results_outage.ends();
+                    self.outages.results.ends();
                     return Ok(Ok(earlier));
                 }
                 Err(error) => error,
@@ -360,7 +377,7 @@ impl Servers {
             if error.is_final() || patience.is_over() {
                 return Ok(Err(error));
             }
-            self.results_outage.begins(&error);
+            self.outages.results.begins(&error);
             patience.pause(&self.shutdown).await?;
         }
     }
@@ -427,7 +444,7 @@ impl Servers {
                 .iter()
                 .map(|one| self.broker.publish(Publication::clone(&one.publication)));
             let answers = or_cold(&self.shutdown, join_all(publishing)).await?;
-            let (mut again, mut passing) = (Vec::new(), false);
+            let (mut again, mut passing, mut held) = (Vec::new(), false, false);
             for (mut one, answer) in left.into_iter().zip(answers) {
                 let Err(error) = answer else {
                     self.is_taken(&one.publication);
@@ -443,6 +460,7 @@ impl Servers {
                     Next::KeepOtherwise => {
                         passing = true;
                         let kept = self.kept_otherwise(one.publication, error).await?;
+                        held |= self.outages.quarantine.lasts();
                         again.push(Left::of(kept));
                     }
                     Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
@@ -453,12 +471,23 @@ impl Servers {
                     }
                 }
             }
-            if passing {
+            if held {
+                self.pause_unless_told(patience).await?;
+            } else if passing {
                 patience.pause(&self.shutdown).await?;
             }
             left = again;
         }
         Ok(Carried::Out)
+    }
+
+    /// Waits for whoever mends the quarantine queue, as long as the worker is not told to stop.
+    async fn pause_unless_told(&self, patience: &mut Patience) -> Result<(), Fault> {
+        tokio::select! {
+            biased;
+            paused = patience.pause(&self.shutdown) => paused,
+            () = self.shutdown.reached(Stage::Warm) => Err(Fault::NotKept),
+        }
     }
 
     /// What is to be done about a message that was not confirmed.
@@ -477,7 +506,8 @@ impl Servers {
             (false, false) if !patience.is_over() && !one.is_nacked_too_often() => Next::Again,
             (true, true) => Next::KeepOtherwise,
             (true, false) if !publication.mandatory => Next::Drop,
-            (_, false) if sends_itself => Next::GiveUp,
+            // The task is on its way: a reply about it is not.
+            (_, false) if sends_itself && publication.mandatory => Next::GiveUp,
             (_, false) => Next::Keep,
         }
     }
@@ -498,7 +528,7 @@ impl Servers {
         let cut = publication.cut().filter(|_| is_of_its_size(&error));
         let Some(cut) = cut else {
             // Given back to a quorum queue it would count as lost, and be dropped at last.
-            self.quarantine_outage.begins(&error);
+            self.outages.quarantine.begins(&error);
             return Ok(publication);
         };
         tracing::error!(target: "petiole", "a message is cut to be kept in queue {queue}: {error}");
@@ -529,7 +559,7 @@ impl Servers {
     fn is_taken(&self, publication: &Publication) {
         self.broker_outage.ends();
         if self.is_kept(publication) {
-            self.quarantine_outage.ends();
+            self.outages.quarantine.ends();
         }
     }
 

@@ -194,7 +194,7 @@ impl Metrics {
             ),
             (
                 "petiole_task_faults",
-                "Deliveries left unsettled by a fault of the host",
+                "Deliveries left unsettled, or put off, by a fault of the host",
                 &self.faults,
             ),
         ];

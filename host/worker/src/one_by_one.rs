@@ -4,10 +4,12 @@
 //! prefetched, and drop what has been lost too often (`x-delivery-limit`). So innocent neighbours of a task that
 //! ends its workers would be dropped with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_broker::{BrokerError, Delivery, Terms};
+use petiole_celery::RunKey;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,22 @@ fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
     delivery.message.deliveries_lost() >= (limit / SHARE).max(1)
 }
 
+/// The suspect that each queue had at its head last.
+#[derive(Default)]
+struct Seen(HashMap<String, RunKey>);
+
+impl Seen {
+    /// Whether a queue's suspect is another one than before. The same one comes again where it did not end the worker,
+    /// and could not be settled either: others need not wait for that to change.
+    fn is_another(&mut self, queue: &str, run: Option<RunKey>) -> bool {
+        match run {
+            // It is no request, and is not run.
+            None => true,
+            Some(run) => self.0.insert(queue.to_owned(), run.clone()) != Some(run),
+        }
+    }
+}
+
 /// A worker that prefetches nothing.
 pub(crate) struct OneByOne<'a> {
     pub(crate) pipeline: &'a Arc<Pipeline>,
@@ -34,18 +52,19 @@ pub(crate) struct OneByOne<'a> {
 }
 
 impl OneByOne<'_> {
-    /// Runs suspects alone until none of the queues has one at its head, which is where messages come back to. At a
-    /// worker's start only: later it would have to give back what it has prefetched, which counts as a loss too.
+    /// Runs suspects alone until none of the queues has another one at its head, which is where messages come back to. At
+    /// a worker's start only: later it would have to give back what it has prefetched, which counts as a loss too.
     ///
     /// # Errors
     /// When the broker gives no answer.
     pub(crate) async fn run(&self) -> Result<(), BrokerError> {
-        while self.round().await? {}
+        let mut seen = Seen::default();
+        while self.round(&mut seen).await? {}
         Ok(())
     }
 
-    /// Takes the message at the head of each queue, and says whether one of them was a suspect.
-    async fn round(&self) -> Result<bool, BrokerError> {
+    /// Takes the message at the head of each queue, and says whether one of them was a suspect that it has not seen yet.
+    async fn round(&self, seen: &mut Seen) -> Result<bool, BrokerError> {
         let mut suspects = false;
         // In another order each time: whichever comes first when the worker is lost must not be the same.
         let mut queues: Vec<&String> = self.config.queues.iter().collect();
@@ -55,7 +74,7 @@ impl OneByOne<'_> {
                 continue;
             };
             let suspect = is_suspect(&delivery, self.pipeline.delivery_limit);
-            suspects |= suspect;
+            suspects |= suspect && seen.is_another(queue, RunKey::of(&delivery.message, queue));
             self.start(delivery, suspect).await;
         }
         Ok(suspects)
@@ -99,5 +118,39 @@ impl OneByOne<'_> {
         self.journeys.close();
         self.journeys.wait().await;
         self.journeys.reopen();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use petiole_celery::Message;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_suspect_that_comes_again_is_not_waited_for() {
+        let run = |id: &str| {
+            let headers = json!({"task": "my_app.tasks.run_task", "id": id});
+            let message = Message {
+                headers: headers.as_object().unwrap().clone(),
+                ..Message::default()
+            };
+            RunKey::of(&message, "q")
+        };
+        let mut seen = Seen::default();
+        let table = [
+            ("one", run("a"), true),
+            ("one", run("a"), false),
+            ("two", run("a"), true),
+            ("one", run("b"), true),
+            ("one", run("a"), true),
+            ("one", None, true),
+        ];
+        for (queue, run, another) in table {
+            assert_eq!(seen.is_another(queue, run.clone()), another, "{run:?}");
+        }
     }
 }

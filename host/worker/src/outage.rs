@@ -16,6 +16,30 @@ pub(crate) struct Outage {
     said: Mutex<Option<Said>>,
 }
 
+/// Those in which a worker is not ready: what it does for its tasks is not done.
+pub(crate) struct Outages {
+    pub(crate) results: Outage,
+    pub(crate) quarantine: Outage,
+}
+
+impl Default for Outages {
+    fn default() -> Self {
+        Self {
+            results: Outage::of("the result backend"),
+            quarantine: Outage::of("the quarantine queue"),
+        }
+    }
+}
+
+impl Outages {
+    /// The server of one that lasts.
+    pub(crate) fn server(&self) -> Option<&'static str> {
+        let all = [&self.results, &self.quarantine];
+        let lasting = all.into_iter().find(|outage| outage.lasts());
+        lasting.map(|outage| outage.server)
+    }
+}
+
 /// What was last said of the cause.
 struct Said {
     cause: String,

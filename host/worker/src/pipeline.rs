@@ -19,7 +19,7 @@ use petiole_celery::{
     Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable, memory_to_decode,
     memory_to_inflate,
 };
-use petiole_runtime::{Context, HostFault, Run, RunMemory, Taken, is_long, unpaused};
+use petiole_runtime::{Context, Run, RunMemory, Taken, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
@@ -276,7 +276,11 @@ impl<'a> Journey<'a> {
         turn: &mut Turn<'_>,
     ) -> Option<Earlier> {
         match turn.before().filter(|_| delivery.redelivered) {
-            None => {}
+            Some(Before::Postponed { until }) if Timestamp::now() < until => {
+                return Some(Earlier::Settled(Settle::Ack));
+            }
+            // A message that was put off has come.
+            None | Some(Before::Postponed { .. }) => {}
             Some(Before::Settled(settle)) => return Some(Earlier::Settled(settle)),
             Some(Before::Ended) => {
                 let reason = "an earlier delivery has run".to_owned();
@@ -369,17 +373,15 @@ impl<'a> Journey<'a> {
 
     /// Runs a request, and what follows from it. The slot is given back as soon as there is room for what follows: storing
     /// and publishing need none, but while servers are away no more tasks are begun than their plans have room for.
-    async fn run<P>(&self, ready: Ready, delivery: Delivery, turn: Turn<'_>, places: P) {
+    async fn run<P>(&self, ready: Ready, delivery: Delivery, mut turn: Turn<'_>, places: P) {
         task_log::received(&ready.request);
         // Its memory is kept until the delivery is settled.
         let (request, ran, told, mut memory) = match self.call(ready, &turn).await {
             Ok(called) => called,
-            Err((request, Fault::Sandbox(HostFault::NoMemoryLeft { .. }))) => {
+            Err((request, fault)) => {
                 drop(places);
-                let not_run = NotRun::AwaitMemory { request };
-                return self.decline(not_run, delivery, turn).await;
+                return self.not_run(request, fault, delivery, turn).await;
             }
-            Err((_, fault)) => return self.unsettled(&fault),
         };
         let long = told.long || takes_long(&request.message);
         let planning = match self.planning(long).await {
@@ -400,6 +402,8 @@ impl<'a> Journey<'a> {
             turn.not_carried_out();
             return self.unsettled(&Fault::ColdShutdown);
         };
+        // Where another worker may have it by now, its end is not in the way of that one's.
+        turn.replaces &= !request.ignore_result || delivery.usable();
         let carrying = self.carry_out(plan, &request, &turn, Taken::default());
         let (settle, ended) = match Box::pin(carrying).await {
             Ok(carried) => carried,

@@ -32,8 +32,12 @@ pub(crate) async fn store_progress(
             Timestamp::now(),
         );
         if let Err(fault) = servers.tell(run, &states, &replies).await {
-            let Request { task, id, .. } = request;
-            tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {}", causes(&fault));
+            let (Request { task, id, .. }, causes) = (request, causes(&fault));
+            if servers.is_out(&fault) {
+                tracing::debug!(target: "petiole", task, id, "Task {task}[{id}] state lost: {causes}");
+            } else {
+                tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {causes}");
+            }
         }
     }
     std::future::pending().await

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use jiff::Timestamp;
 use petiole_celery::RunKey;
 use petiole_celery::plan::Settle;
 use tokio::sync::OwnedMutexGuard;
@@ -25,6 +26,8 @@ type Run = tokio::sync::Mutex<Option<Before>>;
 pub(crate) enum Before {
     /// It was carried out, and is settled so.
     Settled(Settle),
+    /// Its message was sent again, and comes then: until then what comes is the first one.
+    Postponed { until: Timestamp },
     /// The task has ended, and what follows could not be carried out: it must not run again.
     Ended,
 }
@@ -37,6 +40,8 @@ pub(crate) struct Turn<'a> {
     run: Option<Arc<Run>>,
     /// What the run has committed before does not count.
     pub(crate) replaces: bool,
+    /// When the run comes again, where it was put off.
+    pub(crate) postponed: Option<Timestamp>,
     /// None until it is this one's turn.
     before: Option<OwnedMutexGuard<Option<Before>>>,
 }
@@ -51,6 +56,7 @@ impl Runs {
             key,
             run: Some(Arc::clone(&run)),
             replaces: false,
+            postponed: None,
             before: None,
         };
         turn.before = Some(run.lock_owned().await);
@@ -106,7 +112,11 @@ impl Turn<'_> {
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
     pub(crate) fn unacked(self, settle: Settle) {
-        self.remember(Before::Settled(settle));
+        let before = match self.postponed {
+            None => Before::Settled(settle),
+            Some(until) => Before::Postponed { until },
+        };
+        self.remember(before);
     }
 
     /// The task has ended, and what follows could not be carried out: the next delivery of this request is
@@ -187,6 +197,18 @@ mod tests {
         assert_eq!(
             runs.turn(key.clone()).await.before(),
             Some(Before::Settled(Settle::Ack))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_put_off_is_not_settled_for_ever() {
+        let (runs, key, until) = (Runs::default(), key("a"), Timestamp::now());
+        let mut turn = runs.turn(key.clone()).await;
+        turn.postponed = Some(until);
+        turn.unacked(Settle::Ack);
+        assert_eq!(
+            runs.turn(key).await.before(),
+            Some(Before::Postponed { until })
         );
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use petiole_broker::Broker;
 
 use crate::metrics::Metrics;
-use crate::outage::Outage;
+use crate::outage::Outages;
 use crate::registry::Registry;
 
 /// What a worker does and has done: for readiness and metrics.
@@ -12,7 +12,7 @@ pub struct Status {
     broker: Arc<dyn Broker>,
     registry: Arc<Registry>,
     consuming: AtomicBool,
-    pub(crate) results_outage: Arc<Outage>,
+    pub(crate) outages: Arc<Outages>,
     pub(crate) metrics: Metrics,
 }
 
@@ -22,13 +22,13 @@ impl Status {
             broker,
             registry,
             consuming: AtomicBool::new(false),
-            results_outage: Arc::new(Outage::of("the result backend")),
+            outages: Arc::default(),
             metrics: Metrics::new(hostname),
         }
     }
 
     /// Whether all tasks are taken: connected, not shutting down, with every module that is active and not refused, and
-    /// with a result backend that takes what it is given.
+    /// with a result backend and a quarantine queue that take what they are given.
     pub fn ready(&self) -> bool {
         self.unready().is_none()
     }
@@ -38,8 +38,8 @@ impl Status {
         if let Some(reason) = self.registry.unready() {
             return Some(reason);
         }
-        if self.results_outage.lasts() {
-            return Some("the result backend does not take what it is given".to_owned());
+        if let Some(server) = self.outages.server() {
+            return Some(format!("{server} does not take what it is given"));
         }
         let taken = self.consuming.load(Ordering::Relaxed) && self.broker.connected();
         let reason = "no tasks are taken (broker not connected, or shutting down)";

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 use jiff::Timestamp;
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
-use petiole_runtime::Usage;
+use petiole_runtime::{HostFault, Usage};
 use tracing::{debug, error, info, warn};
 
 use crate::usage::Told;
@@ -72,6 +72,16 @@ pub(crate) fn awaits_module(request: &Request, until: Timestamp) {
 pub(crate) fn awaits_memory(request: &Request, until: Timestamp) {
     let Request { task, id, .. } = request;
     warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
+}
+
+pub(crate) fn awaits_host(request: &Request, until: Timestamp, fault: &HostFault) {
+    let Request { task, id, .. } = request;
+    // One that has waited before says the same again.
+    if request.eta.is_none() {
+        warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
+    } else {
+        debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
+    }
 }
 
 pub(crate) fn awaits_room(request: &Request) {

@@ -56,7 +56,7 @@ impl Worker {
                 broker,
                 results,
                 config.policy.clone(),
-                Arc::clone(&status.results_outage),
+                Arc::clone(&status.outages),
             ),
             registry,
             delivery_limit: u64::from(config.delivery_limit.get()),

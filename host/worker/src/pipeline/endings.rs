@@ -1,10 +1,10 @@
 //! How a delivery ends: its plan is carried out, or the one that keeps its message; then it is settled, last.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
 use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_runtime::Taken;
+use petiole_runtime::{HostFault, Taken};
 use serde_json::Value;
 
 use super::{Decoded, Earlier, Journey, Pipeline};
@@ -14,6 +14,9 @@ use crate::causes::causes;
 use crate::runs::Turn;
 use crate::slot::Slot;
 use crate::task_log;
+
+/// How long a task waits that the worker could not run: for a folder that is not there, say.
+const HOST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 impl Journey<'_> {
     /// Ends a delivery as earlier ones of its run say.
@@ -82,7 +85,7 @@ impl Journey<'_> {
                     Ok(plan) => plan,
                     Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
                 };
-                match self.end(plan, &request, delivery, turn).await {
+                match self.end(plan, (), &request, delivery, turn).await {
                     Some(Ended::Postponed) => {
                         metrics.postponed(&self.labels);
                         task_log::postponed(&request, until);
@@ -99,6 +102,16 @@ impl Journey<'_> {
                 {
                     metrics.postponed(&self.labels);
                     task_log::awaits_module(&request, until);
+                }
+            }
+            NotRun::AwaitHost { request, fault } => {
+                metrics.fault(&self.labels);
+                let until = now.saturating_add(HOST_PAUSE).unwrap_or(now);
+                if let Ok(plan) = postpone(&request, until, &self.source, now)
+                    && self.give_back(plan, delivery).await
+                {
+                    metrics.postponed(&self.labels);
+                    task_log::awaits_host(&request, until, &fault);
                 }
             }
             NotRun::AwaitMemory { request } => {
@@ -118,6 +131,24 @@ impl Journey<'_> {
         }
     }
 
+    /// Ends a request that the sandbox was not there for.
+    pub(super) async fn not_run(
+        &self,
+        request: Box<Request>,
+        fault: Fault,
+        delivery: Delivery,
+        turn: Turn<'_>,
+    ) {
+        let not_run = match fault {
+            Fault::Sandbox(HostFault::NoMemoryLeft { .. }) => NotRun::AwaitMemory { request },
+            Fault::Sandbox(fault @ HostFault::Internal { .. }) => {
+                NotRun::AwaitHost { request, fault }
+            }
+            fault => return self.unsettled(&fault),
+        };
+        self.decline(not_run, delivery, turn).await;
+    }
+
     /// Keeps the message of a request that is not run.
     async fn refuse(
         &self,
@@ -127,8 +158,17 @@ impl Journey<'_> {
         turn: Turn<'_>,
     ) {
         let policy = &self.pipeline.servers.policy;
+        // What follows a failure may be much larger than the message.
+        let planning = self.planning(true);
+        let Some(Ok(planning)) = self.pipeline.worth_it(planning, &delivery).await else {
+            return self.unsettled(&Fault::NotBegun);
+        };
         let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
-        if self.end(plan, request, delivery, turn).await.is_some() {
+        if self
+            .end(plan, planning, request, delivery, turn)
+            .await
+            .is_some()
+        {
             self.pipeline.status.metrics.refused(&self.labels, &refusal);
             task_log::refused(request, &refusal);
         }
@@ -168,7 +208,7 @@ impl Journey<'_> {
         }
     }
 
-    /// Room for the plan of a message that was not run, until it is committed: what it sends is that message. It comes
+    /// Room for the plan of a message that was not run, until it is committed, or more than that message is out. It comes
     /// again where its connection is gone meanwhile, or the worker is told to stop.
     async fn room_beside(&self, bytes: usize, delivery: &Delivery) -> Result<Taken, Fault> {
         let room = self.pipeline.registry.budget().plans().take(bytes);
@@ -191,20 +231,25 @@ impl Journey<'_> {
             .is_ok()
     }
 
-    /// Ends a request that is not run: what that makes of it, once it is settled.
-    async fn end(
+    /// Ends a request that is not run: what that makes of it, once it is settled. `planning`: the turn in which its plan was
+    /// made.
+    async fn end<P>(
         &self,
         plan: Plan,
+        planning: P,
         request: &Request,
         delivery: Delivery,
-        turn: Turn<'_>,
+        mut turn: Turn<'_>,
     ) -> Option<Ended> {
+        let until = plan.publications.iter().find_map(|one| one.not_before);
         let carried = async {
             let room = self.room_beside(plan.memory(), &delivery).await?;
+            drop(planning);
             self.carry_out(plan, request, &turn, room).await
         };
         match carried.await {
             Ok((settle, ended)) => {
+                turn.postponed = until.filter(|_| ended == Some(Ended::Postponed));
                 let settled = self.settle(settle, delivery, turn).await;
                 ended.filter(|_| settled)
             }
@@ -319,7 +364,20 @@ impl Journey<'_> {
 
     pub(super) fn unsettled(&self, fault: &Fault) {
         self.pipeline.status.metrics.fault(&self.labels);
-        tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {}", causes(fault));
+        let causes = causes(fault);
+        match fault {
+            // The broker has told of the connection, once for all of its deliveries.
+            Fault::Settle(_) | Fault::NotBegun => {
+                tracing::debug!(target: "petiole", "a delivery was left unsettled and will come again: {causes}");
+            }
+            Fault::Sandbox(_)
+            | Fault::Store(_)
+            | Fault::Publish(_)
+            | Fault::ColdShutdown
+            | Fault::NotKept => {
+                tracing::warn!(target: "petiole", "a delivery was left unsettled and will come again: {causes}");
+            }
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import re
 import threading
 import time
 import uuid
+from collections import Counter
 
 from fault_report import FAULTS, Row
 from oracle import FINAL, Expected, check
@@ -181,9 +183,15 @@ def drain(client, expected, worker):
     return stored
 
 
-def judge(what, faults, expected, stored, announced, twice):
-    """Enters a run into the table of faults, and holds that nothing is lost."""
+ENDED = re.compile(r"Task \S+\[(\S+)\] (?:succeeded in|raised) ")
+
+
+def judge(what, faults, expected, stored, announced, twice, *workers):
+    """Enters a run into the table of faults, and holds that nothing is lost, and that no task was brought to an end
+    twice: what is stored once may have been done twice, which the workers themselves tell."""
     verdict = check(expected, stored, announced)
+    told = Counter(task_id for worker in workers for task_id in ENDED.findall(worker.log()))
+    verdict.duplicates |= {task_id: times - 1 for task_id, times in told.items() if times > 1}
     FAULTS.add(Row(what, faults, len(expected), verdict, sum(twice.values())))
     assert verdict.holds(), (
         f"lost: {verdict.lost[:20]}\nwrong: {verdict.wrong[:20]}\nunexpected: {verdict.unexpected[:20]}"

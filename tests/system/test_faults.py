@@ -185,7 +185,7 @@ def test_faults_without_a_crash(
         first.check()
     twice = tap.twice()
     what = f"{', '.join(injector.counts)}; RabbitMQ {version_of(rabbitmq.unpacked)}, {kind} queue"
-    judge(what, injector.counts.total(), injector.expected(), stored, announcements.states, twice)
+    judge(what, injector.counts.total(), injector.expected(), stored, announcements.states, twice, first, second)
     assert not twice
     kept_once(app, queue, injector.injected.kept)
 
@@ -210,7 +210,7 @@ def test_connections_are_cut(rabbitmq, app, queue, kind, redis_url, redis_client
     assert "nothing came within" not in worker.log(), "nobody waits for the answer of a connection that is gone"
     twice = tap.twice()
     what = f"{', '.join(injector.counts)}; RabbitMQ {version_of(rabbitmq.unpacked)}, {kind} queue"
-    judge(what, injector.counts.total(), load.expected, stored, announcements.states, twice)
+    judge(what, injector.counts.total(), load.expected, stored, announcements.states, twice, worker)
 
 
 @pytest.mark.timeout(300 + 2 * FAULTS)

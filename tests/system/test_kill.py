@@ -54,7 +54,7 @@ def test_the_worker_is_killed(
         stored = drain(redis_client, load.expected, worker)
         worker.wait_ready()
     what = f"worker killed, {kind} queue"
-    judge(what, WORKER_KILLS, load.expected, stored, announcements.states, tap.twice())
+    judge(what, WORKER_KILLS, load.expected, stored, announcements.states, tap.twice(), worker)
 
 
 @pytest.mark.timeout(1200 + 5 * WORKER_KILLS)
@@ -73,7 +73,7 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
             assert load.error is None, load.error
             stored = drain(redis_client, load.expected, worker)
             worker.wait_ready()
-        judge("broker killed", BROKER_KILLS, load.expected, stored, announcements.states, tap.twice())
+        judge("broker killed", BROKER_KILLS, load.expected, stored, announcements.states, tap.twice(), worker)
     finally:
         rabbitmq.stop()
 
@@ -129,4 +129,4 @@ def test_the_worker_is_killed_beside_its_embedded_broker(tmp_path, queue, start_
     metas = stored()
     # Nobody announces what SQLite stores.
     announced = [(task_id, meta["status"]) for task_id, meta in metas.items()]
-    judge("worker killed, embedded broker", kills, expected, metas, announced, {})
+    judge("worker killed, embedded broker", kills, expected, metas, announced, {}, worker)

@@ -95,7 +95,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(own_redis, outage, amqp_url, q
         outage.end()
         expected = [Expected(one.id, "SUCCESS", 100) for one in sent]
         stored = drain(own_redis.client, expected, worker)
-    judge("an outage of the results", 1, expected, stored, announcements.states, {})
+    judge("an outage of the results", 1, expected, stored, announcements.states, {}, worker)
     log = worker.log()
     assert (log.count(BEGINS), log.count(ENDS)) == (1, 1), log[-3000:]
 

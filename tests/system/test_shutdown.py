@@ -118,7 +118,7 @@ def test_a_shutdown_ends_while_the_broker_takes_no_messages(rabbitmq, own_redis,
         second = start_worker(queue, **options)
         stored = drain(own_redis.client, expected, second)
         assert second.stop() == 0
-    judge("shutdown during an alarm", 1, expected, stored, announcements.states, {})
+    judge("shutdown during an alarm", 1, expected, stored, announcements.states, {}, worker, second)
 
 
 # Each step of a chain has all of its errbacks: JSON of 100 MB, if anybody writes it.
@@ -148,4 +148,4 @@ def test_a_shutdown_ends_while_a_message_is_planned_for(amqp_url, own_redis, que
         second = start_worker(queue, *options, results=own_redis.url)
         stored = drain(own_redis.client, expected, second)
         assert second.stop() == 0
-    judge("shutdown while planning", 1, expected, stored, announcements.states, {})
+    judge("shutdown while planning", 1, expected, stored, announcements.states, {}, worker, second)

@@ -90,7 +90,7 @@ def test_what_http_sends_is_refused_and_read_as_no_frames(tmp_path, amqp_url, ow
             assert load.error is None, load.error
             stored = drain(own_redis.client, load.expected, worker)
         twice = tap.twice()
-        judge("what HTTP can't send", len(calls), load.expected, stored, announcements.states, twice)
+        judge("what HTTP can't send", len(calls), load.expected, stored, announcements.states, twice, worker)
         assert not twice
         assert not is_there(app, name)
         assert "connection is lost" not in worker.log()

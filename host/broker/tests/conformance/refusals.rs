@@ -258,8 +258,8 @@ async fn a_message_larger_than_the_broker_takes_costs_no_neighbour_a_duplicate()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alarm_is_waited_out_and_nothing_comes_twice() {
     const COUNT: u64 = 5;
-    /// Longer than a publication may wait to be written.
-    const ALARM: Duration = Duration::from_secs(35);
+    /// Longer than a publication may wait to be written, and longer than for an answer.
+    const ALARM: Duration = Duration::from_secs(65);
     let node = rabbitmq::own().await;
     let broker = crate::connect(&node.url).await.unwrap();
     let queue = unique();

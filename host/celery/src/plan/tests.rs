@@ -19,7 +19,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::{ChildKind, Destination, Kept, Message, Origin, RetryAt, child_id, compose};
+use crate::{
+    ChildKind, Destination, Kept, Message, Origin, Properties, RetryAt, child_id, compose,
+};
 
 const ID: &str = "5d2ab1a0-0000-4000-8000-000000000001";
 

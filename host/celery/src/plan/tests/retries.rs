@@ -4,7 +4,17 @@ use super::*;
 fn the_same_message_is_sent_again_later() {
     let options = json!({"link": {"task": "ok"}, "priority": 4, "reply_to": "client", "headers": {"x-a": "b"}});
     let mut request = request(options, json!([{"task": "next"}]));
-    request.message.properties.expiration = Some("60000".into());
+    request.message.properties = Properties {
+        expiration: Some("60000".into()),
+        message_id: Some("m".into()),
+        timestamp: Some(1_700_000_000),
+        kind: Some("k".into()),
+        app_id: Some("a".into()),
+        cluster_id: Some("c".into()),
+        ..request.message.properties
+    };
+    let typed = json!({"__type__": "amqp.timestamp", "__value__": 1_700_000_000});
+    request.message.headers.insert("at".into(), typed.clone());
     for header in ["x-death", "x-first-death-queue", "x-delivery-count", "CC"] {
         request.message.headers.insert(header.into(), json!([]));
     }
@@ -33,15 +43,13 @@ fn the_same_message_is_sent_again_later() {
             (&to, eta, true)
         );
         assert_eq!(sent.message.body, original.body);
-        let properties = &sent.message.properties;
-        assert_eq!(
-            (properties.priority, properties.reply_to.as_deref()),
-            (Some(4), Some("client"))
-        );
-        assert_eq!(
-            properties.expiration, None,
-            "the broker must not drop it while it waits"
-        );
+        // The broker must not drop it while it waits.
+        let kept = Properties {
+            expiration: None,
+            ..original.properties.clone()
+        };
+        assert_eq!(sent.message.properties, kept);
+        assert_eq!(sent.message.headers["at"], typed);
         let again = Request::decode(sent.message.clone(), |_| usize::MAX).unwrap();
         assert_eq!((again.id.as_str(), again.retries, again.eta), (ID, 1, eta));
         assert_eq!(again.parent_id.as_deref(), Some("parent"));
@@ -52,7 +60,9 @@ fn the_same_message_is_sent_again_later() {
         );
         assert_eq!(
             again.own_headers(),
-            *json!({"x-a": "b"}).as_object().unwrap()
+            *json!({"x-a": "b", "at": 1_700_000_000})
+                .as_object()
+                .unwrap()
         );
         assert_eq!(statuses(&plan), [(ID, "RETRY")]);
         assert_eq!(plan.results[0].result["exc_type"], "Boom");

@@ -55,12 +55,12 @@ def amqp_url():
 
 
 @pytest.fixture(scope="session")
-def redis_url(folder):
+def redis_url(tmp_path_factory):
     """Each process of several has a server of its own: Redis announces what is stored to whoever listens."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield os.environ["PETIOLE_TEST_REDIS_URL"]
         return
-    server = Redis(folder / "redis").start()
+    server = Redis(tmp_path_factory.mktemp("redis")).start()
     yield server.url
     server.stop()
 

@@ -50,8 +50,9 @@ pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
 }
 
 /// The tests that print what a sandbox costs.
-const COSTS: [&str; 3] = [
+const COSTS: [&str; 4] = [
     "costs::the_cost_of_a_call",
+    "costs::the_cost_of_a_mebibyte",
     "costs::the_neighbours_of_spinning_guests",
     "costs::a_thousand_parked_guests",
 ];

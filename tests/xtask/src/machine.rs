@@ -225,7 +225,7 @@ fn has_library(name: &str) -> Result<bool> {
 }
 
 /// Debian's suites whose RabbitMQ the tests run beside this machine's own: 4.0 and the newest there is.
-const SUITES: [&str; 2] = ["trixie", "sid"];
+pub(crate) const SUITES: [&str; 2] = ["trixie", "sid"];
 
 /// Folders with other RabbitMQs in them, unpacked when they are not there yet; those that can't be had are told
 /// of, and left out.

@@ -28,6 +28,10 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     // Not only for its binary: the test binaries below find its dependencies compiled.
     steps.step("petiole", || guests::build_petiole(root, false).map(drop));
     let nodes = Nodes::start(root)?;
+    if nodes.others.len() < machine::SUITES.len() {
+        let here = "not all of those that the tests know can be had on this machine";
+        steps.left_out("other RabbitMQs", here);
+    }
     steps.step("cargo test", || {
         step::run(
             nodes.seen_by(

@@ -18,8 +18,6 @@ async fn a_panic_tells() {
         "{words}"
     );
     assert!(stack.starts_with("    0: "), "{stack}");
-    assert!(stack.contains("!probe::hostile::"), "{stack}");
-    assert!(!stack.contains("_ZN") && !stack.contains("!_R"), "{stack}");
 }
 
 #[tokio::test]

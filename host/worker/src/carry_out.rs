@@ -197,7 +197,8 @@ impl Servers {
     /// plan's [`PATIENCE`] or [`TRIES`] are over: a message for another task is kept in the quarantine queue
     /// instead; where a result can't be stored, or the task itself can't be sent on, the plan is given up. One that
     /// keeps its message goes on without its results: the message says more.
-    /// `room`: of what it has until it is committed.
+    /// `room`: of a plan that has none yet. It is kept until all is out; for a single message, which is the one that came,
+    /// until it is committed.
     pub(crate) async fn carry_out(
         &self,
         plan: &Plan,
@@ -206,7 +207,7 @@ impl Servers {
     ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
         let committed = self.committed_as(plan, run, &mut patience).await?;
-        // A single message is the one that came, which counts there: it may be held for long.
+        // It may be held for as long as the quarantine queue refuses it.
         let _room = Some(room).filter(|_| plan.publications.len() > 1);
         match committed {
             Ok(None) => {}
@@ -312,8 +313,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Whether a server is in trouble that may pass, which is told of once.
-    pub(crate) fn is_out(&self, fault: &Fault) -> bool {
+    /// Begins the outage that a failure belongs to, which is told of once; false where it belongs to none.
+    pub(crate) fn begins_outage(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Store(error) if !error.is_final() => self.outages.results.begins(error),
             Fault::Publish(error) if !error.is_final() => self.broker_outage.begins(error),

@@ -275,12 +275,9 @@ impl<'a> Journey<'a> {
         delivery: &Delivery,
         turn: &mut Turn<'_>,
     ) -> Option<Earlier> {
-        match turn.before().filter(|_| delivery.redelivered) {
-            Some(Before::Postponed { until }) if Timestamp::now() < until => {
-                return Some(Earlier::Settled(Settle::Ack));
-            }
-            // A message that was put off has come.
-            None | Some(Before::Postponed { .. }) => {}
+        let before = turn.before(Timestamp::now());
+        match before.filter(|_| delivery.redelivered) {
+            None => {}
             Some(Before::Settled(settle)) => return Some(Earlier::Settled(settle)),
             Some(Before::Ended) => {
                 let reason = "an earlier delivery has run".to_owned();

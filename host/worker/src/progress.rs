@@ -33,7 +33,7 @@ pub(crate) async fn store_progress(
         );
         if let Err(fault) = servers.tell(run, &states, &replies).await {
             let (Request { task, id, .. }, causes) = (request, causes(&fault));
-            if servers.is_out(&fault) {
+            if servers.begins_outage(&fault) {
                 tracing::debug!(target: "petiole", task, id, "Task {task}[{id}] state lost: {causes}");
             } else {
                 tracing::warn!(target: "petiole", task, id, "Task {task}[{id}] state lost: {causes}");

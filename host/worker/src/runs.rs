@@ -19,15 +19,20 @@ pub(crate) struct Runs {
     unacked: Mutex<VecDeque<(RunKey, Arc<Run>)>>,
 }
 
-type Run = tokio::sync::Mutex<Option<Before>>;
+type Run = tokio::sync::Mutex<Option<Remembered>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    before: Before,
+    /// Where the run was put off: then it comes again, and has not come to an end.
+    until: Option<Timestamp>,
+}
 
 /// What became of an earlier delivery of a request, in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     /// It was carried out, and is settled so.
     Settled(Settle),
-    /// Its message was sent again, and comes then: until then what comes is the first one.
-    Postponed { until: Timestamp },
     /// The task has ended, and what follows could not be carried out: it must not run again.
     Ended,
 }
@@ -43,7 +48,7 @@ pub(crate) struct Turn<'a> {
     /// When the run comes again, where it was put off.
     pub(crate) postponed: Option<Timestamp>,
     /// None until it is this one's turn.
-    before: Option<OwnedMutexGuard<Option<Before>>>,
+    before: Option<OwnedMutexGuard<Option<Remembered>>>,
 }
 
 impl Runs {
@@ -97,26 +102,28 @@ impl Turn<'_> {
         &self.key
     }
 
-    /// What became of another delivery of the request, where it came to an end before.
-    pub(crate) fn before(&self) -> Option<Before> {
+    /// What became of another delivery of the request, where it came to an end before, as far as that counts `now`.
+    pub(crate) fn before(&self, now: Timestamp) -> Option<Before> {
+        let remembered = self.remembered();
+        let counts = |one: &Remembered| one.until.is_none_or(|until| now < until);
+        remembered.filter(counts).map(|one| one.before)
+    }
+
+    fn remembered(&self) -> Option<Remembered> {
         self.before.as_deref().copied().flatten()
     }
 
     /// Everything is out and settled: a delivery of the same run that waits is settled likewise. What was remembered
     /// of the run has served: another message may have the same id.
     pub(crate) fn done(mut self, settle: Settle) {
-        let remembered = self.before().is_some();
+        let remembered = self.remembered().is_some();
         self.set((!remembered).then_some(Before::Settled(settle)));
     }
 
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
     pub(crate) fn unacked(self, settle: Settle) {
-        let before = match self.postponed {
-            None => Before::Settled(settle),
-            Some(until) => Before::Postponed { until },
-        };
-        self.remember(before);
+        self.remember(Before::Settled(settle));
     }
 
     /// The task has ended, and what follows could not be carried out: the next delivery of this request is
@@ -133,8 +140,9 @@ impl Turn<'_> {
     }
 
     fn set(&mut self, what: Option<Before>) {
-        if let Some(before) = self.before.as_deref_mut() {
-            *before = what;
+        let until = self.postponed;
+        if let Some(remembered) = self.before.as_deref_mut() {
+            *remembered = what.map(|before| Remembered { before, until });
         }
     }
 }
@@ -152,6 +160,7 @@ impl Drop for Turn<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use jiff::SignedDuration;
     use petiole_celery::Message;
     use serde_json::json;
 
@@ -171,11 +180,14 @@ mod tests {
         let runs = Runs::default();
         let key = key("a");
         let first = runs.turn(key.clone()).await;
-        assert_eq!(first.before(), None);
+        assert_eq!(first.before(Timestamp::now()), None);
         let mut second = std::pin::pin!(runs.turn(key.clone()));
         assert!(futures::poll!(second.as_mut()).is_pending());
         first.done(Settle::Ack);
-        assert_eq!(second.await.before(), Some(Before::Settled(Settle::Ack)));
+        assert_eq!(
+            second.await.before(Timestamp::now()),
+            Some(Before::Settled(Settle::Ack))
+        );
     }
 
     #[tokio::test]
@@ -186,7 +198,7 @@ mod tests {
         let mut second = std::pin::pin!(runs.turn(key.clone()));
         assert!(futures::poll!(second.as_mut()).is_pending());
         drop(first);
-        assert_eq!(second.await.before(), None);
+        assert_eq!(second.await.before(Timestamp::now()), None);
     }
 
     #[tokio::test]
@@ -195,7 +207,7 @@ mod tests {
         let key = key("a");
         runs.turn(key.clone()).await.unacked(Settle::Ack);
         assert_eq!(
-            runs.turn(key.clone()).await.before(),
+            runs.turn(key.clone()).await.before(Timestamp::now()),
             Some(Before::Settled(Settle::Ack))
         );
     }
@@ -206,9 +218,12 @@ mod tests {
         let mut turn = runs.turn(key.clone()).await;
         turn.postponed = Some(until);
         turn.unacked(Settle::Ack);
+        let again = runs.turn(key).await;
+        let earlier = until - SignedDuration::from_secs(1);
+        let settled = Some(Before::Settled(Settle::Ack));
         assert_eq!(
-            runs.turn(key).await.before(),
-            Some(Before::Postponed { until })
+            (again.before(earlier), again.before(until)),
+            (settled, None)
         );
     }
 
@@ -218,9 +233,12 @@ mod tests {
         let key = key("a");
         runs.turn(key.clone()).await.unacked(Settle::Reject);
         let again = runs.turn(key.clone()).await;
-        assert_eq!(again.before(), Some(Before::Settled(Settle::Reject)));
+        assert_eq!(
+            again.before(Timestamp::now()),
+            Some(Before::Settled(Settle::Reject))
+        );
         again.done(Settle::Reject);
-        assert_eq!(runs.turn(key.clone()).await.before(), None);
+        assert_eq!(runs.turn(key.clone()).await.before(Timestamp::now()), None);
     }
 
     #[tokio::test]
@@ -228,7 +246,10 @@ mod tests {
         let runs = Runs::default();
         let key = key("a");
         runs.turn(key.clone()).await.not_carried_out();
-        assert_eq!(runs.turn(key.clone()).await.before(), Some(Before::Ended));
+        assert_eq!(
+            runs.turn(key.clone()).await.before(Timestamp::now()),
+            Some(Before::Ended)
+        );
     }
 
     #[tokio::test]

@@ -82,12 +82,9 @@ async fn subscribe_with(
     arguments: FieldTable,
     share: &Arc<Share>,
 ) -> Result<Subscription, BrokerError> {
-    let name = declare::queue_name(queue)?;
     let channel = live.channel().await?;
     let passed = live.delivering.open(channel.id(), share);
-    let consumer = ask(&channel, name, prefetch, arguments.clone())
-        .await
-        .map_err(|error| declare::refused(queue, &error))?;
+    let consumer = ask(&channel, queue, prefetch, arguments.clone()).await?;
     Ok(Subscription {
         channel,
         consumer,
@@ -100,17 +97,21 @@ async fn subscribe_with(
 /// A consumer of its own prefetch.
 pub(super) async fn ask(
     channel: &Channel,
-    queue: ShortString,
+    queue: &str,
     prefetch: u16,
     arguments: FieldTable,
-) -> lapin::Result<Consumer> {
+) -> Result<Consumer, BrokerError> {
+    let name = declare::queue_name(queue)?;
+    let refused = |error: lapin::Error| declare::refused(queue, &error);
     // Not global: in RabbitMQ that is a limit for each consumer, the only kind quorum queues know.
     channel
         .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
-    channel
-        .basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments)
         .await
+        .map_err(refused)?;
+    channel
+        .basic_consume(name, "".into(), BasicConsumeOptions::default(), arguments)
+        .await
+        .map_err(refused)
 }
 
 /// Forwards deliveries until nobody reads them any more or the broker is closed.

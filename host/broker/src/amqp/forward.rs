@@ -17,8 +17,8 @@ use super::consume::{Subscription, ask, ticketed};
 use super::guard::{LeftOut, Passed};
 use super::window::Window;
 use super::{OPERATION_LIMIT, ack, declare};
-use crate::Delivery;
 use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::{BrokerError, Delivery};
 
 /// How long a channel may be silent where another consumer was asked for.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -184,17 +184,21 @@ impl Forwarding<'_> {
         );
         // Whatever comes of it: another subscription is not to be delivered too much again.
         self.window.asked = prefetch;
-        let channel = self.channel.clone();
-        let name = declare::queue_name(self.queue).ok()?;
-        let begun = ask(&channel, name, prefetch, self.arguments.clone());
+        let (channel, queue) = (self.channel.clone(), self.queue);
+        let begun = ask(&channel, queue, prefetch, self.arguments.clone());
         let (next, ended) = self.meanwhile(&mut before, begun).await?;
         if ended {
-            // What it was delivered may have gone to others, and with the channel goes what they can't tell us.
-            warn!(queue = self.queue, "the broker ended the consumer");
+            // What it had may be others' by now: nothing of it is settled any more.
+            warn!(queue, "the broker ended the consumer");
             self.gone.cancel();
             return None;
         }
-        let cancelled = channel.basic_cancel(before.tag(), BasicCancelOptions::default());
+        let tag = before.tag();
+        let cancelled = async {
+            let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
+            let cancelled = cancelled.await;
+            cancelled.map_err(|error| declare::refused(queue, &error))
+        };
         let ((), mut ended) = self.meanwhile(&mut before, cancelled).await?;
         while !ended {
             match before.next().await {
@@ -212,7 +216,7 @@ impl Forwarding<'_> {
     async fn meanwhile<T>(
         &mut self,
         consumer: &mut Consumer,
-        answer: impl Future<Output = lapin::Result<T>>,
+        answer: impl Future<Output = Result<T, BrokerError>>,
     ) -> Option<(T, bool)> {
         let queue = self.queue;
         let mut answer = pin!(answer);
@@ -229,7 +233,6 @@ impl Forwarding<'_> {
                 answer = &mut answer => match answer {
                     Ok(answer) => return Some((answer, ended)),
                     Err(error) => {
-                        let error = declare::refused(queue, &error);
                         warn!(queue, %error, "can't consume");
                         self.gone.cancel();
                         return None;

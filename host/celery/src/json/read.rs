@@ -16,7 +16,8 @@ const SMALLEST: usize = 16;
 /// How often something is there while it grows: the old one, and the new one with as much again.
 const GROWS: usize = 3;
 
-/// Bytes of memory that it takes to [parse](super::parse) a text, and what that comes to, at most; without the text itself.
+/// Bytes of memory that it takes to [parse](super::parse) a text, and what that comes to, at most; without the text
+/// itself.
 pub(crate) fn memory(text: &[u8]) -> usize {
     // Bytes of the longest string with an escape, which serde_json reads to a place of its own; and of a text with marks.
     let (mut memory, mut escaped, mut marked, mut at) = (0_usize, 0, 0, 0);

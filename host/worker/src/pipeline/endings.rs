@@ -100,18 +100,20 @@ impl Journey<'_> {
                 if let Ok(plan) = postpone(&request, until, &self.source, now)
                     && self.give_back(plan, delivery).await
                 {
-                    metrics.postponed(&self.labels);
                     task_log::awaits_module(&request, until);
                 }
             }
             NotRun::AwaitHost { request, fault } => {
-                metrics.fault(&self.labels);
                 let until = now.saturating_add(HOST_PAUSE).unwrap_or(now);
-                if let Ok(plan) = postpone(&request, until, &self.source, now)
-                    && self.give_back(plan, delivery).await
-                {
-                    metrics.postponed(&self.labels);
-                    task_log::awaits_host(&request, until, &fault);
+                match postpone(&request, until, &self.source, now) {
+                    Ok(plan) => {
+                        if self.give_back(plan, delivery).await {
+                            metrics.fault(&self.labels);
+                            task_log::awaits_host(&request, until, &fault);
+                        }
+                    }
+                    // It can't wait in the broker, and comes again of its own.
+                    Err(_) => self.unsettled(&fault.into()),
                 }
             }
             NotRun::AwaitMemory { request } => {
@@ -120,7 +122,6 @@ impl Journey<'_> {
                     Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
                 };
                 if self.give_back(plan, delivery).await {
-                    metrics.postponed(&self.labels);
                     task_log::awaits_memory(&request, until);
                 }
             }
@@ -208,8 +209,7 @@ impl Journey<'_> {
         }
     }
 
-    /// Room for the plan of a message that was not run, until it is committed, or more than that message is out. It comes
-    /// again where its connection is gone meanwhile, or the worker is told to stop.
+    /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the worker is told to stop.
     async fn room_beside(&self, bytes: usize, delivery: &Delivery) -> Result<Taken, Fault> {
         let room = self.pipeline.registry.budget().plans().take(bytes);
         let room = self.pipeline.worth_it(room, delivery).await;
@@ -225,10 +225,16 @@ impl Journey<'_> {
             }
             Ok(settle_as(delivery, plan.settle).await?)
         };
-        given_back
-            .await
-            .inspect_err(|fault| self.unsettled(fault))
-            .is_ok()
+        match given_back.await {
+            Ok(()) => {
+                self.pipeline.status.metrics.postponed(&self.labels);
+                true
+            }
+            Err(fault) => {
+                self.unsettled(&fault);
+                false
+            }
+        }
     }
 
     /// Ends a request that is not run: what that makes of it, once it is settled. `planning`: the turn in which its plan was
@@ -293,8 +299,8 @@ impl Journey<'_> {
     }
 
     /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
-    /// what it makes of the task; nothing where another delivery of the run has brought it to its end. `room`: of what it has
-    /// until it is committed.
+    /// what it makes of the task; nothing where another delivery of the run has brought it to its end. `room`: as
+    /// [`Servers::carry_out`](crate::carry_out::Servers::carry_out) has it.
     pub(super) async fn carry_out(
         &self,
         plan: Plan,

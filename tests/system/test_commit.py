@@ -259,3 +259,40 @@ def test_a_rejected_message_that_is_moved_back_runs_again(amqp_url, redis_url, q
             app.signature("probe.tasks.reject", args=(False,)).apply_async(task_id=task_id)
             wait_until(lambda: worker.log().count(f"[{task_id}] rejected") == number, worker.log)  # noqa: B023
         assert runs(worker, task_id) == 3
+
+
+def test_a_rejected_message_that_was_prefetched_after_it_was_moved_back_runs_again(
+    amqp_url, redis_url, queue, start_worker
+):
+    """It comes redelivered then, as one does whose first reject was lost: its `x-death` tells the two apart."""
+    dead, errors = f"{queue}-dead", f"{queue}-out"
+    with producer(amqp_url, redis_url, queue) as app:
+        app.amqp.queues[queue].queue_arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+        declare(app, queue)
+        declare(app, dead)
+        options = ["--route", f"out.*={errors}"]
+        task_id, workers = str(uuid.uuid4()), [start_worker(queue, *options)]
+        link = app.signature("out.oops")
+        app.signature("probe.tasks.reject", args=(False,)).apply_async(task_id=task_id, link_error=link)
+        log = lambda: workers[-1].log()  # noqa: E731
+        for number in (1, 2):
+            wait_until(lambda: f"[{task_id}] rejected" in log(), log)
+            assert runs(workers[-1], task_id) == 1
+            assert workers[-1].stop() == 0
+            if number == 1:
+                move_back(app, dead, queue)
+                workers.append(start_worker(queue, *options))
+        with app.connection_for_read() as connection:
+            channel, numbers = connection.default_channel, []
+            while (message := channel.basic_get(errors, no_ack=True)) is not None:
+                numbers.append(message.headers.get("x-petiole-sent-again", 0))
+        assert numbers == [0, 1]
+
+
+def move_back(app, dead, queue):
+    """As a shovel does, or a button of RabbitMQ's. Somebody has it for a while, and gives it back."""
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        message = wait_until(lambda: channel.basic_get(dead, no_ack=True), "a dead letter")
+        channel.basic_publish(message, exchange="", routing_key=queue)
+        wait_until(lambda: channel.basic_get(queue), "the message")

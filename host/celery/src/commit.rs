@@ -15,8 +15,8 @@ use crate::plan::{Plan, Settle};
 use crate::{Destination, Message, Properties, Publication};
 
 /// Tells the runs of a task apart. A message that comes again is the same run; a retry, a message that the task has
-/// given back or replaced itself by, one that an operator has taken out of quarantine, and one that an exchange has put
-/// into another queue are others.
+/// given back or replaced itself by, one that an operator has taken out of quarantine or moved back after it was rejected,
+/// and one that an exchange has put into another queue are others.
 ///
 /// Its text is the key of the run's [`Commit`]. The id comes last, and the queue's length before it: whatever they are,
 /// no two keys are the same text.
@@ -25,7 +25,7 @@ pub struct RunKey {
     retries: u32,
     requeues: u32,
     replaced: u32,
-    /// Out of quarantine.
+    /// Out of quarantine, or after it was rejected.
     sent_again: u64,
     queue: String,
     id: String,
@@ -45,7 +45,7 @@ impl RunKey {
             retries,
             requeues,
             replaced: replaced_task_nesting,
-            sent_again: sent_again(&message.headers),
+            sent_again: sent_again(&message.headers, queue),
             queue: queue.to_owned(),
             id,
         })
@@ -240,6 +240,14 @@ mod tests {
         }
     }
 
+    /// An entry of `x-death` as RabbitMQ writes it.
+    fn death(queue: &str, reason: &str, count: u64) -> Value {
+        json!({
+            "count": {"__type__": "amqp.i64", "__value__": count}, "reason": reason, "queue": queue,
+            "exchange": "", "routing-keys": [queue], "time": {"__type__": "amqp.timestamp", "__value__": 1_700_000_000},
+        })
+    }
+
     #[test]
     fn runs_are_told_apart() {
         let table = [
@@ -256,6 +264,15 @@ mod tests {
                 json!({"x-petiole-sent-again": "no number"}),
                 "0-0-0-0-4-wasm-x",
             ),
+            (
+                json!({"x-death": [death("wasm", "rejected", 1)]}),
+                "0-0-0-1-4-wasm-x",
+            ),
+            (
+                json!({"x-death": [death("wasm", "expired", 2), death("other", "rejected", 5), death("wasm", "rejected", 3)], "x-petiole-sent-again": 4}),
+                "0-0-0-7-4-wasm-x",
+            ),
+            (json!({"x-death": ["rejected"]}), "0-0-0-0-4-wasm-x"),
             (json!({"id": "0-x"}), "0-0-0-0-4-wasm-0-x"),
         ];
         for (headers, key) in table {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::wire::plain;
+use crate::wire::{Field, plain};
 
 /// Headers that Celery's task protocol 2 and kombu define.
 const CELERY: [&str; 20] = [
@@ -32,6 +32,8 @@ const CELERY: [&str; 20] = [
 const OWN: &str = "x-petiole-";
 /// Header of a message from a quorum queue: how many of its deliveries have ended without being settled.
 pub(crate) const DELIVERIES: &str = "x-delivery-count";
+/// Header of a message that was dead-lettered: from where, why and how often.
+const DEATHS: &str = "x-death";
 /// Headers on what guests send: [`Lineage`](crate::Lineage).
 pub(crate) const DESCENDANTS: &str = "x-petiole-descendants";
 pub(crate) const DEPTH: &str = "x-petiole-depth";
@@ -67,9 +69,30 @@ pub const UNREADABLE: &str = "x-petiole-unreadable";
 /// Header of such a message: its AMQP properties as they came, or the beginning of them.
 pub const RAW_PROPERTIES: &str = "x-petiole-raw-properties";
 
-/// How often a message was sent again out of quarantine.
-pub(crate) fn sent_again(headers: &Map<String, Value>) -> u64 {
-    headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0)
+/// How often a message was sent again: out of quarantine, or by somebody who has moved it back after `queue` had rejected
+/// it. RabbitMQ counts the latter up to 3.13; later versions count anew each time.
+pub(crate) fn sent_again(headers: &Map<String, Value>, queue: &str) -> u64 {
+    let out_of_quarantine = headers.get(SENT_AGAIN).and_then(Value::as_u64);
+    out_of_quarantine
+        .unwrap_or(0)
+        .saturating_add(rejections(headers, queue))
+}
+
+/// How often a queue has rejected a message, as its broker tells
+/// ([`x-death`](https://www.rabbitmq.com/docs/dlx#effects)).
+fn rejections(headers: &Map<String, Value>, queue: &str) -> u64 {
+    let Some(deaths) = headers.get(DEATHS) else {
+        return 0;
+    };
+    let deaths = Field::of(deaths).plain();
+    let deaths = deaths.as_array().into_iter().flatten();
+    let rejections = deaths.filter(|death| {
+        death.get("reason").and_then(Value::as_str) == Some("rejected")
+            && death.get("queue").and_then(Value::as_str) == Some(queue)
+    });
+    rejections
+        .filter_map(|death| death.get("count").and_then(Value::as_u64))
+        .fold(0, u64::saturating_add)
 }
 
 pub(crate) fn is_celerys(name: &str) -> bool {
@@ -87,7 +110,7 @@ pub(crate) fn is_petioles(name: &str) -> bool {
 pub(crate) fn is_brokers(name: &str) -> bool {
     matches!(
         name,
-        "x-death" | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
+        DEATHS | DELIVERIES | "x-acquired-count" | "CC" | "BCC"
     ) || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
         || is_quarantines(name)

@@ -250,7 +250,7 @@ impl Kept {
                 "its properties or headers can't be read: {reason}; drop it, and have its sender send it again"
             ));
         }
-        let again = sent_again(headers).saturating_add(1);
+        let again = sent_again(headers, &self.destination.routing_key).saturating_add(1);
         headers.insert(SENT_AGAIN.to_owned(), again.into());
         headers.shift_remove(MEMORY_WAITS);
         Ok(Publication {

@@ -16,14 +16,14 @@ use crate::step::{self, Steps};
 /// When the machine can't be set up, or a check fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
     machine::prepare(root, &[machine::Need::Venv])?;
-    let mut steps = Steps::default();
-    check(root, &mut steps);
+    let steps = Steps::default();
+    check(root, &steps);
     steps.finish()
 }
 
 /// Adds the checks to a run. Advisories are in no registry: where RustSec's database is not at hand, it is said that
 /// none was looked up.
-pub(crate) fn check(root: &Path, steps: &mut Steps) {
+pub(crate) fn check(root: &Path, steps: &Steps) {
     steps.step("cargo deny", || {
         step::run(deny(root).args(["check", "bans", "licenses", "sources"]))
     });

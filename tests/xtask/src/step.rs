@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -74,13 +75,18 @@ pub(crate) fn show(command: &Command) -> String {
 /// Steps of which each is run even when one before it has failed.
 #[derive(Default)]
 pub(crate) struct Steps {
+    listed: Mutex<Listed>,
+}
+
+#[derive(Default)]
+struct Listed {
     done: Vec<(String, Duration, Result<()>)>,
     left_out: Vec<(String, String)>,
 }
 
 impl Steps {
     /// Runs a step, and prints its name before it and its time after it.
-    pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+    pub(crate) fn step(&self, name: &str, step: impl FnOnce() -> Result<()>) {
         println!("\n==> {name}");
         let start = Instant::now();
         let result = step();
@@ -92,13 +98,30 @@ impl Steps {
                 time.as_secs_f64()
             ),
         }
-        self.done.push((name.to_owned(), time, result));
+        self.listed().done.push((name.to_owned(), time, result));
+    }
+
+    /// Does two things at once, each of which may be several steps.
+    pub(crate) fn side_by_side(
+        &self,
+        first: impl FnOnce(&Self) + Send,
+        second: impl FnOnce(&Self) + Send,
+    ) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| first(self));
+            second(self);
+        });
     }
 
     /// Says of a step that it can't be run here, and why, now and in the list.
-    pub(crate) fn left_out(&mut self, name: &str, why: &str) {
+    pub(crate) fn left_out(&self, name: &str, why: &str) {
         println!("\n{}", left_out(name, why));
-        self.left_out.push((name.to_owned(), why.to_owned()));
+        let left_out = (name.to_owned(), why.to_owned());
+        self.listed().left_out.push(left_out);
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Prints the list of the steps.
@@ -108,14 +131,15 @@ impl Steps {
     pub(crate) fn finish(self) -> Result<()> {
         println!("\nsteps:");
         let mut failed = Vec::new();
-        for (name, time, result) in &self.done {
+        let listed = self.listed();
+        for (name, time, result) in &listed.done {
             let state = if result.is_ok() { "ok" } else { "FAILED" };
             println!("  {state:<6} {:>7.1} s  {name}", time.as_secs_f64());
             if result.is_err() {
                 failed.push(name.as_str());
             }
         }
-        for (name, why) in &self.left_out {
+        for (name, why) in &listed.left_out {
             println!("  {}", left_out(name, why));
         }
         if failed.is_empty() {
@@ -146,8 +170,11 @@ mod tests {
 
     #[test]
     fn a_failed_step_is_named_and_the_others_run() {
-        let mut steps = Steps::default();
-        steps.step("first", || run(&mut Command::new("false")));
+        let steps = Steps::default();
+        steps.side_by_side(
+            |steps| steps.step("first", || run(&mut Command::new("false"))),
+            |steps| steps.step("beside it", || Ok(())),
+        );
         steps.step("second", || Ok(()));
         let error = steps.finish().err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("failed: first"));

@@ -13,66 +13,69 @@ use crate::{bench, deny, guests};
 /// pytest's exit code.
 const NO_TESTS_COLLECTED: i32 = 5;
 
+/// Selects the same features as [`guests::build_petiole`].
+const TESTS: [&str; 3] = ["test", "--quiet", "--workspace"];
+
 /// Runs every check and test, or the tests whose name contains `filter`.
 ///
 /// # Errors
 /// When the machine can't be set up, nothing can be built, or a step has failed.
 pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     machine::prepare(root, &Need::ALL)?;
-    let mut steps = Steps::default();
-    if filter.is_none() {
-        formatting(root, &mut steps);
-        deny::check(root, &mut steps);
+    let steps = Steps::default();
+    let whole = filter.is_none();
+    if whole {
+        formatting(root, &steps);
+        deny::check(root, &steps);
     }
-    steps.step("guests", || guests::build(root).map(drop));
-    // Not only for its binary: the test binaries below find its dependencies compiled.
-    steps.step("petiole", || guests::build_petiole(root, false).map(drop));
+    steps.side_by_side(
+        |steps| steps.step("guests", || guests::build(root).map(drop)),
+        |steps| {
+            // Not only for its binary: the test binaries find its dependencies compiled.
+            steps.step("petiole", || guests::build_petiole(root, false).map(drop));
+            steps.step("tests", || {
+                step::run(cargo(root).args(TESTS).arg("--no-run"))
+            });
+        },
+    );
     let nodes = Nodes::start(root)?;
     if nodes.others.len() < machine::SUITES.len() {
         let here = "not all of those that the tests know can be had on this machine";
         steps.left_out("other RabbitMQs", here);
     }
-    steps.step("cargo test", || {
-        step::run(
-            nodes.seen_by(
-                cargo(root)
-                    .args(["test", "--quiet", "--workspace"])
-                    .args(filter),
-            ),
-        )
-    });
-    if filter.is_none() {
-        if !nodes.others.is_empty() {
-            steps.step("broker conformance, other RabbitMQs", || {
-                on_each(&nodes.others, |rabbitmq| brokers_of(root, rabbitmq))
-            });
-        }
+    steps.side_by_side(
+        |steps| {
+            if whole && !nodes.others.is_empty() {
+                steps.step("broker conformance, other RabbitMQs", || {
+                    on_each(&nodes.others, |rabbitmq| brokers_of(root, rabbitmq))
+                });
+            }
+        },
+        |steps| {
+            let mut tests = cargo(root);
+            tests.args(TESTS).arg("--no-fail-fast").args(filter);
+            steps.step("cargo test", || step::run(nodes.seen_by(&mut tests)));
+        },
+    );
+    if whole {
         steps.step("costs of a sandbox", || bench::costs(root, false));
-        lints(root, &mut steps);
         steps.step("bench, small", || {
             bench::print(root, &nodes.amqp.url, &nodes.redis.url, bench::Size::SMALL)
         });
     }
-    steps.step("cargo test, guests", || {
-        step::run(
-            cargo(root)
-                .args([
-                    "test",
-                    "--quiet",
-                    "--workspace",
-                    // its examples are no programs of this machine
-                    "--exclude",
-                    "hostile",
-                    "--manifest-path",
-                    guests::MANIFEST,
-                ])
-                .args(filter),
-        )
+    steps.side_by_side(
+        |steps| {
+            guests_tests(root, filter, steps);
+            if whole {
+                lints(root, steps);
+                examples_in_other_languages(root, steps);
+            }
+        },
+        |steps| system_tests(root, &nodes, filter, steps),
+    );
+    steps.step("pytest tests/system, alone", || {
+        pytest(root, &nodes, &["-m", "alone"], filter)
     });
-    if filter.is_none() {
-        examples_in_other_languages(root, &mut steps);
-    }
-    system_tests(root, &nodes, filter, &mut steps);
     steps.finish()
 }
 
@@ -172,7 +175,7 @@ fn brokers_of(root: &Path, rabbitmq: &Path) -> Result<()> {
     })
 }
 
-fn formatting(root: &Path, steps: &mut Steps) {
+fn formatting(root: &Path, steps: &Steps) {
     steps.step("cargo fmt", || {
         step::run(cargo(root).args(["fmt", "--all", "--check"]))?;
         step::run(cargo(root).args([
@@ -185,9 +188,9 @@ fn formatting(root: &Path, steps: &mut Steps) {
     });
 }
 
-fn lints(root: &Path, steps: &mut Steps) {
+fn lints(root: &Path, steps: &Steps) {
     steps.step("cargo clippy", || {
-        step::run(cargo(root).args([
+        step::run(beside(root).args([
             "clippy",
             "--quiet",
             "--workspace",
@@ -199,7 +202,7 @@ fn lints(root: &Path, steps: &mut Steps) {
     });
     steps.step("cargo clippy, guests", || {
         step::run(
-            cargo(root)
+            beside(root)
                 .args([
                     "clippy",
                     "--quiet",
@@ -213,7 +216,7 @@ fn lints(root: &Path, steps: &mut Steps) {
     });
     steps.step("cargo doc", || {
         step::run(
-            cargo(root)
+            beside(root)
                 .args(["doc", "--quiet", "--workspace", "--no-deps"])
                 .env("RUSTDOCFLAGS", "-D warnings"),
         )
@@ -221,7 +224,7 @@ fn lints(root: &Path, steps: &mut Steps) {
 }
 
 /// Their functions' own tests. Their components are run by the system tests.
-fn examples_in_other_languages(root: &Path, steps: &mut Steps) {
+fn examples_in_other_languages(root: &Path, steps: &Steps) {
     let tasks = root.join("tasks-wasm");
     steps.step("unittest, python_invoice", || {
         let mut python = step::command(machine::python(root));
@@ -259,27 +262,41 @@ fn examples_in_other_languages(root: &Path, steps: &mut Steps) {
     }
 }
 
+/// A cargo that tests run beside, which go first.
+fn beside(root: &Path) -> Command {
+    let mut command = step::command("nice");
+    command.args(["-n", "19", "cargo"]).current_dir(root);
+    command
+}
+
 fn cargo(root: &Path) -> Command {
     let mut command = step::command("cargo");
     command.current_dir(root);
     command
 }
 
-/// Most of them wait most of their time, so two files at once; those that measure have the machine to themselves.
-fn system_tests(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>, steps: &mut Steps) {
+fn guests_tests(root: &Path, filter: Option<&str>, steps: &Steps) {
+    let mut tests = beside(root);
+    tests
+        .args(TESTS)
+        // its examples are no programs of this machine
+        .args(["--exclude", "hostile", "--manifest-path", guests::MANIFEST])
+        .args(filter);
+    steps.step("cargo test, guests", || step::run(&mut tests));
+}
+
+/// Those that do not measure: most of them wait most of their time, so several files at once.
+fn system_tests(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>, steps: &Steps) {
     let together = [
         "-m",
         "not alone",
         "--numprocesses",
-        "2",
+        "3",
         "--dist",
         "loadfile",
     ];
     steps.step("pytest tests/system", || {
         pytest(root, nodes, &together, filter)
-    });
-    steps.step("pytest tests/system, alone", || {
-        pytest(root, nodes, &["-m", "alone"], filter)
     });
 }
 

@@ -1,5 +1,6 @@
 """Messages whose properties no AMQP library would send: each is run or kept, and no connection ends over one."""
 
+import json
 import struct
 import uuid
 
@@ -7,7 +8,8 @@ import pika
 import pytest
 from pika import data
 
-from conftest import Quarantine, ended, producer
+from conftest import Quarantine, ended, petiole, producer
+from waiting import wait_until
 
 LOST = "connection is lost"
 QUARANTINED = "the message's headers can't be read: "
@@ -125,6 +127,21 @@ def test_headers_that_fill_a_frame_are_run_and_those_that_would_outgrow_it_are_k
     with pytest.raises(Exception, match="over the limit of 118776"):
         grows.get(timeout=30)
     unreadable.flows()
+
+
+def test_headers_over_the_frames_of_a_connection_are_kept_whole(amqp_url, redis_url, queue, start_worker):
+    """In an envelope, which carries them as its body."""
+    kept = f"{queue}-quarantine"
+    at_broker = ["--broker", f"{amqp_url}?frame_max=8192", "--quarantine-queue", kept]
+    with producer(amqp_url, redis_url, queue) as app:
+        start_worker(queue, *at_broker[2:], broker=at_broker[1])
+        result = app.signature("no.such.task").apply_async(headers={"padding": "x" * 20_000})
+        with pytest.raises(Exception, match="no.such.task"):
+            result.get(timeout=30)
+        listed = lambda: json.loads(petiole("quarantine", "list", "--json", *at_broker).stdout)  # noqa: E731
+        [one] = wait_until(listed, "it is kept")
+        assert one["task_id"] == result.id
+        assert "x" * 20_000 in petiole("quarantine", "show", one["id"], *at_broker).stdout
 
 
 def test_a_mark_of_ours_can_not_be_forged(unreadable):

@@ -51,6 +51,24 @@ impl Publication {
         keep(self.message.clone(), quarantine, reason, &self.destination)
     }
 
+    /// A message in quarantine in an envelope, whose own headers are few, where it is in none.
+    pub fn enclosed(&self) -> Option<Self> {
+        if let Some(ENVELOPE | ALONE) = self.message.properties.content_type.as_deref() {
+            return None;
+        }
+        let Kept {
+            message,
+            destination,
+            reason,
+        } = Kept::open(self.message.clone())?;
+        Some(Self {
+            destination: self.destination.clone(),
+            message: enclose(message, &reason, &destination),
+            mandatory: true,
+            not_before: None,
+        })
+    }
+
     /// What is left of a message in quarantine that its broker refuses: the beginning of its body, and whose it is. None
     /// where it is as small as that.
     pub fn cut(&self) -> Option<Self> {
@@ -442,6 +460,34 @@ mod tests {
         assert_eq!(line["routing_key"], "wasm");
         assert_eq!(line["headers"]["shadow"].as_str().unwrap().len(), 140_000);
         assert_eq!(body, "[[1], {}, null]");
+    }
+
+    #[test]
+    fn what_is_enclosed_is_had_back_whole() {
+        let message = Message {
+            properties: Properties {
+                persistent: true,
+                ..Properties::default()
+            },
+            headers: Map::from_iter([
+                ("id".to_owned(), json!("1")),
+                ("shadow".to_owned(), json!("s".repeat(10_000))),
+            ]),
+            body: Bytes::from_static(b"[]"),
+        };
+        let kept = message.clone().kept("kept", "no such task", "wasm");
+        let enclosed = kept.enclosed().unwrap();
+        assert!(wire::content_header(&enclosed.message).unwrap() < 4096);
+        assert_eq!(enclosed.enclosed(), None);
+        assert_eq!(Kept::open(enclosed.message), Kept::open(kept.message));
+        assert_eq!(
+            message
+                .kept("kept", "no such task", "wasm")
+                .cut()
+                .unwrap()
+                .enclosed(),
+            None
+        );
     }
 
     /// A broker's own limit is as much as ours (RabbitMQ 4's `max_message_size`), and the message came within it.

@@ -1,6 +1,7 @@
 //! Carrying a plan out: store, publish, await the confirms. It decides nothing but which trouble may pass.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use petiole_broker::{Broker, PublishError, Unsettled};
 use petiole_celery::plan::{Plan, Policy, not_sent};
 use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
-use petiole_results::{End, ResultError, Results};
+use petiole_results::{End, ResultBackend, ResultError, Results};
 use petiole_runtime::Taken;
 use tokio::time::Instant;
 
@@ -197,8 +198,8 @@ impl Servers {
     /// plan's [`PATIENCE`] or [`TRIES`] are over: a message for another task is kept in the quarantine queue
     /// instead; where a result can't be stored, or the task itself can't be sent on, the plan is given up. One that
     /// keeps its message goes on without its results: the message says more.
-    /// `room`: of a plan that has none yet. It is kept until all is out; for a single message, which is the one that came,
-    /// until it is committed.
+    /// `room`: the plan's. It is kept until all is out; where the plan only keeps the message that came, until it is
+    /// committed.
     pub(crate) async fn carry_out(
         &self,
         plan: &Plan,
@@ -207,8 +208,7 @@ impl Servers {
     ) -> Result<Carried, Fault> {
         let mut patience = Patience::new(self.patience);
         let committed = self.committed_as(plan, run, &mut patience).await?;
-        // It may be held for as long as the quarantine queue refuses it.
-        let _room = Some(room).filter(|_| plan.publications.len() > 1);
+        let _room = self.room_to_publish(plan, room);
         match committed {
             Ok(None) => {}
             Ok(Some(earlier)) => return Ok(Carried::Before(earlier)),
@@ -232,8 +232,9 @@ impl Servers {
     }
 
     /// Carries out the plan that keeps a message whose own plan was given up, after all its tries: each step once, but
-    /// for what goes to the quarantine queue. Where that can't be kept either, nothing is settled.
-    pub(crate) async fn keep(&self, plan: &Plan, key: &RunKey) -> Result<(), Fault> {
+    /// for what goes to the quarantine queue. Where that can't be kept either, nothing is settled. `room`: as
+    /// [`carry_out`](Self::carry_out) has it.
+    pub(crate) async fn keep(&self, plan: &Plan, key: &RunKey, room: Taken) -> Result<(), Fault> {
         let mut patience = Patience::new(Duration::ZERO);
         let run = Ending {
             key,
@@ -242,13 +243,23 @@ impl Servers {
         if let Err(error) = self.committed_as(plan, Some(run), &mut patience).await? {
             not_stored(plan, &error);
         }
+        let _room = self.room_to_publish(plan, room);
         self.finish(&Commit::of(plan), Some(key), patience)
             .await
             .map(drop)
     }
 
+    /// What a plan has room for once it is committed: none for the message that came, which has its own, and may be held for
+    /// as long as the quarantine queue refuses it.
+    fn room_to_publish(&self, plan: &Plan, room: Taken) -> Option<Taken> {
+        let only_keeps =
+            plan.publications.len() <= 1 && plan.publications.iter().all(|one| self.is_kept(one));
+        Some(room).filter(|_| !only_keeps)
+    }
+
     /// What a run has committed, on whichever worker. Asked for as long as it takes, whatever the backend says: nothing
-    /// has happened yet, and whoever mends it (a password, a permission) finds the queue as it was.
+    /// has happened yet, and whoever mends it (a password, a permission) finds the queue as it was. A backend in trouble may
+    /// answer questions and take nothing: then it is [tried](ResultBackend::probe) too.
     ///
     /// # Errors
     /// Where what it has is no record.
@@ -262,9 +273,11 @@ impl Servers {
         let mut pause = FIRST_PAUSE;
         loop {
             match backend.committed(run).await {
+                Ok(committed) if !self.outages.results.lasts() => return Ok(committed),
                 Ok(committed) => {
-                    self.outages.results.ends();
-                    return Ok(committed);
+                    if self.probe(&**backend).await {
+                        return Ok(committed);
+                    }
                 }
                 Err(error @ ResultError::CorruptRecord { .. }) => return Err(error),
                 Err(error) => self.outages.results.begins(&error),
@@ -286,12 +299,19 @@ impl Servers {
                 pause = first;
                 continue;
             }
-            match backend.probe().await {
-                Ok(()) => self.outages.results.ends(),
-                Err(error) => self.outages.results.begins(&error),
-            }
+            self.probe(&**backend).await;
             pause = (pause * 2).min(LONGEST_PROBE);
         }
+    }
+
+    /// Whether the backend takes what all runs give it.
+    async fn probe(&self, backend: &dyn ResultBackend) -> bool {
+        let probed = backend.probe().await;
+        match &probed {
+            Ok(()) => self.outages.results.ends(),
+            Err(error) => self.outages.results.begins(error),
+        }
+        probed.is_ok()
     }
 
     /// Stores a state of a task that still runs, once: one that is not the last may be lost.
@@ -375,12 +395,24 @@ impl Servers {
                 }
                 Err(error) => error,
             };
-            if error.is_final() || patience.is_over() {
+            if error.is_final() {
+                self.is_refused().await?;
                 return Ok(Err(error));
             }
             self.outages.results.begins(&error);
+            if patience.is_over() {
+                return Ok(Err(error));
+            }
             patience.pause(&self.shutdown).await?;
         }
+    }
+
+    /// The backend has refused something for good: finds out whether it is this alone, or the others' too.
+    async fn is_refused(&self) -> Result<(), Fault> {
+        if let Results::Backend(backend) = &self.results {
+            or_cold(&self.shutdown, self.probe(&**backend)).await?;
+        }
+        Ok(())
     }
 
     /// Publishes what is left, and marks the run as done.
@@ -432,25 +464,26 @@ impl Servers {
     }
 
     /// Publishes at once, and again what may pass. What goes to the quarantine queue is tried for as long as
-    /// the worker lives: there is no other place for it.
+    /// the worker lives: there is no other place for it. What is published instead of others comes after them, for one at a
+    /// time: it may be much more than what it stands for.
     async fn all(
         &self,
-        left: Vec<Cow<'_, Publication>>,
+        publications: Vec<Cow<'_, Publication>>,
         sends_itself: bool,
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
-        let mut left: Vec<_> = left.into_iter().map(Left::of).collect();
-        while !left.is_empty() {
-            let publishing = left
-                .iter()
-                .map(|one| self.broker.publish(Publication::clone(&one.publication)));
-            let answers = or_cold(&self.shutdown, join_all(publishing)).await?;
-            let (mut again, mut passing, mut held) = (Vec::new(), false, false);
-            for (mut one, answer) in left.into_iter().zip(answers) {
-                let Err(error) = answer else {
-                    self.is_taken(&one.publication);
-                    continue;
+        let mut left: Vec<_> = publications.into_iter().map(Left::of).collect();
+        let mut to_keep: VecDeque<(Cow<'_, Publication>, PublishError)> = VecDeque::new();
+        loop {
+            if left.is_empty() {
+                let Some((publication, error)) = to_keep.pop_front() else {
+                    return Ok(Carried::Out);
                 };
+                let instead = self.instead_of(&publication, &error, patience).await?;
+                left = instead.into_iter().map(Cow::Owned).map(Left::of).collect();
+            }
+            let (mut again, mut passing, mut held) = (Vec::new(), false, false);
+            for (mut one, error) in self.not_taken(left).await? {
                 one.note(&error);
                 match self.next(&one, &error, sends_itself, patience) {
                     Next::Again => {
@@ -466,10 +499,7 @@ impl Servers {
                     }
                     Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
                     Next::GiveUp => return Ok(Carried::GivenUp(error.to_string())),
-                    Next::Keep => {
-                        let instead = self.instead_of(&one.publication, &error, patience).await?;
-                        again.extend(instead.into_iter().map(Cow::Owned).map(Left::of));
-                    }
+                    Next::Keep => to_keep.push_back((one.publication, error)),
                 }
             }
             if held {
@@ -479,7 +509,25 @@ impl Servers {
             }
             left = again;
         }
-        Ok(Carried::Out)
+    }
+
+    /// Publishes each once: those that the broker has not taken, with its answers.
+    async fn not_taken<'a>(
+        &self,
+        left: Vec<Left<'a>>,
+    ) -> Result<Vec<(Left<'a>, PublishError)>, Fault> {
+        let publishing = left
+            .iter()
+            .map(|one| self.broker.publish(Publication::clone(&one.publication)));
+        let answers = or_cold(&self.shutdown, join_all(publishing)).await?;
+        let mut not_taken = Vec::new();
+        for (one, answer) in left.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => self.is_taken(&one.publication),
+                Err(error) => not_taken.push((one, error)),
+            }
+        }
+        Ok(not_taken)
     }
 
     /// Waits for whoever mends the quarantine queue, as long as the worker is not told to stop.
@@ -513,8 +561,8 @@ impl Servers {
         }
     }
 
-    /// A message on its way to quarantine that its broker refuses: its beginning, where it may be too large; else the
-    /// same, which the worker holds until somebody has mended the queue.
+    /// A message on its way to quarantine that its broker refuses: a smaller form of it, where it may be too large; else
+    /// the same, which the worker holds until somebody has mended the queue.
     async fn kept_otherwise<'a>(
         &self,
         publication: Cow<'a, Publication>,
@@ -526,14 +574,13 @@ impl Servers {
         if declared.is_ok() && matches!(error, PublishError::Unroutable { .. }) {
             return Ok(publication);
         }
-        let cut = publication.cut().filter(|_| is_of_its_size(&error));
-        let Some(cut) = cut else {
+        let Some(smaller) = smaller(&publication, &error) else {
             // Given back to a quorum queue it would count as lost, and be dropped at last.
             self.outages.quarantine.begins(&error);
             return Ok(publication);
         };
-        tracing::error!(target: "petiole", "a message is cut to be kept in queue {queue}: {error}");
-        Ok(Cow::Owned(cut))
+        tracing::error!(target: "petiole", "a message is made smaller to be kept in queue {queue}: {error}");
+        Ok(Cow::Owned(smaller))
     }
 
     /// Tells of a message for another task that can't be sent; what is published instead.
@@ -573,13 +620,17 @@ impl Servers {
     }
 }
 
-/// Whether less of a message may be taken. RabbitMQ says of a body over its `max_message_size` 406 (precondition-failed),
-/// AMQP knows 311 (content-too-large).
-fn is_of_its_size(error: &PublishError) -> bool {
+/// A form of a message on its way to quarantine that its broker may take, where it may be its size that is refused: in an
+/// envelope where its properties and headers are over the connection's frames, else its beginning. RabbitMQ says of a body
+/// over its `max_message_size` 406 (precondition-failed), AMQP knows 311 (content-too-large).
+fn smaller(publication: &Publication, error: &PublishError) -> Option<Publication> {
     match error {
-        PublishError::TooLarge { .. } | PublishError::Invalid { .. } => true,
-        PublishError::Refused { answer, .. } => matches!(answer.code, 311 | 406),
-        _ => false,
+        PublishError::Invalid { .. } => publication.enclosed().or_else(|| publication.cut()),
+        PublishError::TooLarge { .. } => publication.cut(),
+        PublishError::Refused { answer, .. } if matches!(answer.code, 311 | 406) => {
+            publication.cut()
+        }
+        _ => None,
     }
 }
 

@@ -395,13 +395,13 @@ impl<'a> Journey<'a> {
         memory.is_planned();
         let room = self.room_after(&request, &plan).await;
         drop((planning, places));
-        let Ok(_room) = room else {
+        let Ok(room) = room else {
             turn.not_carried_out();
             return self.unsettled(&Fault::ColdShutdown);
         };
         // Where another worker may have it by now, its end is not in the way of that one's.
         turn.replaces &= !request.ignore_result || delivery.usable();
-        let carrying = self.carry_out(plan, &request, &turn, Taken::default());
+        let carrying = self.carry_out(plan, &request, &turn, room);
         let (settle, ended) = match Box::pin(carrying).await {
             Ok(carried) => carried,
             Err(fault) => {

@@ -445,7 +445,10 @@ async fn a_message_for_the_quarantine_queue_is_kept_like_any_other() {
 async fn what_can_be_kept_nowhere_is_held_and_tried_again() {
     let (broker, refusing) = servers(vec![refused(403); 4], Results::Disabled);
     let keeping = plan(vec![kept()], failed());
-    refusing.keep(&keeping, &run()).await.unwrap();
+    refusing
+        .keep(&keeping, &run(), Taken::default())
+        .await
+        .unwrap();
     assert_eq!(seen(&broker), (strings(&["kept"]), 5));
 }
 
@@ -542,7 +545,7 @@ async fn a_plan_that_was_given_up_is_replaced_by_the_one_that_keeps_the_message(
         .unwrap();
     assert!(matches!(carried, Carried::GivenUp(_)), "{carried:?}");
     let kept = with_result(plan(vec![kept()], failed()));
-    servers.keep(&kept, &run).await.unwrap();
+    servers.keep(&kept, &run, Taken::default()).await.unwrap();
     assert_eq!(seen(&broker).0, strings(&["kept"]));
     let commit = servers.committed(&run).await.unwrap().unwrap();
     assert_eq!((commit.publications.len(), commit.sends_itself), (0, false));
@@ -575,4 +578,81 @@ async fn results_that_are_back_are_found_out_without_a_task() {
         () = back => {}
     }
     assert_eq!(*backend.refuses.lock().unwrap(), 0);
+}
+
+/// A task whose errback has a queue of its own.
+fn with_errback(queue: &str) -> Publication {
+    let body = serde_json::json!([[], {}, {"errbacks": [{"task": "a.oops", "options": {"queue": queue}}]}]);
+    let headers = serde_json::json!({"task": "a.b", "id": queue});
+    let mut publication = to("next");
+    publication.message.properties.content_type = Some("application/json".to_owned());
+    publication.message.headers = headers.as_object().unwrap().clone();
+    publication.message.body = serde_json::to_vec(&body).unwrap().into();
+    publication
+}
+
+#[tokio::test]
+async fn what_is_published_instead_is_out_before_that_of_the_next() {
+    let (broker, servers) = servers(vec![refused(403), refused(403)], Results::Disabled);
+    let publications = vec![with_errback("one"), with_errback("two"), to("other")];
+    let plan = plan(publications, Ended::Success);
+    let carried = servers.carry_out(&plan, None, Taken::default()).await;
+    assert_eq!(carried.unwrap(), Carried::Out);
+    let mut taken = seen(&broker).0;
+    assert_eq!(taken.remove(0), "other");
+    for pair in taken.chunks_mut(2) {
+        pair.sort();
+    }
+    assert_eq!(taken, strings(&["kept", "one", "kept", "two"]));
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_and_takes_nothing_is_waited_for() {
+    let backend = Arc::new(Keeping::default());
+    *backend.refuses.lock().unwrap() = 2;
+    let (_, servers) = servers(Vec::new(), Results::Backend(backend.clone()));
+    servers.outages.results.begins(&not_taken(true));
+    assert_eq!(servers.committed(&run()).await.unwrap(), None);
+    assert_eq!(*backend.refuses.lock().unwrap(), 0);
+    assert!(!servers.outages.results.lasts());
+}
+
+#[tokio::test]
+async fn what_is_refused_for_good_is_trouble_where_others_are_refused_too() {
+    let plan = with_result(plan(Vec::new(), Ended::Success));
+    let (_, servers) = servers(
+        Vec::new(),
+        Results::Backend(Arc::new(Refusing { is_final: true })),
+    );
+    let carried = servers
+        .carry_out(&plan, ending(&run()), Taken::default())
+        .await;
+    assert!(matches!(carried, Ok(Carried::GivenUp(_))), "{carried:?}");
+    assert!(servers.outages.results.lasts());
+}
+
+#[test]
+fn a_message_is_made_smaller_as_far_as_its_broker_asks() {
+    let invalid = || PublishError::Invalid {
+        reason: "a content header of 9000 bytes".to_owned(),
+    };
+    let kept = kept();
+    let enclosed = kept.enclosed().unwrap();
+    let cut = kept.cut().unwrap();
+    let table = [
+        (&kept, invalid(), Some(enclosed.clone())),
+        (&enclosed, invalid(), enclosed.cut()),
+        (&kept, refused(406), Some(cut.clone())),
+        (
+            &kept,
+            PublishError::TooLarge { size: 2, limit: 1 },
+            Some(cut.clone()),
+        ),
+        (&cut, invalid(), None),
+        (&kept, refused(403), None),
+        (&kept, nacked(), None),
+    ];
+    for (publication, error, wanted) in table {
+        assert_eq!(smaller(publication, &error), wanted, "{error}");
+    }
 }

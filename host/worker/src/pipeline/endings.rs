@@ -299,7 +299,7 @@ impl Journey<'_> {
     }
 
     /// Carries a plan out or, where that can't be, the one that keeps the message. How the delivery is settled then, and
-    /// what it makes of the task; nothing where another delivery of the run has brought it to its end. `room`: as
+    /// what it makes of the task; nothing where another delivery of the run has brought it to its end. `room`: the plan's, as
     /// [`Servers::carry_out`](crate::carry_out::Servers::carry_out) has it.
     pub(super) async fn carry_out(
         &self,
@@ -312,8 +312,10 @@ impl Journey<'_> {
             key: turn.key(),
             replaces: turn.replaces,
         });
-        match self.pipeline.servers.carry_out(&plan, run, room).await? {
-            Carried::Out => Ok((plan.settle, Some(plan.ended))),
+        let carried = self.pipeline.servers.carry_out(&plan, run, room).await?;
+        let Plan { settle, ended, .. } = plan;
+        match carried {
+            Carried::Out => Ok((settle, Some(ended))),
             Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
             Carried::Before(commit) => self.committed_before(commit, request, turn).await,
         }
@@ -325,10 +327,13 @@ impl Journey<'_> {
         request: &Request,
         turn: &Turn<'_>,
     ) -> Result<(Settle, Option<Ended>), Fault> {
+        let room = self.room(commit.memory()).await?;
         let carried = self.carry_on(&commit, turn.key(), &request.message).await?;
+        let settle = commit.settle;
+        drop((commit, room));
         match carried {
             Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
-            Carried::Out | Carried::Before(_) => Ok((commit.settle, None)),
+            Carried::Out | Carried::Before(_) => Ok((settle, None)),
         }
     }
 
@@ -342,6 +347,7 @@ impl Journey<'_> {
         let servers = &self.pipeline.servers;
         let refusal = not_carried_out(reason);
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
+        let planning = self.planning(true).await?;
         let plan = refuse(
             request,
             &refusal,
@@ -349,7 +355,9 @@ impl Journey<'_> {
             &servers.policy,
             Timestamp::now(),
         );
-        servers.keep(&plan, turn.key()).await?;
+        let room = self.room(plan.memory()).await?;
+        drop(planning);
+        servers.keep(&plan, turn.key(), room).await?;
         Ok((plan.settle, Some(plan.ended)))
     }
 

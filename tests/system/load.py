@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -13,6 +14,8 @@ from oracle import FINAL, Expected, check
 from waiting import wait_until
 
 DRAIN_DEADLINE = 180.0
+# Messages of one worker that a fault may meet between publish and mark: of each task that it holds (its prefetch) one.
+IN_FLIGHT = 4 * (os.cpu_count() or 1)
 
 
 class Beside:
@@ -198,3 +201,5 @@ def judge(what, faults, expected, stored, announced, twice, *workers):
         f"\nunheard: {verdict.unheard[:20]}"
     )
     assert not verdict.duplicates, "the end of a run is committed once"
+    limit = faults * IN_FLIGHT
+    assert sum(twice.values()) <= limit, f"more than {limit} may have been between publish and mark: {twice}"

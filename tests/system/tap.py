@@ -5,15 +5,22 @@ from collections import Counter
 from kombu import Consumer, Queue
 
 
+# Where delayed messages come out, each under its queue's name and the bits of its delay.
+DELAYED = "celery_delayed_delivery"
+
+
 class Tap:
-    """Bound beside the queue to the exchange that Celery and Petiole publish to it by."""
+    """Bound beside the queue to the exchange that Celery and Petiole publish to it by, and to that of delayed messages."""
 
     def __init__(self, app, queue):
         self.app, self.published = app, Counter()
         exchange = app.amqp.queues[queue].exchange
         self.queue = Queue(f"{queue}-tap", exchange, queue)
         with app.connection_for_read() as connection:
-            self.queue(connection.default_channel).declare()
+            channel = connection.default_channel
+            self.queue(channel).declare()
+            channel.exchange_declare(DELAYED, "topic", durable=True, auto_delete=False)
+            channel.queue_bind(self.queue.name, DELAYED, f"#.{queue}")
 
     def read(self):
         """Takes what there is: how often each run of a task was published so far."""

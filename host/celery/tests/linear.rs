@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use allocation_counter::{AllocationInfo, measure};
 use jiff::Timestamp;
 use petiole_celery::plan::{ResultMode, Source, plan, refuse};
@@ -159,18 +161,21 @@ fn now() -> Timestamp {
 
 /// What each stage costs.
 fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
+    stages(message, |stage| measure(stage))
+}
+
+/// What `measured` says of each stage of a message.
+fn stages<T>(message: Message, measured: impl Fn(&mut dyn FnMut()) -> T) -> Vec<(&'static str, T)> {
     let (source, policy, now) = (source(), policy(ResultMode::Stored), now());
-    let mut request = None;
-    let mut costs = vec![(
-        "decode",
-        measure(|| request = Request::decode(message, |_| usize::MAX).ok()),
-    )];
+    let (mut message, mut request) = (Some(message), None);
+    let decoded = measured(&mut || {
+        let message = message.take();
+        request = message.and_then(|message| Request::decode(message, |_| usize::MAX).ok());
+    });
     let request = request.unwrap();
     let mut refusal = None;
-    costs.push((
-        "check",
-        measure(|| refusal = request.unsupported(256 << 20)),
-    ));
+    let checked = measured(&mut || refusal = request.unsupported(256 << 20));
+    let mut of_plans = vec![("decode", decoded), ("check", checked)];
     let exception = Exception::new("shop", "Boom", "it broke");
     let failure = Outcome::Failure {
         exception,
@@ -180,17 +185,58 @@ fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
         ("success", Outcome::Success(json!(1))),
         ("failure", failure),
     ] {
-        costs.push((
-            stage,
-            measure(|| drop(plan(&request, ran(outcome), &source, &policy, now))),
-        ));
+        let mut ran = Some(ran(outcome));
+        let planned = measured(&mut || {
+            drop(
+                ran.take()
+                    .map(|ran| plan(&request, ran, &source, &policy, now)),
+            );
+        });
+        of_plans.push((stage, planned));
     }
-    let refusal = refusal.unwrap_or(Refusal::Expired);
-    costs.push((
-        "refusal",
-        measure(|| drop(refuse(&request, &refusal, &source, &policy, now))),
-    ));
-    costs
+    let refusal = refusal.unwrap_or(Refusal::NotCarriedOut {
+        reason: "why".into(),
+    });
+    let refused = measured(&mut || drop(refuse(&request, &refusal, &source, &policy, now)));
+    of_plans.push(("refusal", refused));
+    of_plans
+}
+
+fn time(stage: &mut dyn FnMut()) -> Duration {
+    let start = Instant::now();
+    stage();
+    start.elapsed()
+}
+
+/// How long each stage takes: the quickest of three, which what else the machine does has slowed least.
+fn times(message: &Message) -> Vec<(&'static str, Duration)> {
+    let runs: Vec<_> = (0..3).map(|_| stages(message.clone(), time)).collect();
+    let stages = runs.iter().flatten().map(|(stage, _)| *stage).take(5);
+    stages
+        .map(|stage| {
+            let of_stage = runs.iter().flatten().filter(|(name, _)| *name == stage);
+            (stage, of_stage.map(|(_, time)| *time).min().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_message_costs_time_in_proportion_to_its_size() {
+    const GROWTH: usize = 8;
+    let mut over = Vec::new();
+    for (name, shape) in SHAPES {
+        let small = times(&message(&shape(20_000)));
+        let large = times(&message(&shape(20_000 * GROWTH)));
+        for ((stage, small), (_, large)) in small.into_iter().zip(large) {
+            let growth = large.as_secs_f64() / small.max(Duration::from_micros(100)).as_secs_f64();
+            println!("{name}, {stage}: {small:?}, {large:?}, {growth:.1} times");
+            // Where it grew with the square it would be 64.
+            if growth > 32.0 {
+                over.push(format!("{name}, {stage}: {small:?}, {large:?}"));
+            }
+        }
+    }
+    assert!(over.is_empty(), "{over:#?}");
 }
 
 #[test]

@@ -141,24 +141,48 @@ def test_what_follows_refusals_stays_within_the_budget(tmp_path, component, amqp
     """Small messages of a task that nobody has, with an errback that unfolds to 12 MB each, while the broker takes none of
     what is published."""
     proxy, url = behind(amqp_url)
-    taken = threading.Event()
     with within(tmp_path, component, url, redis_url, capsys, "60 refused messages with 12 MB of errbacks each") as site:
-        out = f"{site.queue}-out"
-        steps = [site.app.signature("nobody.reads.this", queue=out) for _ in range(60)]
-        errback = chain(steps).set(link_error=[site.app.signature("nor.this", ("x" * 200_000,), queue=out)])
-        with site.app.connection_for_write() as connection:
-            connection.default_channel.queue_declare(out, durable=True, arguments={"x-max-length": 1})
-        try:
+        with short_queue(site, f"{site.queue}-out") as out:
+            steps = [site.app.signature("nobody.reads.this", queue=out) for _ in range(60)]
+            errback = chain(steps).set(link_error=[site.app.signature("nor.this", ("x" * 200_000,), queue=out)])
             tasks = [site.app.send_task("nobody.has.this", link_error=[errback]) for _ in range(60)]
-            proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
-            wait_until(lambda: stands(site.rss), "all that can be planned is", poll=1)
-            taken.set()
+            hold_up(proxy, site)
             classes = {type(task.get(timeout=120, propagate=False)).__name__ for task in tasks}
             assert classes == {"NotRegistered"}
-        finally:
-            taken.set()
-            with site.app.connection_for_write() as connection:
-                connection.default_channel.queue_delete(out)
+
+
+def test_what_is_retried_stays_within_the_budget(tmp_path, component, amqp_url, redis_url, capsys):
+    """Tasks that ask for a retry, each with a callback of 4 MB, while the broker takes none of what is published."""
+    proxy, url = behind(amqp_url)
+    with within(tmp_path, component, url, redis_url, capsys, "60 retries with 4 MB each") as site:
+        with short_queue(site, f"{site.queue}-out") as out:
+            link = site.app.signature("nobody.reads.this", ("x" * (4 * MIB),), queue=out)
+            call = lambda: site.app.send_task("probe.tasks.retry_until", (2, 10), link=[link])  # noqa: E731
+            tasks = [call() for _ in range(60)]
+            hold_up(proxy, site)
+            assert [task.get(timeout=120) for task in tasks] == [2] * 60
+
+
+@contextmanager
+def short_queue(site, name):
+    """A queue that nobody reads, which keeps one message."""
+    with site.app.connection_for_write() as connection:
+        connection.default_channel.queue_declare(name, durable=True, arguments={"x-max-length": 1})
+    try:
+        yield name
+    finally:
+        with site.app.connection_for_write() as connection:
+            connection.default_channel.queue_delete(name)
+
+
+def hold_up(proxy, site):
+    """What the worker publishes waits until all is planned that there is room for."""
+    taken = threading.Event()
+    proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
+    try:
+        wait_until(lambda: stands(site.rss), "all that can be planned is", poll=1)
+    finally:
+        taken.set()
 
 
 def stands(figure):

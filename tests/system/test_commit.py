@@ -244,10 +244,23 @@ def test_a_message_out_of_quarantine_runs_again(amqp_url, redis_url, queue, star
         worker = start_worker(queue, "--quarantine-queue", kept)
         result = app.signature("probe.tasks.add", args=("no number", 1)).apply_async()
         refused = lambda: worker.log().count(f"[{result.id}] refused")  # noqa: E731
-        for number in (1, 2):
-            wait_until(lambda: refused() == number, worker.log)  # noqa: B023
-            petiole("quarantine", "retry", "--all", "--broker", amqp_url, "--quarantine-queue", kept)
+
+        def quarantine(*arguments):
+            return petiole("quarantine", *arguments, "--broker", amqp_url, "--quarantine-queue", kept).stdout
+
+        def the_kept():
+            [one] = wait_until(lambda: json.loads(quarantine("list", "--json")), worker.log)
+            assert one["task_id"] == result.id
+            return one["id"]
+
+        wait_until(lambda: refused() == 1, worker.log)
+        quarantine("retry", "--all")
+        wait_until(lambda: refused() == 2, worker.log)
+        quarantine("retry", the_kept())
         wait_until(lambda: refused() == 3, worker.log)
+        quarantine("drop", the_kept())
+        assert json.loads(quarantine("list", "--json")) == []
+        assert refused() == 3
 
 
 def test_a_rejected_message_that_is_moved_back_runs_again(amqp_url, redis_url, queue, start_worker):

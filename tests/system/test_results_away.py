@@ -95,6 +95,24 @@ def test_a_worker_without_its_results_is_not_ready(own_redis, outage, amqp_url, 
         assert ended(own_redis.client, first.id)["result"] == 500
 
 
+def test_a_shutdown_ends_while_results_are_away(own_redis, outage, amqp_url, queue, start_worker):
+    """One task has ended, the others wait to be asked about."""
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "-c", "1", "--soft-shutdown-timeout", "2", results=outage.url)
+        sent = [app.signature("probe.tasks.sleep_ms", args=(500,)).apply_async() for _ in range(5)]
+        wait_until(lambda: f"[{sent[0].id}] received" in worker.log(), worker.log)
+        outage.begin()
+        try:
+            wait_until(lambda: not worker.is_ready(), worker.log)
+            assert worker.stop(deadline=30) == 0, worker.log()[-3000:]
+        finally:
+            outage.end()
+        start_worker(queue, results=outage.url)
+        for one in sent:
+            assert ended(own_redis.client, one.id)["result"] == 500
+
+
 def test_an_outage_is_told_once_and_so_is_its_end(own_redis, outage, amqp_url, queue, start_worker):
     with producer(amqp_url, None, queue) as app, Announcements(own_redis.client) as announcements:
         declare(app, queue)

@@ -112,6 +112,7 @@ def test_a_shutdown_ends_while_the_broker_takes_no_messages(rabbitmq, own_redis,
         worker = start_worker(queue, "--soft-shutdown-timeout", "2", wait=False, **options)
         tasks = [app.AsyncResult(one.task_id) for one in expected[::2]]
         wait_until(lambda: all(one.state == "SUCCESS" for one in tasks), worker.log)
+        assert not worker.is_ready()
         assert worker.stop(deadline=30) == 0, worker.log()[-3000:]
         assert "succeeded" not in worker.log(), "no callback is confirmed"
         rabbitmq.ctl("eval", f"rabbit_alarm:clear_alarm({alarm}).")

@@ -107,6 +107,31 @@ def test_a_crash_loop_takes_no_innocent_tasks_with_it(rabbitmq, app, queue, star
     assert DELIVERY_LIMIT - 3 <= runs() <= DELIVERY_LIMIT
 
 
+def test_a_queue_with_a_lower_limit_loses_no_message_where_the_worker_is_told(
+    rabbitmq, redis_url, queue, start_worker
+):
+    """The setting `delivery_limit`, as no client can ask a queue for its own."""
+    limit = 3
+    with producer(rabbitmq.url, redis_url, queue, **queue_type("quorum")) as app:
+        app.amqp.queues[queue].queue_arguments["x-delivery-limit"] = limit
+        declare(app, queue)
+        options = ("--concurrency", "1", "--quarantine-queue", f"{queue}-kept")
+        env = {"PETIOLE_DELIVERY_LIMIT": str(limit)}
+        worker = start_worker(queue, *options, broker=rabbitmq.url, env=env)
+        poison = app.signature("probe.tasks.sleep_ms", args=(600_000,)).apply_async()
+        runs = lambda: worker.log().count(f"{poison.id}] received")  # noqa: E731
+        for run in range(limit):
+            wait_until(lambda: runs() > run, worker.log)  # noqa: B023
+            worker.kill()
+            worker.start()
+        with pytest.raises(Exception) as raised:
+            poison.get(timeout=60)
+        assert type(raised.value).__name__ == "WorkerLostError"
+        kept = Quarantine(app, f"{queue}-kept").find(lambda one: one.headers["id"] == poison.id, "the message")
+        assert f"given back {limit} times" in kept.headers["x-petiole-reason"]
+        assert runs() == limit
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
 def test_a_shutdown_loses_nothing(rabbitmq, app, queue, start_worker, number):
     worker = start_worker(queue, "--concurrency", "2", broker=rabbitmq.url)

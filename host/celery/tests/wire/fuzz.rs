@@ -1,6 +1,9 @@
 //! The message decoder and the plan on messages that no producer would send: recorded ones, with parts of them replaced
 //! at random.
 
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
 use bolero::check;
 use petiole_celery::plan::{ResultMode, Source, plan, quarantine, refuse};
 use petiole_celery::{Exception, Message, Outcome, Publication, Refusal, Request, RetryAt};
@@ -136,56 +139,77 @@ fn assert_readable(publication: &Publication) {
     }
 }
 
+/// What one input may take: these are of some kilobytes. `linear.rs` holds large ones to their size.
+const MEMORY: u64 = 2 << 20;
+const TIME: Duration = Duration::from_secs(5);
+
+/// Runs it within [`MEMORY`] and [`TIME`].
+fn bounded(run: impl FnOnce()) {
+    let start = Instant::now();
+    let memory = measure(run).bytes_max;
+    assert!(memory <= MEMORY, "{memory} bytes at once");
+    let time = start.elapsed();
+    assert!(time <= TIME, "{time:?}");
+}
+
 #[test]
 fn any_message_is_planned_for_or_kept() {
-    let source = Source {
-        exchange: String::new(),
-        routing_key: "celery".into(),
-        queue: "celery".into(),
-    };
     check!()
         .with_type::<(usize, Vec<Edit>, Vec<Edit>)>()
         .with_iterations(3_000)
         .for_each(|(recorded, headers, body)| {
             let message = message(*recorded, headers, body);
-            let policies = [ResultMode::Stored, ResultMode::Reply].map(policy);
-            match Request::decode(message.clone(), |_| usize::MAX) {
-                Err(undecodable) => {
-                    let plan = quarantine(&undecodable, &source, &policies[0], now());
-                    let kept = plan.publications.last().unwrap();
-                    assert_eq!(kept.message.body, message.body);
-                    assert_eq!(kept.destination.routing_key, "kept");
-                }
-                Ok(request) => {
-                    assert_eq!(request.message, message);
-                    for policy in &policies {
-                        for outcome in outcomes() {
-                            let plan = plan(&request, ran(outcome), &source, policy, now());
-                            plan.publications.iter().for_each(assert_readable);
-                        }
-                        let refusal = Refusal::Malformed {
-                            reason: "fuzz".into(),
-                        };
-                        refuse(&request, &refusal, &source, policy, now());
-                    }
-                }
-            }
+            bounded(|| assert_planned_for_or_kept(&message));
         });
+}
+
+fn assert_planned_for_or_kept(message: &Message) {
+    let source = Source {
+        exchange: String::new(),
+        routing_key: "celery".into(),
+        queue: "celery".into(),
+    };
+    let policies = [ResultMode::Stored, ResultMode::Reply].map(policy);
+    match Request::decode(message.clone(), |_| usize::MAX) {
+        Err(undecodable) => {
+            let plan = quarantine(&undecodable, &source, &policies[0], now());
+            let kept = plan.publications.last().unwrap();
+            assert_eq!(kept.message.body, message.body);
+            assert_eq!(kept.destination.routing_key, "kept");
+        }
+        Ok(request) => {
+            assert_eq!(request.message, *message);
+            for policy in &policies {
+                for outcome in outcomes() {
+                    let plan = plan(&request, ran(outcome), &source, policy, now());
+                    plan.publications.iter().for_each(assert_readable);
+                }
+                let refusal = Refusal::Malformed {
+                    reason: "fuzz".into(),
+                };
+                refuse(&request, &refusal, &source, policy, now());
+            }
+        }
+    }
 }
 
 #[test]
 fn any_bytes_are_a_request_or_are_kept() {
-    check!().with_iterations(3_000).for_each(|body: &[u8]| {
+    check!()
+        .with_iterations(3_000)
+        .for_each(|body: &[u8]| bounded(|| assert_a_request_or_kept(body)));
+}
+
+fn assert_a_request_or_kept(body: &[u8]) {
+    let mut message = fixture("link");
+    message.body = body.to_vec().into();
+    if let Err(undecodable) = Request::decode(message, |_| usize::MAX) {
+        assert_eq!(undecodable.message.body, body);
+    }
+    // the body as headers too: a table of any JSON
+    if let Ok(headers) = serde_json::from_slice::<Map<String, Value>>(body) {
         let mut message = fixture("link");
-        message.body = body.to_vec().into();
-        if let Err(undecodable) = Request::decode(message, |_| usize::MAX) {
-            assert_eq!(undecodable.message.body, body);
-        }
-        // the body as headers too: a table of any JSON
-        if let Ok(headers) = serde_json::from_slice::<Map<String, Value>>(body) {
-            let mut message = fixture("link");
-            message.headers = headers;
-            let _ = Request::decode(message, |_| usize::MAX);
-        }
-    });
+        message.headers = headers;
+        let _ = Request::decode(message, |_| usize::MAX);
+    }
 }

@@ -25,9 +25,10 @@ local function succeeded(key)
   return status == 'SUCCESS'
 end
 
+local run, record
 if mode ~= 'store' then
   results = results - 1
-  local run, record = KEYS[#KEYS], ARGV[results + 3]
+  run, record = KEYS[#KEYS], ARGV[results + 3]
   local earlier = redis.pcall('GET', run)
   if type(earlier) == 'table' and mode ~= 'replace' then
     -- Somebody else's, of another type.
@@ -40,9 +41,6 @@ if mode ~= 'store' then
   if earlier and mode ~= 'replace' then
     return mode == 'commit' and earlier
   end
-  if record then
-    set(run, record, ARGV[results + 4])
-  end
 end
 for place = 1, results do
   local key, json = KEYS[place], ARGV[place + 2]
@@ -50,5 +48,10 @@ for place = 1, results do
     set(key, json, lifetime)
     redis.call('PUBLISH', key, json)
   end
+end
+-- Last: Redis takes nothing back where a script fails (a command that is not permitted any more), and who tries again must not
+-- find that all is done.
+if record then
+  set(run, record, ARGV[results + 4])
 end
 return false

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use petiole_celery::wire::SHORT_STRING_LIMIT;
 use petiole_celery::{Commit, RunKey, TaskMeta};
 use petiole_servers::{Server, is_untrusted};
 use redis::aio::MultiplexedConnection;
@@ -253,10 +254,9 @@ impl RedisBackend {
     /// themselves, since no error code tells a script that one is forbidden.
     async fn try_rights(&self) -> Result<(), ResultError> {
         let prefix = self.server.key_prefix();
-        let (result, run) = (
-            self.key("petiole-rights"),
-            format!("{prefix}petiole-run-rights"),
-        );
+        // Longer than the id of any task.
+        let nobody = format!("petiole-rights{}", "-".repeat(SHORT_STRING_LIMIT));
+        let (result, run) = (self.key(&nobody), format!("{prefix}petiole-run-rights"));
         let mut commands = redis::pipe();
         for key in [&result, &run] {
             commands

@@ -55,7 +55,10 @@ pub(super) async fn subscribe(
                 },
             ..
         }) if held.is_some() => {
-            debug!(queue, text, "the consumer says not how long it holds");
+            debug!(
+                queue,
+                text, "the consumer does not say how long it holds messages"
+            );
             subscribe_with(live, queue, prefetch, FieldTable::default(), share).await
         }
         subscribed => subscribed,

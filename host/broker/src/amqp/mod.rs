@@ -16,7 +16,7 @@ mod supervise;
 mod table;
 mod window;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,10 +67,37 @@ pub(crate) struct Amqp {
     operations: Semaphore,
     supervisors: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
     /// Queues declared here that are bound to a direct exchange of their name, by which they are published to.
-    own: Mutex<HashSet<String>>,
+    own: Mutex<HashMap<String, OwnExchange>>,
     /// The generation of the consuming connection in which the levels of the delayed delivery were declared. Held
     /// while they are.
     levels: tokio::sync::Mutex<Option<u64>>,
+}
+
+/// The exchange of a queue's own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnExchange {
+    Usable,
+    /// The broker has refused it the last time: tried where the default one is refused too, as the permission may be back.
+    Refused,
+}
+
+/// What came of a message by the exchange of its queue's name.
+enum ByOwn {
+    Taken,
+    /// The default exchange is left to try.
+    Refused(PublishError),
+    NoQueue,
+}
+
+impl ByOwn {
+    /// What the message is refused for in the end. Where the default exchange is forbidden, the permission that is missing is
+    /// the one for the queue's own.
+    fn unless_forbidden(self, by_default: PublishError) -> PublishError {
+        match self {
+            Self::Refused(error) if is_forbidden(&by_default) => error,
+            Self::Refused(_) | Self::Taken | Self::NoQueue => by_default,
+        }
+    }
 }
 
 impl Amqp {
@@ -203,51 +230,87 @@ impl Amqp {
             exchange,
             routing_key,
         } = to;
-        if exchange.is_empty() && mandatory && self.has_own_exchange(&routing_key) {
-            let published = self.publish_by_own_exchange(&routing_key, message.clone());
-            if let Some(()) = published.await? {
-                return Ok(());
-            }
+        if !mandatory || !exchange.is_empty() {
+            let outgoing = Arc::new(self.outgoing(message, &exchange, &routing_key, mandatory)?);
+            return match self.publisher.publish(outgoing, exchange.is_empty()).await {
+                // As with a queue that is not there: whoever was to read it has gone.
+                Err(PublishError::Refused { answer, .. })
+                    if !mandatory && answer.code == NOT_FOUND =>
+                {
+                    Ok(())
+                }
+                other => other,
+            };
         }
-        let outgoing = Arc::new(self.outgoing(message, &exchange, &routing_key, mandatory)?);
-        match self.publisher.publish(outgoing, exchange.is_empty()).await {
-            // As with a queue that is not there: whoever was to read it has gone.
-            Err(PublishError::Refused { answer, .. }) if !mandatory && answer.code == NOT_FOUND => {
-                Ok(())
+        match self.own_exchange(&routing_key) {
+            None => self.publish_by_default(&routing_key, message).await,
+            Some(OwnExchange::Usable) => {
+                let own = self.publish_by_own_exchange(&routing_key, message.clone());
+                let own = own.await?;
+                if let ByOwn::Taken = own {
+                    return Ok(());
+                }
+                let published = self.publish_by_default(&routing_key, message).await;
+                published.map_err(|error| own.unless_forbidden(error))
             }
-            other => other,
+            Some(OwnExchange::Refused) => {
+                let published = self.publish_by_default(&routing_key, message.clone()).await;
+                match published {
+                    Err(error) if is_forbidden(&error) => {
+                        match self.publish_by_own_exchange(&routing_key, message).await? {
+                            ByOwn::Taken => Ok(()),
+                            own @ (ByOwn::Refused(_) | ByOwn::NoQueue) => {
+                                Err(own.unless_forbidden(error))
+                            }
+                        }
+                    }
+                    published => published,
+                }
+            }
         }
     }
 
-    /// By the exchange of the queue's name, which is made again where somebody has deleted it; none where the
-    /// default exchange is left to try.
+    async fn publish_by_default(&self, queue: &str, message: Message) -> Result<(), PublishError> {
+        let outgoing = Arc::new(self.outgoing(message, "", queue, true)?);
+        self.publisher.publish(outgoing, true).await
+    }
+
+    /// By the exchange of the queue's name, which is made again where somebody has deleted it.
     async fn publish_by_own_exchange(
         &self,
         queue: &str,
         message: Message,
-    ) -> Result<Option<()>, PublishError> {
+    ) -> Result<ByOwn, PublishError> {
         let outgoing = Arc::new(self.outgoing(message, queue, queue, true)?);
-        match self.publisher.publish(Arc::clone(&outgoing), true).await {
-            Err(error) if leads_nowhere(&error) => {}
-            Err(PublishError::Refused { answer, .. }) => {
-                if answer.code == ACCESS_REFUSED {
-                    self.disown(queue);
+        let published = self.publisher.publish(Arc::clone(&outgoing), true).await;
+        let published = match published {
+            Err(error) if leads_nowhere(&error) => {
+                let bound = self
+                    .operate(|live| async move { declare::bind_own_exchange(&live, queue).await });
+                match bound.await {
+                    Ok(()) => self.publisher.publish(outgoing, true).await,
+                    // The queue itself: its consumer may declare it again.
+                    Err(error) if declare::is_missing(&error) => return Ok(ByOwn::NoQueue),
+                    Err(error) => Err(error.into()),
                 }
-                return Ok(None);
             }
-            other => return other.map(Some),
-        }
-        let bound =
-            self.operate(|live| async move { declare::bind_own_exchange(&live, queue).await });
-        match bound.await {
-            Ok(()) => self.publisher.publish(outgoing, true).await.map(Some),
-            // The queue itself: its consumer may declare it again.
-            Err(error) if declare::is_missing(&error) => Ok(None),
-            Err(BrokerError::Refused { .. }) => {
-                self.disown(queue);
-                Ok(None)
+            published => published,
+        };
+        match published {
+            Ok(()) => {
+                self.owns(queue, OwnExchange::Usable);
+                Ok(ByOwn::Taken)
             }
-            Err(error) => Err(error.into()),
+            Err(error) if is_forbidden(&error) => {
+                self.owns(queue, OwnExchange::Refused);
+                Ok(ByOwn::Refused(error))
+            }
+            Err(error @ PublishError::Refused { .. }) => Ok(ByOwn::Refused(error)),
+            Err(PublishError::Broker(error @ BrokerError::Refused { .. })) => {
+                self.owns(queue, OwnExchange::Refused);
+                Ok(ByOwn::Refused(error.into()))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -346,19 +409,21 @@ impl Amqp {
             .await?;
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if bound && own.len() < OWN_LIMIT {
-            own.insert(queue.to_owned());
+            own.insert(queue.to_owned(), OwnExchange::Usable);
         }
         Ok(())
     }
 
-    fn has_own_exchange(&self, queue: &str) -> bool {
+    fn own_exchange(&self, queue: &str) -> Option<OwnExchange> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.contains(queue)
+        own.get(queue).copied()
     }
 
-    fn disown(&self, queue: &str) {
+    fn owns(&self, queue: &str, exchange: OwnExchange) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.remove(queue);
+        if let Some(known) = own.get_mut(queue) {
+            *known = exchange;
+        }
     }
 
     async fn close_connections(&self) {
@@ -381,6 +446,10 @@ async fn limited<T>(
                 reason: format!("nothing came within {} s", OPERATION_LIMIT.as_secs()),
             })
         })
+}
+
+fn is_forbidden(error: &PublishError) -> bool {
+    matches!(error, PublishError::Refused { answer, .. } if answer.code == ACCESS_REFUSED)
 }
 
 /// Whether the exchange, or a binding of it, is not there: somebody has deleted what was declared.

@@ -45,7 +45,7 @@ impl RunKey {
             retries,
             requeues,
             replaced: replaced_task_nesting,
-            sent_again: sent_again(&message.headers, queue),
+            sent_again: sent_again(&message.headers),
             queue: queue.to_owned(),
             id,
         })
@@ -135,7 +135,7 @@ impl<'a> Commit<'a> {
         memory(&self.publications).saturating_mul(COPIES)
     }
 
-    /// As a backend keeps it. `attempt`, a number by chance, tells it from that of another delivery of the run, which may
+    /// As a backend keeps it. `attempt`, a random number, tells it from that of another delivery of the run, which may
     /// have run at the same time.
     pub fn record(&self, attempt: u64) -> Vec<u8> {
         let line = Line {
@@ -240,14 +240,6 @@ mod tests {
         }
     }
 
-    /// An entry of `x-death` as RabbitMQ writes it.
-    fn death(queue: &str, reason: &str, count: u64) -> Value {
-        json!({
-            "count": {"__type__": "amqp.i64", "__value__": count}, "reason": reason, "queue": queue,
-            "exchange": "", "routing-keys": [queue], "time": {"__type__": "amqp.timestamp", "__value__": 1_700_000_000},
-        })
-    }
-
     #[test]
     fn runs_are_told_apart() {
         let table = [
@@ -264,15 +256,6 @@ mod tests {
                 json!({"x-petiole-sent-again": "no number"}),
                 "0-0-0-0-4-wasm-x",
             ),
-            (
-                json!({"x-death": [death("wasm", "rejected", 1)]}),
-                "0-0-0-1-4-wasm-x",
-            ),
-            (
-                json!({"x-death": [death("wasm", "expired", 2), death("other", "rejected", 5), death("wasm", "rejected", 3)], "x-petiole-sent-again": 4}),
-                "0-0-0-7-4-wasm-x",
-            ),
-            (json!({"x-death": ["rejected"]}), "0-0-0-0-4-wasm-x"),
             (json!({"id": "0-x"}), "0-0-0-0-4-wasm-0-x"),
         ];
         for (headers, key) in table {

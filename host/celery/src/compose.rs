@@ -18,8 +18,7 @@ pub struct Origin<'a> {
     pub root_id: Option<&'a str>,
     /// Header `origin`: who composed the message, as `pid@host`.
     pub origin: &'a str,
-    /// How often its sender was taken out of quarantine: what that sends has the ids that it gave before, and is to run as
-    /// well.
+    /// How often its sender was sent again: what that sends has the ids that it gave before, and is to run as well.
     pub sent_again: u64,
 }
 

@@ -42,7 +42,7 @@ pub(crate) const DEPTH: &str = "x-petiole-depth";
 pub(crate) const REQUEUES: &str = "x-petiole-requeues";
 /// Header of a message that was given back since other tasks had all the memory: how often, in this run.
 pub(crate) const MEMORY_WAITS: &str = "x-petiole-memory-waits";
-/// Header of a message that was sent again out of quarantine: how often.
+/// Header of a message that was sent again, out of quarantine or after its queue had rejected it: how often.
 pub(crate) const SENT_AGAIN: &str = "x-petiole-sent-again";
 /// Header added to a message in quarantine: why it is there.
 pub(crate) const REASON: &str = "x-petiole-reason";
@@ -69,30 +69,33 @@ pub const UNREADABLE: &str = "x-petiole-unreadable";
 /// Header of such a message: its AMQP properties as they came, or the beginning of them.
 pub const RAW_PROPERTIES: &str = "x-petiole-raw-properties";
 
-/// How often a message was sent again: out of quarantine, or by somebody who has moved it back after `queue` had rejected
-/// it. RabbitMQ counts the latter up to 3.13; later versions count anew each time.
-pub(crate) fn sent_again(headers: &Map<String, Value>, queue: &str) -> u64 {
-    let out_of_quarantine = headers.get(SENT_AGAIN).and_then(Value::as_u64);
-    out_of_quarantine
-        .unwrap_or(0)
-        .saturating_add(rejections(headers, queue))
+/// How often a message was sent again.
+pub(crate) fn sent_again(headers: &Map<String, Value>) -> u64 {
+    headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// How often a queue has rejected a message, as its broker tells
-/// ([`x-death`](https://www.rabbitmq.com/docs/dlx#effects)).
-fn rejections(headers: &Map<String, Value>, queue: &str) -> u64 {
-    let Some(deaths) = headers.get(DEATHS) else {
-        return 0;
+/// Counts each time that a queue has rejected a message as one more that it was sent again. RabbitMQ's list of these
+/// ([`x-death`](https://www.rabbitmq.com/docs/dlx#effects)), which no copy of the message may have, is taken off. Up to
+/// 3.13 it counts; later versions begin anew each time.
+pub(crate) fn count_rejections(headers: &mut Map<String, Value>, queue: &str) {
+    let Some(Value::Array(deaths)) = headers.shift_remove(DEATHS) else {
+        return;
     };
-    let deaths = Field::of(deaths).plain();
-    let deaths = deaths.as_array().into_iter().flatten();
-    let rejections = deaths.filter(|death| {
-        death.get("reason").and_then(Value::as_str) == Some("rejected")
-            && death.get("queue").and_then(Value::as_str) == Some(queue)
-    });
-    rejections
-        .filter_map(|death| death.get("count").and_then(Value::as_u64))
-        .fold(0, u64::saturating_add)
+    let rejections = deaths.iter().map(|death| rejections(death, queue));
+    let rejections = rejections.fold(0, u64::saturating_add);
+    if rejections > 0 {
+        let times = sent_again(headers).saturating_add(rejections);
+        headers.insert(SENT_AGAIN.to_owned(), times.into());
+    }
+}
+
+fn rejections(death: &Value, queue: &str) -> u64 {
+    let is = |name, text| death.get(name).and_then(Value::as_str) == Some(text);
+    if !is("reason", "rejected") || !is("queue", queue) {
+        return 0;
+    }
+    let count = death.get("count").map(|count| Field::of(count).plain());
+    count.as_ref().and_then(Value::as_u64).unwrap_or(0)
 }
 
 pub(crate) fn is_celerys(name: &str) -> bool {
@@ -147,4 +150,55 @@ fn select(headers: &Map<String, Value>, wanted: impl Fn(&str) -> bool) -> Map<St
         .filter(|(name, _)| wanted(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    const LARGEST: u64 = i64::MAX.cast_unsigned();
+
+    /// An entry of `x-death` as RabbitMQ writes it.
+    fn death(queue: &str, reason: &str, count: u64) -> Value {
+        json!({
+            "count": {"__type__": "amqp.i64", "__value__": count}, "reason": reason, "queue": queue,
+            "exchange": "", "routing-keys": [queue], "time": {"__type__": "amqp.timestamp", "__value__": 1_700_000_000},
+        })
+    }
+
+    #[test]
+    fn each_rejection_by_the_queue_is_one_more_time_that_a_message_was_sent_again() {
+        let many = [
+            death("wasm", "expired", 2),
+            death("other", "rejected", 5),
+            death("wasm", "rejected", 3),
+        ];
+        let table = [
+            (json!({"x-petiole-sent-again": 4}), 4),
+            (json!({"x-death": [death("wasm", "rejected", 1)]}), 1),
+            (json!({"x-death": many, "x-petiole-sent-again": 4}), 7),
+            (
+                json!({"x-death": [death("wasm", "rejected", LARGEST), death("wasm", "rejected", 1)]}),
+                LARGEST + 1,
+            ),
+            (
+                json!({"x-death": ["rejected", null, {"reason": "rejected", "queue": "wasm"}]}),
+                0,
+            ),
+            (json!({"x-death": {"reason": "rejected"}}), 0),
+        ];
+        for (mut headers, times) in table {
+            let headers = headers.as_object_mut().unwrap();
+            // A second time changes nothing.
+            for _ in 0..2 {
+                count_rejections(headers, "wasm");
+                assert_eq!(sent_again(headers), times);
+                assert!(!headers.contains_key(DEATHS));
+            }
+        }
+    }
 }

@@ -135,7 +135,8 @@ fn keep(mut message: Message, quarantine: &str, reason: &str, to: &Destination) 
 
 /// Whether marks can be told from the message's own headers.
 fn restorable(message: &Message) -> bool {
-    message.properties.content_type.as_deref() != Some(ENVELOPE)
+    let content_type = message.properties.content_type.as_deref();
+    !matches!(content_type, Some(ENVELOPE | ALONE))
         && without_quarantines(&message.headers).len() == message.headers.len()
 }
 
@@ -268,7 +269,7 @@ impl Kept {
                 "its properties or headers can't be read: {reason}; drop it, and have its sender send it again"
             ));
         }
-        let again = sent_again(headers, &self.destination.routing_key).saturating_add(1);
+        let again = sent_again(headers).saturating_add(1);
         headers.insert(SENT_AGAIN.to_owned(), again.into());
         headers.shift_remove(MEMORY_WAITS);
         Ok(Publication {
@@ -310,6 +311,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Commit;
+    use crate::plan::{Ended, Plan, Settle};
 
     fn text() -> impl Strategy<Value = Option<String>> {
         prop::option::of(prop_oneof![
@@ -488,6 +491,55 @@ mod tests {
                 .enclosed(),
             None
         );
+    }
+
+    /// Each table looks like a value with its type, which takes a table more around it.
+    #[test]
+    fn the_deepest_headers_are_had_back() {
+        let tag = |inner| match json!({"__type__": "amqp.table", "__value__": inner}) {
+            Value::Object(table) => wire::table_to_json(table),
+            other => other,
+        };
+        let deep = (1..wire::DEPTH_LIMIT).fold(json!({}), |inner, _| tag(inner));
+        let headers = Map::from_iter([("id".to_owned(), json!("1")), ("deep".to_owned(), deep)]);
+        let message = Message {
+            headers,
+            ..Message::default()
+        };
+        let kept = message.clone().kept("kept", "no such task", "wasm");
+        assert_eq!(wire::check(&kept), Ok(()));
+        let enclosed = kept.enclosed().unwrap();
+        assert_eq!(
+            Kept::open(enclosed.message).unwrap().message.headers,
+            message.headers
+        );
+        let plan = Plan {
+            results: Vec::new(),
+            publications: vec![kept.clone()],
+            settle: Settle::Ack,
+            ended: Ended::Success,
+        };
+        let commit = Commit::read(Commit::of(&plan).record(7)).unwrap();
+        assert_eq!(commit.publications, vec![kept]);
+    }
+
+    /// A sender may name Petiole's own content types.
+    #[test]
+    fn a_message_that_looks_kept_is_kept_too() {
+        for content_type in [ENVELOPE, ALONE] {
+            let message = Message {
+                properties: Properties {
+                    content_type: Some(content_type.to_owned()),
+                    ..Properties::default()
+                },
+                headers: Map::from_iter([("shadow".to_owned(), json!("s".repeat(10_000)))]),
+                body: Bytes::from_static(b"[]"),
+            };
+            let kept = message.clone().kept("kept", "why", "wasm");
+            assert!(wire::content_header(&kept.message).unwrap() < 4096);
+            assert!(kept.cut().is_some());
+            assert_eq!(Kept::open(kept.message).unwrap().message, message);
+        }
     }
 
     /// A broker's own limit is as much as ours (RabbitMQ 4's `max_message_size`), and the message came within it.

@@ -86,6 +86,12 @@ impl Message {
         self.headers.shift_remove(headers::DELIVERIES);
     }
 
+    /// To be called with the queue that it was consumed from, before anything is asked of it: each time that this queue has
+    /// rejected it counts as one that it was sent again.
+    pub fn count_rejections(&mut self, queue: &str) {
+        headers::count_rejections(&mut self.headers, queue);
+    }
+
     /// Whether its sender wants no result, as far as the headers say.
     pub fn ignores_result(&self) -> bool {
         self.headers.get("ignore_result") == Some(&Value::Bool(true))

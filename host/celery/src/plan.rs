@@ -67,6 +67,11 @@ impl Plan {
             .saturating_mul(Self::COPIES)
     }
 
+    /// How its delivery ends, and what became of the task; everything else is gone.
+    pub fn into_end(self) -> (Settle, Ended) {
+        (self.settle, self.ended)
+    }
+
     /// Whether what it sends is its own task, to run again or later.
     pub fn sends_itself(&self) -> bool {
         match self.ended {

@@ -19,8 +19,9 @@ use size::{table_size, text_size};
 
 /// The longest short string, in bytes: names and properties are nothing else (section 4.2.5.3).
 pub const SHORT_STRING_LIMIT: usize = 255;
-/// Tables and arrays in each other: how deep headers may be.
-pub const DEPTH_LIMIT: usize = 64;
+/// Tables and arrays in each other: how deep headers may be. A table that looks like a value with its type takes two levels
+/// of JSON, and what is kept as JSON must be read again, of which serde_json reads 127.
+pub const DEPTH_LIMIT: usize = 60;
 /// What the names begin with that RabbitMQ makes for direct reply-to.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 /// RabbitMQ's default `frame_max`. Properties and headers can't be split over frames.

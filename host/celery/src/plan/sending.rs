@@ -153,7 +153,7 @@ impl Sending {
             parent_id: Some(&request.id),
             root_id: Some(&request.root_id),
             origin: &at.policy.origin,
-            sent_again: sent_again(&request.message.headers, &at.source.queue),
+            sent_again: sent_again(&request.message.headers),
         };
         let publication = compose::draft(task, args, rest, from, &at.policy.routes, at.now)?;
         self.bytes = self.bytes.saturating_add(publication.message.memory());

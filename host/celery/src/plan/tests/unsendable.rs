@@ -58,7 +58,7 @@ fn hopeless() -> Vec<(Value, &'static str)> {
         ),
         (
             json!({"headers": {"deep": (0..70).fold(json!(1), |inner, _| json!([inner]))}}),
-            "nested deeper than 64 levels",
+            "nested deeper than 60 levels",
         ),
     ]
 }

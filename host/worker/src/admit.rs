@@ -31,6 +31,8 @@ pub(crate) enum NotRun {
     AwaitHost {
         request: Box<Request>,
         fault: HostFault,
+        /// Nothing was said yet of its task's.
+        is_new: bool,
     },
     /// Other tasks have the memory that it needs.
     AwaitMemory {

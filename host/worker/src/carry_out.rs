@@ -12,7 +12,7 @@ use petiole_celery::plan::{Plan, Policy, not_sent};
 use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultBackend, ResultError, Results};
-use petiole_runtime::Taken;
+use petiole_runtime::{Taken, unpaused};
 use tokio::time::Instant;
 
 use crate::causes::causes;
@@ -89,10 +89,21 @@ enum Next {
     Keep,
 }
 
+/// What a plan's messages are sent for.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    commit: &'a Commit<'a>,
+    run: Option<&'a RunKey>,
+    /// Sent after them.
+    after: &'a [&'a Publication],
+}
+
 /// A message that is not confirmed yet.
 struct Left<'a> {
     publication: Cow<'a, Publication>,
     nacks: u32,
+    /// Published instead of another one.
+    stands_in: bool,
 }
 
 impl<'a> Left<'a> {
@@ -100,6 +111,14 @@ impl<'a> Left<'a> {
         Self {
             publication,
             nacks: 0,
+            stands_in: false,
+        }
+    }
+
+    fn standing_in(publication: Publication) -> Self {
+        Self {
+            stands_in: true,
+            ..Self::of(Cow::Owned(publication))
         }
     }
 
@@ -169,6 +188,7 @@ pub(crate) struct Servers {
     pub(crate) shutdown: Shutdown,
     patience: Duration,
     broker_outage: Outage,
+    queue_outage: Outage,
     outages: Arc<Outages>,
 }
 
@@ -186,6 +206,7 @@ impl Servers {
             shutdown: Shutdown::new(),
             patience: PATIENCE,
             broker_outage: Outage::of("the broker"),
+            queue_outage: Outage::of("a queue"),
             outages,
         }
     }
@@ -396,7 +417,7 @@ impl Servers {
                 Err(error) => error,
             };
             if error.is_final() {
-                self.is_refused().await?;
+                self.probe_after_refusal().await?;
                 return Ok(Err(error));
             }
             self.outages.results.begins(&error);
@@ -408,7 +429,7 @@ impl Servers {
     }
 
     /// The backend has refused something for good: finds out whether it is this alone, or the others' too.
-    async fn is_refused(&self) -> Result<(), Fault> {
+    async fn probe_after_refusal(&self) -> Result<(), Fault> {
         if let Results::Backend(backend) = &self.results {
             or_cold(&self.shutdown, self.probe(&**backend)).await?;
         }
@@ -422,7 +443,7 @@ impl Servers {
         run: Option<&RunKey>,
         mut patience: Patience,
     ) -> Result<Carried, Fault> {
-        let carried = self.published(commit, &mut patience).await?;
+        let carried = self.published(commit, run, &mut patience).await?;
         if let (Carried::Out, Results::Backend(backend), Some(run)) = (&carried, &self.results, run)
             && !commit.publications.is_empty()
         {
@@ -447,15 +468,19 @@ impl Servers {
     async fn published(
         &self,
         commit: &Commit<'_>,
+        run: Option<&RunKey>,
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
-        let (messages, replies): (Vec<_>, Vec<_>) = commit
-            .publications
-            .iter()
-            .map(Cow::Borrowed)
-            .partition(|publication| publication.mandatory);
-        for together in [messages, replies] {
-            let carried = self.all(together, commit.sends_itself, patience).await?;
+        let (messages, replies): (Vec<_>, Vec<_>) =
+            commit.publications.iter().partition(|one| one.mandatory);
+        let phases = [(messages, replies.clone()), (replies, Vec::new())];
+        for (together, after) in phases {
+            let batch = Batch {
+                commit,
+                run,
+                after: &after,
+            };
+            let carried = self.all(together, batch, patience).await?;
             if carried != Carried::Out {
                 return Ok(carried);
             }
@@ -463,56 +488,107 @@ impl Servers {
         Ok(Carried::Out)
     }
 
-    /// Publishes at once, and again what may pass. What goes to the quarantine queue is tried for as long as
-    /// the worker lives: there is no other place for it. What is published instead of others comes after them, for one at a
-    /// time: it may be much more than what it stands for.
+    /// Publishes at once, and again what may pass. What goes to the quarantine queue is tried until the worker is told to
+    /// stop: there is no other place for it. What is published instead of others is so for one at a time: it may be much
+    /// more than what it stands for.
     async fn all(
         &self,
-        publications: Vec<Cow<'_, Publication>>,
-        sends_itself: bool,
+        publications: Vec<&Publication>,
+        batch: Batch<'_>,
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
-        let mut left: Vec<_> = publications.into_iter().map(Left::of).collect();
-        let mut to_keep: VecDeque<(Cow<'_, Publication>, PublishError)> = VecDeque::new();
+        let publications = publications.into_iter().map(Cow::Borrowed);
+        let mut left: Vec<_> = publications.map(Left::of).collect();
+        let (mut later, mut to_keep, mut is_held) = (Vec::new(), VecDeque::new(), false);
         loop {
-            if left.is_empty() {
-                let Some((publication, error)) = to_keep.pop_front() else {
-                    return Ok(Carried::Out);
-                };
-                let instead = self.instead_of(&publication, &error, patience).await?;
-                left = instead.into_iter().map(Cow::Owned).map(Left::of).collect();
-            }
-            let (mut again, mut passing, mut held) = (Vec::new(), false, false);
-            for (mut one, error) in self.not_taken(left).await? {
+            for (mut one, error) in self.publish_each(left).await? {
                 one.note(&error);
-                match self.next(&one, &error, sends_itself, patience) {
+                match self.next(&one, &error, batch.commit.sends_itself, patience) {
                     Next::Again => {
-                        self.broker_outage.begins(&error);
-                        passing = true;
-                        again.push(one);
+                        self.begins_trouble(&one, &error);
+                        later.push(one);
                     }
                     Next::KeepOtherwise => {
-                        passing = true;
                         let kept = self.kept_otherwise(one.publication, error).await?;
-                        held |= self.outages.quarantine.lasts();
-                        again.push(Left::of(kept));
+                        later.push(Left {
+                            publication: kept,
+                            nacks: 0,
+                            ..one
+                        });
                     }
                     Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
                     Next::GiveUp => return Ok(Carried::GivenUp(error.to_string())),
                     Next::Keep => to_keep.push_back((one.publication, error)),
                 }
             }
-            if held {
+            if !later.iter().any(|one| one.stands_in)
+                && let Some((publication, error)) = to_keep.pop_front()
+            {
+                let instead = self.instead_of(&publication, &error, patience).await?;
+                left = instead.into_iter().map(Left::standing_in).collect();
+                continue;
+            }
+            if later.is_empty() {
+                return Ok(Carried::Out);
+            }
+            if self.outages.quarantine.lasts()
+                && later.iter().any(|one| self.is_kept(&one.publication))
+            {
+                if !std::mem::replace(&mut is_held, true) {
+                    let waits = to_keep.iter().map(|(publication, _)| &**publication);
+                    let held = later.iter().map(|one| &*one.publication).chain(waits);
+                    self.commit_again(&batch, held).await?;
+                }
                 self.pause_unless_told(patience).await?;
-            } else if passing {
+            } else {
                 patience.pause(&self.shutdown).await?;
             }
-            left = again;
+            left = std::mem::take(&mut later);
         }
     }
 
+    /// Commits what is left of a run while some of it is held: who gets its message meanwhile, another worker or the next
+    /// one, does not send the rest again. Worth one try.
+    async fn commit_again<'a>(
+        &self,
+        batch: &Batch<'_>,
+        held: impl Iterator<Item = &'a Publication>,
+    ) -> Result<(), Fault> {
+        let (Results::Backend(backend), Some(run)) = (&self.results, batch.run) else {
+            return Ok(());
+        };
+        let after = batch.after.iter().copied().cloned();
+        let left: Vec<_> = held.cloned().chain(after).collect();
+        let commit = Commit {
+            publications: left.into(),
+            ..*batch.commit
+        };
+        let end = End {
+            run,
+            record: &commit.record(fastrand::u64(..)),
+            results: &[],
+            replaces: true,
+        };
+        if let Err(error) = or_cold(&self.shutdown, backend.commit(end)).await? {
+            tracing::warn!(target: "petiole", "what is left of run {run} is not stored: {}", causes(&error));
+        }
+        Ok(())
+    }
+
+    /// Begins the outage that a failure to publish belongs to.
+    fn begins_trouble(&self, one: &Left<'_>, error: &PublishError) {
+        let outage = match error {
+            PublishError::Nacked { .. } if self.is_kept(&one.publication) => {
+                &self.outages.quarantine
+            }
+            PublishError::Nacked { .. } => &self.queue_outage,
+            _ => &self.broker_outage,
+        };
+        outage.begins(error);
+    }
+
     /// Publishes each once: those that the broker has not taken, with its answers.
-    async fn not_taken<'a>(
+    async fn publish_each<'a>(
         &self,
         left: Vec<Left<'a>>,
     ) -> Result<Vec<(Left<'a>, PublishError)>, Fault> {
@@ -523,7 +599,7 @@ impl Servers {
         let mut not_taken = Vec::new();
         for (one, answer) in left.into_iter().zip(answers) {
             match answer {
-                Ok(()) => self.is_taken(&one.publication),
+                Ok(()) => self.is_taken(&one),
                 Err(error) => not_taken.push((one, error)),
             }
         }
@@ -591,12 +667,14 @@ impl Servers {
         patience: &mut Patience,
     ) -> Result<Vec<Publication>, Fault> {
         tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.policy.quarantine);
-        let plan = not_sent(
-            publication,
-            error.to_string(),
-            &self.policy,
-            Timestamp::now(),
-        );
+        let plan = unpaused(true, || {
+            not_sent(
+                publication,
+                error.to_string(),
+                &self.policy,
+                Timestamp::now(),
+            )
+        });
         if let Err(error) = self.committed_as(&plan, None, patience).await? {
             not_stored(&plan, &error);
         }
@@ -604,9 +682,12 @@ impl Servers {
     }
 
     /// The broker has taken a message.
-    fn is_taken(&self, publication: &Publication) {
+    fn is_taken(&self, one: &Left<'_>) {
         self.broker_outage.ends();
-        if self.is_kept(publication) {
+        if one.nacks > 0 {
+            self.queue_outage.ends();
+        }
+        if self.is_kept(&one.publication) {
             self.outages.quarantine.ends();
         }
     }

@@ -91,7 +91,8 @@ impl OneByOne<'_> {
             ..self.config.terms(queue, longest)
         };
         let mut deliveries = broker.consume(std::slice::from_ref(queue), terms).await?;
-        // Its consumer ends before it is settled, so that no other message is fetched.
+        // Its consumer is ended first. Where the message is settled before the broker has heard of that, it may deliver one
+        // more, which comes back.
         Ok(timeout(LOOK, deliveries.next()).await.unwrap_or(None))
     }
 

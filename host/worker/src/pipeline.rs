@@ -10,6 +10,7 @@ mod endings;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use jiff::Timestamp;
@@ -88,7 +89,8 @@ impl Pipeline {
     /// Takes one delivery to its settlement.
     pub(crate) async fn journey(&self, mut delivery: Delivery, mut slot: Slot) {
         let source = source(&delivery);
-        let message = std::mem::take(&mut delivery.message);
+        let mut message = std::mem::take(&mut delivery.message);
+        message.count_rejections(&source.queue);
         if !self.sought(&message, &delivery, &mut slot).await {
             return;
         }
@@ -373,13 +375,15 @@ impl<'a> Journey<'a> {
     async fn run<P>(&self, ready: Ready, delivery: Delivery, mut turn: Turn<'_>, places: P) {
         task_log::received(&ready.request);
         // Its memory is kept until the delivery is settled.
+        let task = Arc::clone(&ready.task);
         let (request, ran, told, mut memory) = match self.call(ready, &turn).await {
             Ok(called) => called,
             Err((request, fault)) => {
                 drop(places);
-                return self.not_run(request, fault, delivery, turn).await;
+                return self.not_run(request, &task, fault, delivery, turn).await;
             }
         };
+        task.awaits_host.store(false, Ordering::Relaxed);
         let long = told.long || takes_long(&request.message);
         let planning = match self.planning(long).await {
             Ok(planning) => planning,

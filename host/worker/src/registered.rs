@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use petiole_celery::RetrySettings;
 use petiole_modules::{Manifest, ModuleName, VersionNumber};
@@ -27,6 +28,8 @@ pub struct RegisteredTask {
     pub grants: Arc<TaskGrants>,
     /// The turns of its module's tasks, where not all of them may run at once.
     pub(crate) turns: Option<Arc<Semaphore>>,
+    /// Whether the worker could not run it the last time, which is told of once.
+    pub(crate) awaits_host: AtomicBool,
 }
 
 impl RegisteredTask {
@@ -181,6 +184,7 @@ impl Registration<'_> {
             grants: granted,
             turns: self.turns.clone(),
             name,
+            awaits_host: AtomicBool::new(false),
         })
     }
 }

@@ -74,10 +74,10 @@ pub(crate) fn awaits_memory(request: &Request, until: Timestamp) {
     warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
 }
 
-pub(crate) fn awaits_host(request: &Request, until: Timestamp, fault: &HostFault) {
+/// `is_new`: the others that wait for the same say it at a lower level.
+pub(crate) fn awaits_host(request: &Request, until: Timestamp, fault: &HostFault, is_new: bool) {
     let Request { task, id, .. } = request;
-    // One that has waited before says the same again.
-    if request.eta.is_none() {
+    if is_new {
         warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
     } else {
         debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
@@ -86,7 +86,7 @@ pub(crate) fn awaits_host(request: &Request, until: Timestamp, fault: &HostFault
 
 pub(crate) fn awaits_room(request: &Request) {
     let Request { task, id, .. } = request;
-    info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: the messages of other tasks that have ended are not out, and fill the memory for them");
+    info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: unsent messages of tasks that have ended fill the memory there is for them");
 }
 
 /// What the run came to was said by the worker that ran it, unless it was lost before.

@@ -91,11 +91,7 @@ impl Worker {
             let registry = pipeline.registry.follow(&pipeline.servers.policy.hostname);
             tokio::join!(registry, pipeline.servers.follow_results(FIRST_PROBE));
         });
-        if pipeline.registry.tasks().is_empty() {
-            let hostname = &pipeline.servers.policy.hostname;
-            tracing::info!(target: "petiole", "{hostname} is connected, and has no module yet: it is ready with the first");
-        }
-        // Without any module, messages are left in their queues, to workers that have one.
+        // Until it is known what modules there are, messages are left in their queues, to workers that have some.
         tokio::select! {
             () = pipeline.registry.serving() => {}
             () = pipeline.servers.shutdown.reached(Stage::Warm) => {
@@ -103,6 +99,10 @@ impl Worker {
                 return Ok(());
             }
             () = &mut following => {}
+        }
+        if pipeline.registry.tasks().is_empty() {
+            let hostname = &pipeline.servers.policy.hostname;
+            tracing::info!(target: "petiole", "{hostname} has no module yet: it knows no task until the first `petiole push`");
         }
         let (started, is_started) = oneshot::channel();
         let journeys = TaskTracker::new();

@@ -20,8 +20,8 @@ struct Scripted {
     taken: Mutex<Vec<String>>,
     asked: Mutex<u32>,
     declared: Mutex<Vec<String>>,
-    /// A queue that can't be reached, which is tried for so long each time.
-    unreached: Option<(&'static str, Duration)>,
+    /// A queue that never gets anything: the answer, and how long that takes.
+    broken: Option<(&'static str, PublishError, Duration)>,
 }
 
 impl Broker for Scripted {
@@ -44,13 +44,12 @@ impl Broker for Scripted {
 
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>> {
         *self.asked.lock().unwrap() += 1;
-        if let Some((queue, waited)) = self.unreached
-            && publication.destination.routing_key == queue
+        if let Some((queue, error, wait)) = &self.broken
+            && publication.destination.routing_key == *queue
         {
-            let answer = Err(PublishError::OutOfReach { waited });
             return async move {
-                tokio::time::sleep(waited).await;
-                answer
+                tokio::time::sleep(*wait).await;
+                Err(error.clone())
             }
             .boxed();
         }
@@ -349,6 +348,14 @@ fn with_broker(broker: Scripted, results: Results) -> (Arc<Scripted>, Servers) {
         Arc::default(),
     );
     (broker, servers)
+}
+
+/// A broker with a queue that never gets anything.
+fn breaking(queue: &'static str, error: PublishError, wait: Duration) -> Scripted {
+    Scripted {
+        broken: Some((queue, error, wait)),
+        ..Scripted::default()
+    }
 }
 
 /// The queues that have got a message, and how often the broker was asked.
@@ -703,10 +710,7 @@ fn a_message_is_made_smaller_as_far_as_its_broker_asks() {
 #[tokio::test]
 async fn a_plan_has_one_deadline_for_all_of_its_stages() {
     let (patience, waited) = (Duration::from_secs(2), Duration::from_millis(100));
-    let unreached = Scripted {
-        unreached: Some(("next", waited)),
-        ..Scripted::default()
-    };
+    let unreached = breaking("next", PublishError::OutOfReach { waited }, waited);
     let backend = Results::Backend(Refusing::times(false, 6));
     let (broker, mut servers) = with_broker(unreached, backend);
     servers.patience = patience;
@@ -721,4 +725,61 @@ async fn a_plan_has_one_deadline_for_all_of_its_stages() {
     let (taken, asked) = seen(&broker);
     assert_eq!(taken, strings(&["kept"]));
     assert!(asked <= 3, "{asked}");
+}
+
+/// Runs until it is so, while the plan is not out.
+async fn until(carrying: impl Future<Output: std::fmt::Debug>, is_so: impl Fn() -> bool) {
+    let so = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        carried = carrying => panic!("{carried:?}"),
+        () = so => {}
+    }
+}
+
+#[tokio::test]
+async fn a_refused_callback_does_not_wait_for_the_trouble_of_others() {
+    let broken = Scripted {
+        answers: Mutex::new(vec![refused(403), refused(403)].into()),
+        ..breaking("away", nacked(), Duration::ZERO)
+    };
+    let (broker, servers) = with_broker(broken, Results::Disabled);
+    let plan = plan(
+        vec![with_errback("one"), with_errback("two"), to("away")],
+        Ended::Success,
+    );
+    let carrying = servers.carry_out(&plan, None, Taken::default());
+    until(carrying, || seen(&broker).0.len() == 4).await;
+    let mut taken = seen(&broker).0;
+    taken.sort();
+    assert_eq!(taken, strings(&["kept", "kept", "one", "two"]));
+}
+
+#[tokio::test]
+async fn what_else_a_held_message_came_with_is_sent_once() {
+    for error in [refused(403), nacked()] {
+        let backend = Arc::new(Keeping::default());
+        let broken = breaking("kept", error, Duration::ZERO);
+        let (broker, servers) = with_broker(broken, Results::Backend(backend.clone()));
+        let run = run();
+        let refusing = with_result(plan(vec![to("errback"), kept()], failed()));
+        let mut carrying =
+            std::pin::pin!(servers.carry_out(&refusing, ending(&run), Taken::default()));
+        until(carrying.as_mut(), || {
+            backend.commits.lock().unwrap().len() == 2
+        })
+        .await;
+        assert!(servers.outages.quarantine.lasts());
+        // A worker that is told to stop does not wait, and the next one has this alone to send.
+        servers.shutdown.warm();
+        let fault = carrying.await.unwrap_err();
+        assert!(matches!(fault, Fault::NotKept), "{fault}");
+        let left = servers.committed(&run).await.unwrap().unwrap();
+        assert_eq!(left.publications, vec![kept()]);
+        assert_eq!(seen(&broker).0, strings(&["errback"]));
+    }
 }

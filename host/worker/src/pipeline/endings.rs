@@ -1,16 +1,19 @@
 //! How a delivery ends: its plan is carried out, or the one that keeps its message; then it is settled, last.
 
+use std::sync::atomic::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
 use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_runtime::{HostFault, Taken};
+use petiole_runtime::{HostFault, Taken, unpaused};
 use serde_json::Value;
 
 use super::{Decoded, Earlier, Journey, Pipeline};
 use crate::admit::NotRun;
 use crate::carry_out::{Carried, Ending, Fault};
 use crate::causes::causes;
+use crate::registered::RegisteredTask;
 use crate::runs::Turn;
 use crate::slot::Slot;
 use crate::task_log;
@@ -98,18 +101,22 @@ impl Journey<'_> {
             NotRun::AwaitModule { request, until } => {
                 // Where it can't wait in the broker, it comes again of its own.
                 if let Ok(plan) = postpone(&request, until, &self.source, now)
-                    && self.give_back(plan, delivery).await
+                    && self.give_back(plan, until, delivery, turn).await
                 {
                     task_log::awaits_module(&request, until);
                 }
             }
-            NotRun::AwaitHost { request, fault } => {
+            NotRun::AwaitHost {
+                request,
+                fault,
+                is_new,
+            } => {
                 let until = now.saturating_add(HOST_PAUSE).unwrap_or(now);
                 match postpone(&request, until, &self.source, now) {
                     Ok(plan) => {
-                        if self.give_back(plan, delivery).await {
+                        if self.give_back(plan, until, delivery, turn).await {
                             metrics.fault(&self.labels);
-                            task_log::awaits_host(&request, until, &fault);
+                            task_log::awaits_host(&request, until, &fault, is_new);
                         }
                     }
                     // It can't wait in the broker, and comes again of its own.
@@ -121,7 +128,7 @@ impl Journey<'_> {
                     Ok(put_off) => put_off,
                     Err(refusal) => return self.refuse(&request, refusal, delivery, turn).await,
                 };
-                if self.give_back(plan, delivery).await {
+                if self.give_back(plan, until, delivery, turn).await {
                     task_log::awaits_memory(&request, until);
                 }
             }
@@ -136,6 +143,7 @@ impl Journey<'_> {
     pub(super) async fn not_run(
         &self,
         request: Box<Request>,
+        task: &RegisteredTask,
         fault: Fault,
         delivery: Delivery,
         turn: Turn<'_>,
@@ -143,7 +151,12 @@ impl Journey<'_> {
         let not_run = match fault {
             Fault::Sandbox(HostFault::NoMemoryLeft { .. }) => NotRun::AwaitMemory { request },
             Fault::Sandbox(fault @ HostFault::Internal { .. }) => {
-                NotRun::AwaitHost { request, fault }
+                let is_new = !task.awaits_host.swap(true, Ordering::Relaxed);
+                NotRun::AwaitHost {
+                    request,
+                    fault,
+                    is_new,
+                }
             }
             fault => return self.unsettled(&fault),
         };
@@ -164,7 +177,9 @@ impl Journey<'_> {
         let Some(Ok(planning)) = self.pipeline.worth_it(planning, &delivery).await else {
             return self.unsettled(&Fault::NotBegun);
         };
-        let plan = refuse(request, &refusal, &self.source, policy, Timestamp::now());
+        let plan = unpaused(true, || {
+            refuse(request, &refusal, &self.source, policy, Timestamp::now())
+        });
         if self
             .end(plan, planning, request, delivery, turn)
             .await
@@ -216,25 +231,31 @@ impl Journey<'_> {
         room.ok_or(Fault::NotBegun)
     }
 
-    /// Gives a message back to its queue that may be run later; where that can't be, it comes again of its own. It is
+    /// Gives a message back to its queue that is to be run later; where that can't be, it comes again of its own. It is
     /// nobody's fault but the host's, so it is not kept in quarantine either. False where it was not settled.
-    async fn give_back(&self, plan: Plan, delivery: Delivery) -> bool {
-        let given_back = async {
-            for message in plan.publications {
-                self.pipeline.servers.broker().publish(message).await?;
-            }
-            Ok(settle_as(delivery, plan.settle).await?)
-        };
-        match given_back.await {
-            Ok(()) => {
-                self.pipeline.status.metrics.postponed(&self.labels);
-                true
-            }
-            Err(fault) => {
-                self.unsettled(&fault);
-                false
+    async fn give_back(
+        &self,
+        plan: Plan,
+        until: Timestamp,
+        delivery: Delivery,
+        mut turn: Turn<'_>,
+    ) -> bool {
+        if !delivery.usable() {
+            self.unsettled(&Fault::NotBegun);
+            return false;
+        }
+        for message in plan.publications {
+            if let Err(error) = self.pipeline.servers.broker().publish(message).await {
+                self.unsettled(&error.into());
+                return false;
             }
         }
+        turn.postponed = Some(until);
+        let given_back = self.settle(plan.settle, delivery, turn).await;
+        if given_back {
+            self.pipeline.status.metrics.postponed(&self.labels);
+        }
+        given_back
     }
 
     /// Ends a request that is not run: what that makes of it, once it is settled. `planning`: the turn in which its plan was
@@ -313,7 +334,7 @@ impl Journey<'_> {
             replaces: turn.replaces,
         });
         let carried = self.pipeline.servers.carry_out(&plan, run, room).await?;
-        let Plan { settle, ended, .. } = plan;
+        let (settle, ended) = plan.into_end();
         match carried {
             Carried::Out => Ok((settle, Some(ended))),
             Carried::GivenUp(reason) => self.keep(reason, request, turn).await,
@@ -348,13 +369,10 @@ impl Journey<'_> {
         let refusal = not_carried_out(reason);
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
         let planning = self.planning(true).await?;
-        let plan = refuse(
-            request,
-            &refusal,
-            &self.source,
-            &servers.policy,
-            Timestamp::now(),
-        );
+        let policy = &servers.policy;
+        let plan = unpaused(true, || {
+            refuse(request, &refusal, &self.source, policy, Timestamp::now())
+        });
         let room = self.room(plan.memory()).await?;
         drop(planning);
         servers.keep(&plan, turn.key(), room).await?;

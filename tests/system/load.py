@@ -14,8 +14,9 @@ from oracle import FINAL, Expected, check
 from waiting import wait_until
 
 DRAIN_DEADLINE = 180.0
-# Messages of one worker that a fault may meet between publish and mark: of each task that it holds (its prefetch) one.
-IN_FLIGHT = 4 * (os.cpu_count() or 1)
+# Messages of a worker that a fault may meet between publish and mark: one of each task that may run at once (Petiole's
+# default is 16 for each processor), or has just ended.
+IN_FLIGHT = 2 * 16 * (os.cpu_count() or 1)
 
 
 class Beside:

@@ -87,6 +87,17 @@ def messages(app, queue):
         return taken
 
 
+@pytest.mark.parametrize("backend", ["redis", "sqlite", "rpc", "disabled"])
+def test_the_worker_is_lost_while_the_task_runs(backend, amqp_url, results, queue, start_worker):
+    with producer(amqp_url, None, queue) as app:
+        declare(app, queue)
+        task = app.signature("probe.tasks.sleep_ms", args=(600_000,)).apply_async()
+        for _ in range(2):
+            worker = start_worker(queue, results=results[backend])
+            wait_until(lambda: runs(worker, task.id), worker.log)  # noqa: B023
+            worker.kill()
+
+
 @pytest.mark.parametrize(("backend", "step", "ran", "sent"), TABLE, ids=lambda value: str(value).replace(" ", "-"))
 def test_the_worker_is_lost_at(backend, step, ran, sent, amqp_url, results, queue, start_worker):
     where, trap = STEPS[step]
@@ -263,8 +274,8 @@ def test_a_message_out_of_quarantine_runs_again(amqp_url, redis_url, queue, star
         assert refused() == 3
 
 
-def test_a_rejected_message_that_is_moved_back_runs_again(amqp_url, redis_url, queue, start_worker):
-    """Out of a dead-letter queue, say: it comes as a message of its own."""
+def test_a_rejected_message_that_is_sent_again_runs_again(amqp_url, redis_url, queue, start_worker):
+    """As it was, by somebody who has moved it out of a dead-letter queue and left out where it has been."""
     with producer(amqp_url, redis_url, queue) as app:
         declare(app, queue)
         worker, task_id = start_worker(queue), str(uuid.uuid4())
@@ -274,32 +285,38 @@ def test_a_rejected_message_that_is_moved_back_runs_again(amqp_url, redis_url, q
         assert runs(worker, task_id) == 3
 
 
-def test_a_rejected_message_that_was_prefetched_after_it_was_moved_back_runs_again(
-    amqp_url, redis_url, queue, start_worker
-):
-    """It comes redelivered then, as one does whose first reject was lost: its `x-death` tells the two apart."""
+def test_a_rejected_message_that_is_moved_back_runs_again(tmp_path, amqp_url, redis_url, queue, start_worker):
+    """Somebody has had it in between, so that it comes redelivered, as one does whose first reject was lost: its `x-death`
+    tells the two apart. Out of quarantine it is another run again."""
     dead, errors = f"{queue}-dead", f"{queue}-out"
     with producer(amqp_url, redis_url, queue) as app:
         app.amqp.queues[queue].queue_arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
         declare(app, queue)
         declare(app, dead)
-        options = ["--route", f"out.*={errors}"]
+        options = ["--route", f"out.*={errors}", "--quarantine-queue", f"{queue}-kept"]
         task_id, workers = str(uuid.uuid4()), [start_worker(queue, *options)]
         link = app.signature("out.oops")
         app.signature("probe.tasks.reject", args=(False,)).apply_async(task_id=task_id, link_error=link)
         log = lambda: workers[-1].log()  # noqa: E731
-        for number in (1, 2):
+
+        def rejected():
             wait_until(lambda: f"[{task_id}] rejected" in log(), log)
             assert runs(workers[-1], task_id) == 1
             assert workers[-1].stop() == 0
-            if number == 1:
-                move_back(app, dead, queue)
-                workers.append(start_worker(queue, *options))
+
+        rejected()
+        move_back(app, dead, queue)
+        workers.append(start_worker(queue, *options, store=f"file://{tmp_path}/empty"))
+        wait_until(lambda: f"[{task_id}] refused" in log(), log)
+        assert workers[-1].stop() == 0
+        petiole("quarantine", "retry", "--all", "--broker", amqp_url, "--quarantine-queue", f"{queue}-kept")
+        workers.append(start_worker(queue, *options))
+        rejected()
         with app.connection_for_read() as connection:
             channel, numbers = connection.default_channel, []
             while (message := channel.basic_get(errors, no_ack=True)) is not None:
                 numbers.append(message.headers.get("x-petiole-sent-again", 0))
-        assert numbers == [0, 1]
+        assert numbers == [0, 1, 2]
 
 
 def move_back(app, dead, queue):

@@ -1,5 +1,5 @@
 """Faults of servers, messages and the catalog, under load and on each RabbitMQ that is at hand: nothing is lost, nobody
-waits for ever, no task ends twice, and without a crash no message is published twice.
+waits for ever, no task ends twice, and no message is published twice but after a crash or a cut.
 
 Kills are in `test_kill.py` and `test_versions.py`.
 """

@@ -80,6 +80,34 @@ def test_a_user_who_loses_the_right_to_scripts_is_told_so(own_redis, amqp_url, q
         assert worker.log().count(f"[{first.id}] received") == 1
 
 
+@pytest.mark.parametrize("lost", ["getrange", "setex", "publish", "channel"])
+def test_a_right_that_is_lost_amid_a_commit_is_waited_for(lost, own_redis, amqp_url, queue, start_worker):
+    """The script fails halfway, and Redis takes nothing back: what it did is done again once the right is back."""
+    acl = own_redis.client.acl_setuser
+    acl("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
+    results = own_redis.url.replace("redis://", "redis://worker:secret@")
+    with producer(amqp_url, own_redis.url, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "--quarantine-queue", f"{queue}-kept", results=results)
+        link = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()))
+        one = app.signature("probe.tasks.sleep_ms", args=(300,), link=[link]).apply_async()
+        wait_until(lambda: f"[{one.id}] received" in worker.log(), worker.log)
+        if lost == "channel":
+            acl("worker", reset_channels=True)
+        else:
+            acl("worker", commands=["+@all", f"-{lost}"])
+        wait_until(lambda: not worker.is_ready(), worker.log)
+        other = app.signature("probe.tasks.add", args=(1, 2)).apply_async()
+        acl("worker", channels=["*"], commands=["+@all"])
+        assert one.get(timeout=30) == 300
+        assert app.AsyncResult(link.id).get(timeout=30) == 310
+        assert other.get(timeout=30) == 3
+        worker.wait_ready()
+        for task in (one, other):
+            assert worker.log().count(f"[{task.id}] received") == 1
+        assert Quarantine(app, f"{queue}-kept").messages == []
+
+
 def test_a_worker_without_its_results_is_not_ready(own_redis, outage, amqp_url, queue, start_worker):
     with producer(amqp_url, None, queue) as app:
         declare(app, queue)

@@ -11,7 +11,7 @@ import pika
 import pytest
 from kombu import Queue
 
-from conftest import Quarantine, declare, petiole, producer, publish
+from conftest import Quarantine, declare, length, petiole, producer, publish
 from load import Announcements, Load, drain, judge
 from servers import Rabbitmq
 from tap import Tap
@@ -202,3 +202,22 @@ def test_a_full_queue_is_tried_for_some_seconds(amqp_url, redis_url, queue, star
             for name in (full, free):
                 channel.queue_delete(name)
             channel.exchange_delete(exchange)
+
+
+def test_a_quarantine_queue_that_is_full_is_told_of(amqp_url, redis_url, queue, start_worker):
+    """It keeps one message, and the broker takes no other: that is held, and a worker that is told to stop does not wait."""
+    kept = f"{queue}-kept"
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        app.amqp.queues[kept].queue_arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        declare(app, kept)
+        worker = start_worker(queue, "--quarantine-queue", kept)
+        for _ in range(5):
+            app.signature("nobody.has.this").apply_async()
+        wait_until(lambda: not worker.is_ready(), worker.log)
+        assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=30) == 3
+        quarantine = Quarantine(app, kept)
+        wait_until(lambda: quarantine.take() or len(quarantine.messages) >= 2, "there is room for a second")
+        wait_until(lambda: not worker.is_ready(), worker.log)
+        assert worker.stop(deadline=15) == 0, worker.log()[-3000:]
+        wait_until(lambda: quarantine.take() or length(app, queue) == 5 - len(quarantine.messages), "the others are back")

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from conftest import UNPACKED, Quarantine, declare, length, open_site, producer, queue_type, version_of
+from conftest import UNPACKED, Quarantine, declare, length, open_site, petiole, producer, queue_type, version_of
 from load import Announcements, Load, drain, judge
 from servers import Rabbitmq
 from tap import Tap
@@ -170,7 +170,8 @@ def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, 
     forbidden = f"{queue}-forbidden"
     declare(app, forbidden)
     options = ("--quarantine-queue", f"{queue}-kept")
-    worker = start_worker(queue, *options, broker=limited(rabbitmq, queue))
+    url = limited(rabbitmq, queue)
+    worker = start_worker(queue, *options, broker=url)
 
     callback = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()))
     assert app.signature("probe.tasks.add", args=(1, 2), link=[callback]).apply_async().get(timeout=60) == 3
@@ -181,6 +182,10 @@ def test_least_permissions_are_enough_for_all_that_a_worker_does(rabbitmq, app, 
 
     quarantine = Quarantine(app, f"{queue}-kept")
     unknown = app.signature("probe.tasks.no_such_task").apply_async()
+    refused = lambda: worker.log().count(f"[{unknown.id}] refused")  # noqa: E731
+    wait_until(lambda: refused() == 1, worker.log)
+    petiole("quarantine", "retry", unknown.id, "--broker", url, *options)
+    wait_until(lambda: refused() == 2, worker.log)
     quarantine.find(lambda one: one.headers["id"] == unknown.id, "the unknown task")
     elsewhere = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()), queue=forbidden)
     assert app.signature("probe.tasks.add", args=(1, 2), link=[elsewhere]).apply_async().get(timeout=60) == 3
@@ -215,6 +220,34 @@ def test_what_can_not_be_kept_is_held(rabbitmq, app, queue, start_worker):
     wait_until(lambda: not worker.is_ready(), worker.log)
     assert worker.stop(deadline=15) == 0, worker.log()[-3000:]
     wait_until(lambda: length(app, queue) == 20, "all are back")
+
+
+@pytest.mark.parametrize("kind", ["classic"])
+def test_a_permission_that_is_back_is_used(rabbitmq, app, queue, start_worker):
+    """Callbacks for a queue that the user may not write to are kept; once it may, they go there, though it never may by the
+    default exchange."""
+    out, kept = f"{queue}-out", f"{queue}-kept"
+    declare(app, out)
+    url = limited(rabbitmq, queue)
+    user = url.split("//")[1].split(":")[0]
+    names = [queue, out, kept, "celery_delayed_.*"]
+    permit(rabbitmq, user, names, names, names)
+    start_worker(queue, "--route", f"out.*={out}", "--quarantine-queue", kept, broker=url)
+    quarantine = Quarantine(app, kept)
+
+    def call():
+        callback = app.signature("out.next").set(task_id=str(uuid.uuid4()))
+        assert app.signature("probe.tasks.add", args=(1, 2), link=[callback]).apply_async().get(timeout=60) == 3
+        return callback.id
+
+    permit(rabbitmq, user, names, [queue, kept, "celery_delayed_.*"], names)
+    for _ in range(2):
+        lost = call()
+        message = quarantine.find(lambda one: one.headers["id"] == lost, "the callback")  # noqa: B023
+        assert f"'{out}'" in message.headers["x-petiole-reason"], "the exchange that it needs"
+    permit(rabbitmq, user, names, names, names)
+    call()
+    wait_until(lambda: length(app, out) == 1, "the callback is there")
 
 
 def test_replies_need_one_permission_more(rabbitmq, queue, kind, start_worker):

@@ -427,7 +427,7 @@ pub(crate) enum QuarantineCommand {
     },
     /// One message: properties, headers, body, and why it is kept
     Show {
-        /// As `petiole quarantine list` prints it
+        /// As `petiole quarantine list` prints it: the message's, or its task's
         id: String,
     },
     /// Send a message to where it was to go or came from, and remove it from quarantine
@@ -439,10 +439,10 @@ pub(crate) enum QuarantineCommand {
 /// One message, or all of them.
 #[derive(Debug, Args)]
 pub(crate) struct ChosenArgs {
-    /// As `petiole quarantine list` prints it
+    /// As `petiole quarantine list` prints it: the message's, or its task's
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub id: Option<String>,
-    /// All that are there now
+    /// All that are there now, instead of one
     #[arg(long)]
     pub all: bool,
 }

@@ -1,11 +1,12 @@
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use petiole_broker::{Broker, Deliveries, Delivery};
-use petiole_celery::{Kept, Message, wire};
+use petiole_celery::{Destination, Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,6 +38,7 @@ pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
         let quarantine = Quarantine {
             broker: Arc::clone(&broker),
             queue: config.quarantine_queue.value.clone(),
+            declared: Mutex::default(),
         };
         let done = quarantine.carry_out(args.command, args.json).await;
         // What is still held goes back in its order.
@@ -49,6 +51,8 @@ pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
 struct Quarantine {
     broker: Arc<dyn Broker>,
     queue: String,
+    /// Queues that messages were sent back to.
+    declared: Mutex<HashSet<String>>,
 }
 
 /// What is told of a message in a list.
@@ -163,13 +167,15 @@ impl Quarantine {
         };
         if let Action::Retry = action {
             let Some(kept) = Kept::open(delivery.message.clone()) else {
-                let why = anyhow!("the message says not where it was to go: publish it by hand");
+                let why =
+                    anyhow!("the message does not say where it was to go: publish it by hand");
                 return Err(failed(Failure::failed(why), delivery));
             };
             let publication = match kept.send_again() {
                 Ok(publication) => publication,
                 Err(reason) => return Err(failed(Failure::failed(anyhow!(reason)), delivery)),
             };
+            self.declare(&publication.destination).await;
             if let Err(error) = self.broker.publish(publication).await {
                 return Err(failed(publish_failure(error), delivery));
             }
@@ -180,12 +186,35 @@ impl Quarantine {
         })
     }
 
-    /// A message by its id, with those before it.
+    /// Declares the exchange of a queue that is there, by which a worker sends too: the default one, which leads to every
+    /// queue, may be forbidden. Where that can't be, whoever publishes is told.
+    async fn declare(&self, destination: &Destination) {
+        let queue = &destination.routing_key;
+        let is_new = || self.declared().insert(queue.clone());
+        if destination.exchange.is_empty()
+            && is_new()
+            && let Ok(Some(_)) = self.broker.length(queue).await
+            && let Err(error) = self.broker.declare(queue).await
+        {
+            tracing::debug!(%error, queue, "its exchange can't be declared");
+        }
+    }
+
+    fn declared(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message by its id, or the oldest by its task's, with those before it.
     async fn find(&self, id: &str) -> Result<(Delivery, Vec<Delivery>)> {
         let mut reading = self.read(MOST).await?;
         let mut held = Vec::new();
         while let Some(mut delivery) = reading.next().await {
-            if delivery.message.properties.message_id.as_deref() == Some(id) {
+            let entry = Entry::of(delivery.message.clone());
+            if [entry.id, entry.task_id]
+                .iter()
+                .flatten()
+                .any(|one| one == id)
+            {
                 return Ok((delivery, held));
             }
             delivery.message = Message::default();
@@ -283,7 +312,7 @@ fn kept_at(id: &str) -> Option<Timestamp> {
 
 fn listed(entries: &[Entry]) -> String {
     let cell = |text: &Option<String>| escaped(text.as_deref().unwrap_or("-"));
-    let rows: Vec<[String; 5]> = entries
+    let rows: Vec<[String; 6]> = entries
         .iter()
         .map(|entry| {
             let exchange = entry.exchange.as_deref().filter(|name| !name.is_empty());
@@ -294,13 +323,14 @@ fn listed(entries: &[Entry]) -> String {
             [
                 cell(&entry.id),
                 cell(&entry.task),
+                cell(&entry.task_id),
                 queue,
                 cell(&entry.kept_at),
                 cell(&entry.reason),
             ]
         })
         .collect();
-    table(["ID", "TASK", "QUEUE", "KEPT", "REASON"], &rows)
+    table(["ID", "TASK", "TASK ID", "QUEUE", "KEPT", "REASON"], &rows)
 }
 
 /// All of a message; bytes that are no text as kombu writes them.
@@ -375,6 +405,7 @@ mod tests {
         }
         Quarantine {
             broker,
+            declared: Mutex::default(),
             queue: KEPT.into(),
         }
     }

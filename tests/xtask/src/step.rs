@@ -113,6 +113,14 @@ impl Steps {
         });
     }
 
+    /// Whether one of them has failed so far.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.listed()
+            .done
+            .iter()
+            .any(|(.., result)| result.is_err())
+    }
+
     /// Says of a step that it can't be run here, and why, now and in the list.
     pub(crate) fn left_out(&self, name: &str, why: &str) {
         println!("\n{}", left_out(name, why));
@@ -176,6 +184,7 @@ mod tests {
             |steps| steps.step("beside it", || Ok(())),
         );
         steps.step("second", || Ok(()));
+        assert!(steps.has_failed());
         let error = steps.finish().err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("failed: first"));
     }

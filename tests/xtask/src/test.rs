@@ -24,10 +24,6 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     machine::prepare(root, &Need::ALL)?;
     let steps = Steps::default();
     let whole = filter.is_none();
-    if whole {
-        formatting(root, &steps);
-        deny::check(root, &steps);
-    }
     steps.side_by_side(
         |steps| steps.step("guests", || guests::build(root).map(drop)),
         |steps| {
@@ -38,6 +34,14 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
             });
         },
     );
+    // What was built before is not tested for it.
+    if steps.has_failed() {
+        return steps.finish();
+    }
+    if whole {
+        formatting(root, &steps);
+        deny::check(root, &steps);
+    }
     let nodes = Nodes::start(root)?;
     if nodes.others.len() < machine::SUITES.len() {
         let here = "not all of those that the tests know can be had on this machine";

@@ -82,11 +82,12 @@ def test_a_user_who_loses_the_right_to_scripts_is_told_so(own_redis, amqp_url, q
 
 @pytest.mark.parametrize("lost", ["getrange", "setex", "publish", "channel"])
 def test_a_right_that_is_lost_amid_a_commit_is_waited_for(lost, own_redis, amqp_url, queue, start_worker):
-    """The script fails halfway, and Redis takes nothing back: what it did is done again once the right is back."""
-    acl = own_redis.client.acl_setuser
+    """The script fails halfway, and Redis takes nothing back: what it did is done again once the right is back, and whoever
+    waits is woken."""
+    acl, denials = own_redis.client.acl_setuser, own_redis.client.acl_log
     acl("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
     results = own_redis.url.replace("redis://", "redis://worker:secret@")
-    with producer(amqp_url, own_redis.url, queue) as app:
+    with producer(amqp_url, own_redis.url, queue) as app, Announcements(own_redis.client) as announcements:
         declare(app, queue)
         worker = start_worker(queue, "--quarantine-queue", f"{queue}-kept", results=results)
         link = app.signature("probe.tasks.add", args=(10,)).set(task_id=str(uuid.uuid4()))
@@ -96,7 +97,8 @@ def test_a_right_that_is_lost_amid_a_commit_is_waited_for(lost, own_redis, amqp_
             acl("worker", reset_channels=True)
         else:
             acl("worker", commands=["+@all", f"-{lost}"])
-        wait_until(lambda: not worker.is_ready(), worker.log)
+        wait_until(lambda: sum(denial["count"] for denial in denials()) >= 5, "it is tried again and again")
+        assert not worker.is_ready()
         other = app.signature("probe.tasks.add", args=(1, 2)).apply_async()
         acl("worker", channels=["*"], commands=["+@all"])
         assert one.get(timeout=30) == 300
@@ -105,7 +107,10 @@ def test_a_right_that_is_lost_amid_a_commit_is_waited_for(lost, own_redis, amqp_
         worker.wait_ready()
         for task in (one, other):
             assert worker.log().count(f"[{task.id}] received") == 1
-        assert Quarantine(app, f"{queue}-kept").messages == []
+        quarantine = Quarantine(app, f"{queue}-kept")
+        quarantine.take()
+        assert quarantine.messages == []
+    assert announcements.states.count((one.id, "SUCCESS")) == 1
 
 
 def test_a_worker_without_its_results_is_not_ready(own_redis, outage, amqp_url, queue, start_worker):

@@ -47,6 +47,9 @@ for place = 1, results do
   if not succeeded(key) then
     set(key, json, lifetime)
     redis.call('PUBLISH', key, json)
+  elseif record and redis.call('GET', key) == json then
+    -- Stored by a try of this very commit, which failed after it.
+    redis.call('PUBLISH', key, json)
   end
 end
 -- Last: Redis takes nothing back where a script fails (a command that is not permitted any more), and who tries again must not

@@ -90,11 +90,15 @@ enum ByOwn {
 }
 
 impl ByOwn {
-    /// What the message is refused for in the end. Where the default exchange is forbidden, the permission that is missing is
-    /// the one for the queue's own.
-    fn unless_forbidden(self, by_default: PublishError) -> PublishError {
+    /// What the message is refused for in the end. Where the default exchange is forbidden, as least permissions have it, it
+    /// is what the queue's own came to.
+    fn unless_forbidden(self, queue: &str, by_default: PublishError) -> PublishError {
         match self {
             Self::Refused(error) if is_forbidden(&by_default) => error,
+            Self::NoQueue if is_forbidden(&by_default) => PublishError::Unroutable {
+                exchange: String::new(),
+                routing_key: queue.to_owned(),
+            },
             Self::Refused(_) | Self::Taken | Self::NoQueue => by_default,
         }
     }
@@ -251,7 +255,7 @@ impl Amqp {
                     return Ok(());
                 }
                 let published = self.publish_by_default(&routing_key, message).await;
-                published.map_err(|error| own.unless_forbidden(error))
+                published.map_err(|error| own.unless_forbidden(&routing_key, error))
             }
             Some(OwnExchange::Refused) => {
                 let published = self.publish_by_default(&routing_key, message.clone()).await;
@@ -260,7 +264,7 @@ impl Amqp {
                         match self.publish_by_own_exchange(&routing_key, message).await? {
                             ByOwn::Taken => Ok(()),
                             own @ (ByOwn::Refused(_) | ByOwn::NoQueue) => {
-                                Err(own.unless_forbidden(error))
+                                Err(own.unless_forbidden(&routing_key, error))
                             }
                         }
                     }

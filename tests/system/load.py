@@ -14,8 +14,8 @@ from oracle import FINAL, Expected, check
 from waiting import wait_until
 
 DRAIN_DEADLINE = 180.0
-# Messages of a worker that a fault may meet between publish and mark: one of each task that may run at once (Petiole's
-# default is 16 for each processor), or has just ended.
+# Messages of a worker that a fault may meet between publish and mark: at most one for each running task (Petiole's default is
+# 16 for each processor), and as many for tasks that have just ended.
 IN_FLIGHT = 2 * 16 * (os.cpu_count() or 1)
 
 
@@ -202,5 +202,5 @@ def judge(what, faults, expected, stored, announced, twice, *workers):
         f"\nunheard: {verdict.unheard[:20]}"
     )
     assert not verdict.duplicates, "the end of a run is committed once"
-    limit = faults * IN_FLIGHT
+    limit = min(faults * IN_FLIGHT, IN_FLIGHT + len(expected) // 20)
     assert sum(twice.values()) <= limit, f"more than {limit} may have been between publish and mark: {twice}"

@@ -215,9 +215,9 @@ def test_a_quarantine_queue_that_is_full_is_told_of(amqp_url, redis_url, queue, 
         for _ in range(5):
             app.signature("nobody.has.this").apply_async()
         wait_until(lambda: not worker.is_ready(), worker.log)
+        assert "the quarantine queue does not take what it is given" in worker.log()
         assert app.signature("probe.tasks.add", args=(1, 2)).apply_async().get(timeout=30) == 3
         quarantine = Quarantine(app, kept)
         wait_until(lambda: quarantine.take() or len(quarantine.messages) >= 2, "there is room for a second")
-        wait_until(lambda: not worker.is_ready(), worker.log)
         assert worker.stop(deadline=15) == 0, worker.log()[-3000:]
         wait_until(lambda: quarantine.take() or length(app, queue) == 5 - len(quarantine.messages), "the others are back")

@@ -31,8 +31,7 @@ pub(crate) enum NotRun {
     AwaitHost {
         request: Box<Request>,
         fault: HostFault,
-        /// Nothing was said yet of its task's.
-        is_new: bool,
+        task: Arc<RegisteredTask>,
     },
     /// Other tasks have the memory that it needs.
     AwaitMemory {

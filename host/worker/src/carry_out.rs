@@ -13,6 +13,7 @@ use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_results::{End, ResultBackend, ResultError, Results};
 use petiole_runtime::{Taken, unpaused};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::causes::causes;
@@ -270,8 +271,8 @@ impl Servers {
             .map(drop)
     }
 
-    /// What a plan has room for once it is committed: none for the message that came, which has its own, and may be held for
-    /// as long as the quarantine queue refuses it.
+    /// The room that a plan keeps once it is committed. One that only keeps the message that came needs none: the message has
+    /// its own, and may be held for as long as the quarantine queue refuses it.
     fn room_to_publish(&self, plan: &Plan, room: Taken) -> Option<Taken> {
         let only_keeps =
             plan.publications.len() <= 1 && plan.publications.iter().all(|one| self.is_kept(one));
@@ -306,6 +307,11 @@ impl Servers {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether the result backend is in trouble.
+    pub(crate) fn takes_no_results(&self) -> bool {
+        self.outages.results.lasts()
     }
 
     /// Asks a result backend in trouble whether it is over, for as long as it is polled: no task may come that does.
@@ -489,8 +495,8 @@ impl Servers {
     }
 
     /// Publishes at once, and again what may pass. What goes to the quarantine queue is tried until the worker is told to
-    /// stop: there is no other place for it. What is published instead of others is so for one at a time: it may be much
-    /// more than what it stands for.
+    /// stop: there is no other place for it. Refused messages are replaced one at a time: what replaces one may be much
+    /// larger than it.
     async fn all(
         &self,
         publications: Vec<&Publication>,
@@ -499,9 +505,14 @@ impl Servers {
     ) -> Result<Carried, Fault> {
         let publications = publications.into_iter().map(Cow::Borrowed);
         let mut left: Vec<_> = publications.map(Left::of).collect();
-        let (mut later, mut to_keep, mut is_held) = (Vec::new(), VecDeque::new(), false);
+        let (mut later, mut to_keep) = (Vec::new(), VecDeque::new());
+        // Whether more is out than was when the run was committed the last time.
+        let (mut is_news, mut holding) = (false, None);
         loop {
-            for (mut one, error) in self.publish_each(left).await? {
+            let count = left.len();
+            let not_taken = self.publish_each(left).await?;
+            is_news |= not_taken.len() < count;
+            for (mut one, error) in not_taken {
                 one.note(&error);
                 match self.next(&one, &error, batch.commit.sends_itself, patience) {
                     Next::Again => {
@@ -516,9 +527,15 @@ impl Servers {
                             ..one
                         });
                     }
-                    Next::Drop => tracing::error!(target: "petiole", "reply not sent: {error}"),
+                    Next::Drop => {
+                        is_news = true;
+                        tracing::error!(target: "petiole", "reply not sent: {error}");
+                    }
                     Next::GiveUp => return Ok(Carried::GivenUp(error.to_string())),
-                    Next::Keep => to_keep.push_back((one.publication, error)),
+                    Next::Keep => {
+                        self.is_not_tried_any_more(&one);
+                        to_keep.push_back((one.publication, error));
+                    }
                 }
             }
             if !later.iter().any(|one| one.stands_in)
@@ -526,6 +543,7 @@ impl Servers {
             {
                 let instead = self.instead_of(&publication, &error, patience).await?;
                 left = instead.into_iter().map(Left::standing_in).collect();
+                is_news = true;
                 continue;
             }
             if later.is_empty() {
@@ -534,10 +552,11 @@ impl Servers {
             if self.outages.quarantine.lasts()
                 && later.iter().any(|one| self.is_kept(&one.publication))
             {
-                if !std::mem::replace(&mut is_held, true) {
+                holding.get_or_insert_with(|| self.outages.quarantine.hold());
+                if is_news {
                     let waits = to_keep.iter().map(|(publication, _)| &**publication);
                     let held = later.iter().map(|one| &*one.publication).chain(waits);
-                    self.commit_again(&batch, held).await?;
+                    is_news = !self.commit_again(&batch, held).await?;
                 }
                 self.pause_unless_told(patience).await?;
             } else {
@@ -548,14 +567,14 @@ impl Servers {
     }
 
     /// Commits what is left of a run while some of it is held: who gets its message meanwhile, another worker or the next
-    /// one, does not send the rest again. Worth one try.
+    /// one, does not send the rest again. False where that could not be.
     async fn commit_again<'a>(
         &self,
         batch: &Batch<'_>,
         held: impl Iterator<Item = &'a Publication>,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let (Results::Backend(backend), Some(run)) = (&self.results, batch.run) else {
-            return Ok(());
+            return Ok(true);
         };
         let after = batch.after.iter().copied().cloned();
         let left: Vec<_> = held.cloned().chain(after).collect();
@@ -569,10 +588,11 @@ impl Servers {
             results: &[],
             replaces: true,
         };
-        if let Err(error) = or_cold(&self.shutdown, backend.commit(end)).await? {
-            tracing::warn!(target: "petiole", "what is left of run {run} is not stored: {}", causes(&error));
+        let committed = or_cold(&self.shutdown, backend.commit(end)).await?;
+        if let Err(error) = &committed {
+            tracing::debug!(target: "petiole", "what is left of run {run} is not stored: {}", causes(error));
         }
-        Ok(())
+        Ok(committed.is_ok())
     }
 
     /// Begins the outage that a failure to publish belongs to.
@@ -666,7 +686,12 @@ impl Servers {
         error: &PublishError,
         patience: &mut Patience,
     ) -> Result<Vec<Publication>, Fault> {
-        tracing::error!(target: "petiole", "message kept in queue {}: {error}", self.policy.quarantine);
+        let header = |name| {
+            let text = publication.message.headers.get(name);
+            text.and_then(Value::as_str).unwrap_or("?")
+        };
+        let (task, id, queue) = (header("task"), header("id"), &self.policy.quarantine);
+        tracing::error!(target: "petiole", task, id, "Task {task}[{id}] can't be sent, and its message goes to queue {queue}: {error}");
         let plan = unpaused(true, || {
             not_sent(
                 publication,
@@ -684,11 +709,17 @@ impl Servers {
     /// The broker has taken a message.
     fn is_taken(&self, one: &Left<'_>) {
         self.broker_outage.ends();
-        if one.nacks > 0 {
-            self.queue_outage.ends();
-        }
         if self.is_kept(&one.publication) {
             self.outages.quarantine.ends();
+        } else if one.nacks > 0 {
+            self.queue_outage.ends();
+        }
+    }
+
+    /// A message is kept instead.
+    fn is_not_tried_any_more(&self, one: &Left<'_>) {
+        if one.nacks > 0 {
+            self.queue_outage.forget();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Trouble of a server that may pass.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,19 @@ pub(crate) struct Outage {
     server: &'static str,
     down: AtomicBool,
     said: Mutex<Option<Said>>,
+    /// How many wait for its end.
+    holders: AtomicUsize,
+}
+
+/// Somebody who waits for the end of an outage. Once nobody does it is forgotten, as nobody would learn of it.
+pub(crate) struct Holder<'a>(&'a Outage);
+
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        if self.0.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.forget();
+        }
+    }
 }
 
 /// Those in which a worker is not ready: what it does for its tasks is not done.
@@ -60,6 +73,7 @@ impl Outage {
             server,
             down: AtomicBool::new(false),
             said: Mutex::default(),
+            holders: AtomicUsize::new(0),
         }
     }
 
@@ -106,6 +120,18 @@ impl Outage {
         }
     }
 
+    pub(crate) fn hold(&self) -> Holder<'_> {
+        self.holders.fetch_add(1, Ordering::AcqRel);
+        Holder(self)
+    }
+
+    /// Its end is not known, and nobody waits for it any more.
+    pub(crate) fn forget(&self) {
+        let mut said = self.said();
+        *said = None;
+        self.down.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn lasts(&self) -> bool {
         self.down.load(Ordering::Relaxed)
     }
@@ -133,5 +159,17 @@ mod tests {
         assert!(!outage.lasts());
         assert_eq!(news("refused", 62), News::Begins);
         assert!(outage.lasts());
+    }
+
+    #[test]
+    fn an_outage_that_nobody_waits_for_is_forgotten() {
+        let outage = Outage::of("the server");
+        outage.news("refused", Instant::now());
+        let (one, other) = (outage.hold(), outage.hold());
+        drop(one);
+        assert!(outage.lasts());
+        drop(other);
+        assert!(!outage.lasts());
+        assert_eq!(outage.news("refused", Instant::now()), News::Begins);
     }
 }

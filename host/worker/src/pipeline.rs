@@ -288,11 +288,16 @@ impl<'a> Journey<'a> {
         }
         // A task whose sender wants no result has a commit only where it sends messages, which is not worth a question
         // for each.
+        let servers = &self.pipeline.servers;
         if message.ignores_result() && !delivery.redelivered {
+            if servers.takes_no_results() {
+                let committed = servers.committed(turn.key());
+                drop(self.pipeline.worth_it(committed, delivery).await?);
+            }
             turn.replaces = true;
             return Some(Earlier::Nothing);
         }
-        let committed = self.pipeline.servers.committed(turn.key());
+        let committed = servers.committed(turn.key());
         Some(match self.pipeline.worth_it(committed, delivery).await? {
             // Somebody has moved a message back that was rejected: it is to run again.
             Ok(Some(commit)) if commit.settle == Settle::Reject && !delivery.redelivered => {
@@ -380,7 +385,7 @@ impl<'a> Journey<'a> {
             Ok(called) => called,
             Err((request, fault)) => {
                 drop(places);
-                return self.not_run(request, &task, fault, delivery, turn).await;
+                return self.not_run(request, task, fault, delivery, turn).await;
             }
         };
         task.awaits_host.store(false, Ordering::Relaxed);

@@ -34,7 +34,7 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
             });
         },
     );
-    // What was built before is not tested for it.
+    // Otherwise the tests would run what an earlier build has left.
     if steps.has_failed() {
         return steps.finish();
     }

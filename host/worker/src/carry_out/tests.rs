@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -9,7 +14,6 @@ use petiole_broker::{Answer, BrokerError, Deliveries, Terms};
 use petiole_celery::plan::{Ended, ResultMode, Settle};
 use petiole_celery::{Destination, Exception, Message, Routes, State};
 use petiole_results::ResultBackend;
-use serde_json::Value;
 
 use super::*;
 
@@ -22,6 +26,17 @@ struct Scripted {
     declared: Mutex<Vec<String>>,
     /// A queue that never gets anything: the answer, and how long that takes.
     broken: Option<(&'static str, PublishError, Duration)>,
+    /// Messages that it gets all the same.
+    places: Mutex<u32>,
+}
+
+impl Scripted {
+    fn has_place(&self) -> bool {
+        let mut places = self.places.lock().unwrap();
+        let left = places.checked_sub(1);
+        *places = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 impl Broker for Scripted {
@@ -46,6 +61,7 @@ impl Broker for Scripted {
         *self.asked.lock().unwrap() += 1;
         if let Some((queue, error, wait)) = &self.broken
             && publication.destination.routing_key == *queue
+            && !self.has_place()
         {
             return async move {
                 tokio::time::sleep(*wait).await;
@@ -782,4 +798,35 @@ async fn what_else_a_held_message_came_with_is_sent_once() {
         assert_eq!(left.publications, vec![kept()]);
         assert_eq!(seen(&broker).0, strings(&["errback"]));
     }
+}
+
+#[tokio::test]
+async fn what_stands_in_for_refused_messages_is_sent_once() {
+    let backend = Arc::new(Keeping::default());
+    let broken = Scripted {
+        answers: Mutex::new(vec![refused(403), refused(403)].into()),
+        ..breaking("kept", nacked(), Duration::ZERO)
+    };
+    let (broker, servers) = with_broker(broken, Results::Backend(backend.clone()));
+    let run = run();
+    let plan = with_result(plan(
+        vec![with_errback("one"), with_errback("two")],
+        Ended::Success,
+    ));
+    let mut carrying = std::pin::pin!(servers.carry_out(&plan, ending(&run), Taken::default()));
+    // Of the run; of the task that "one" stands for there is a state only.
+    let records = || {
+        let commits = backend.commits.lock().unwrap().clone();
+        commits.len()
+    };
+    until(carrying.as_mut(), || records() == 2).await;
+    *broker.places.lock().unwrap() = 1;
+    until(carrying.as_mut(), || records() == 3).await;
+    servers.shutdown.warm();
+    assert!(matches!(carrying.await, Err(Fault::NotKept)));
+    assert!(!servers.outages.quarantine.lasts(), "nobody waits for it");
+    let left = servers.committed(&run).await.unwrap().unwrap();
+    assert_eq!(left.publications.len(), 1);
+    assert_eq!(left.publications[0].message.headers["id"], "two");
+    assert_eq!(seen(&broker).0, strings(&["one", "kept", "two"]));
 }

@@ -1,5 +1,6 @@
 //! How a delivery ends: its plan is carried out, or the one that keeps its message; then it is settled, last.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
@@ -109,13 +110,14 @@ impl Journey<'_> {
             NotRun::AwaitHost {
                 request,
                 fault,
-                is_new,
+                task,
             } => {
                 let until = now.saturating_add(HOST_PAUSE).unwrap_or(now);
                 match postpone(&request, until, &self.source, now) {
                     Ok(plan) => {
                         if self.give_back(plan, until, delivery, turn).await {
                             metrics.fault(&self.labels);
+                            let is_new = !task.awaits_host.swap(true, Ordering::Relaxed);
                             task_log::awaits_host(&request, until, &fault, is_new);
                         }
                     }
@@ -143,21 +145,18 @@ impl Journey<'_> {
     pub(super) async fn not_run(
         &self,
         request: Box<Request>,
-        task: &RegisteredTask,
+        task: Arc<RegisteredTask>,
         fault: Fault,
         delivery: Delivery,
         turn: Turn<'_>,
     ) {
         let not_run = match fault {
             Fault::Sandbox(HostFault::NoMemoryLeft { .. }) => NotRun::AwaitMemory { request },
-            Fault::Sandbox(fault @ HostFault::Internal { .. }) => {
-                let is_new = !task.awaits_host.swap(true, Ordering::Relaxed);
-                NotRun::AwaitHost {
-                    request,
-                    fault,
-                    is_new,
-                }
-            }
+            Fault::Sandbox(fault @ HostFault::Internal { .. }) => NotRun::AwaitHost {
+                request,
+                fault,
+                task,
+            },
             fault => return self.unsettled(&fault),
         };
         self.decline(not_run, delivery, turn).await;
@@ -367,7 +366,7 @@ impl Journey<'_> {
     ) -> Result<(Settle, Option<Ended>), Fault> {
         let servers = &self.pipeline.servers;
         let refusal = not_carried_out(reason);
-        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message is kept: {refusal}", request.task, request.id);
+        tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message goes to quarantine: {refusal}", request.task, request.id);
         let planning = self.planning(true).await?;
         let policy = &servers.policy;
         let plan = unpaused(true, || {

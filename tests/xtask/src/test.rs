@@ -12,6 +12,8 @@ use crate::{bench, deny, guests};
 
 /// pytest's exit code.
 const NO_TESTS_COLLECTED: i32 = 5;
+/// Several files of pytest at once: most tests wait most of their time.
+const SIDE_BY_SIDE: [&str; 4] = ["--numprocesses", "3", "--dist", "loadfile"];
 
 /// Selects the same features as [`guests::build_petiole`].
 const TESTS: [&str; 3] = ["test", "--quiet", "--workspace"];
@@ -104,6 +106,7 @@ pub(crate) fn faults(root: &Path, faults: u32) -> Result<()> {
             "--timeout",
             "0",
         ])
+        .args(SIDE_BY_SIDE)
         .current_dir(root)
         // of a worker, at each kind of queue; on each version a fifth of it
         .env("PETIOLE_KILLS", (faults / 50).to_string())
@@ -289,16 +292,9 @@ fn guests_tests(root: &Path, filter: Option<&str>, steps: &Steps) {
     steps.step("cargo test, guests", || step::run(&mut tests));
 }
 
-/// Those that do not measure: most of them wait most of their time, so several files at once.
+/// Those that do not measure.
 fn system_tests(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>, steps: &Steps) {
-    let together = [
-        "-m",
-        "not alone",
-        "--numprocesses",
-        "3",
-        "--dist",
-        "loadfile",
-    ];
+    let together = [&["-m", "not alone"], SIDE_BY_SIDE.as_slice()].concat();
     steps.step("pytest tests/system", || {
         pytest(root, nodes, &together, filter)
     });

@@ -74,6 +74,9 @@ def test_the_broker_is_killed(tmp_path, redis_url, redis_client, store, queue, s
             assert load.error is None, load.error
             stored = drain(redis_client, load.expected, worker)
             worker.wait_ready()
+        warnings = [line for line in worker.log().splitlines() if "WARNING" in line]
+        # Of two connections, their consumer, and the outage that it is; not of each of the messages.
+        assert len(warnings) <= 8 * BROKER_KILLS, "\n".join(warnings)
         judge("broker killed", BROKER_KILLS, load.expected, stored, announcements.states, tap.twice(), worker)
     finally:
         rabbitmq.stop()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import socket
 import struct
@@ -273,3 +274,10 @@ class Postgres:
         """Ends it, and removes its data."""
         self.process.stdin.close()
         self.process.wait()
+
+
+def metric(node, name):
+    """The first number of that name which a node shows."""
+    request = urllib.request.Request(f"{node.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return int(re.search(rf"^{name}(?:{{[^}}]*}})? (\d+)", reply.read().decode(), re.MULTILINE)[1])

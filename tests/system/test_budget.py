@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-import urllib.request
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from celery import chain
 from conftest import petiole, producer, publish
 from hostile_site import HostileSite, Peak
 from proxy import TO_SERVER, behind
-from servers import TOKEN
+from servers import metric
 from waiting import wait_until
 
 pytestmark = pytest.mark.alone
@@ -294,9 +293,3 @@ def resident(worker):
 def waiting_in(app, queue):
     with app.connection_for_read() as connection:
         return connection.default_channel.queue_declare(queue, passive=True).message_count
-
-
-def metric(node, name):
-    request = urllib.request.Request(f"{node.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        return int(re.search(rf"^{name}(?:{{[^}}]*}})? (\d+)", reply.read().decode(), re.MULTILINE)[1])

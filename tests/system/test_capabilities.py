@@ -9,8 +9,7 @@ import urllib.request
 import pytest
 
 from conftest import ended, petiole, producer
-from servers import START_DEADLINE, Process
-from test_budget import metric
+from servers import START_DEADLINE, Process, metric
 from waiting import wait_until
 
 SECRET, KEY = "hush-a-secret-of-these-tests", "hush-a-key-of-these-tests"

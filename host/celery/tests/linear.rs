@@ -210,13 +210,9 @@ fn time(stage: &mut dyn FnMut()) -> Duration {
 
 /// How long each stage takes: the quickest of three, which what else the machine does has slowed least.
 fn times(message: &Message) -> Vec<(&'static str, Duration)> {
-    let runs: Vec<_> = (0..3).map(|_| stages(message.clone(), time)).collect();
-    let stages = runs.iter().flatten().map(|(stage, _)| *stage).take(5);
-    stages
-        .map(|stage| {
-            let of_stage = runs.iter().flatten().filter(|(name, _)| *name == stage);
-            (stage, of_stage.map(|(_, time)| *time).min().unwrap())
-        })
+    let [first, second, third] = [(); 3].map(|()| stages(message.clone(), time));
+    let runs = first.into_iter().zip(second).zip(third);
+    runs.map(|(((stage, first), (_, second)), (_, third))| (stage, first.min(second).min(third)))
         .collect()
 }
 

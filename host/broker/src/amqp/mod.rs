@@ -89,21 +89,6 @@ enum ByOwn {
     NoQueue,
 }
 
-impl ByOwn {
-    /// What the message is refused for in the end. Where the default exchange is forbidden, as least permissions have it, it
-    /// is what the queue's own came to.
-    fn unless_forbidden(self, queue: &str, by_default: PublishError) -> PublishError {
-        match self {
-            Self::Refused(error) if is_forbidden(&by_default) => error,
-            Self::NoQueue if is_forbidden(&by_default) => PublishError::Unroutable {
-                exchange: String::new(),
-                routing_key: queue.to_owned(),
-            },
-            Self::Refused(_) | Self::Taken | Self::NoQueue => by_default,
-        }
-    }
-}
-
 impl Amqp {
     /// `memory`: bytes for messages that are delivered.
     pub(crate) async fn connect(targets: Vec<Target>, memory: usize) -> Result<Self, BrokerError> {
@@ -246,31 +231,36 @@ impl Amqp {
                 other => other,
             };
         }
-        match self.own_exchange(&routing_key) {
-            None => self.publish_by_default(&routing_key, message).await,
-            Some(OwnExchange::Usable) => {
-                let own = self.publish_by_own_exchange(&routing_key, message.clone());
-                let own = own.await?;
-                if let ByOwn::Taken = own {
-                    return Ok(());
-                }
-                let published = self.publish_by_default(&routing_key, message).await;
-                published.map_err(|error| own.unless_forbidden(&routing_key, error))
+        self.publish_to_queue(&routing_key, message).await
+    }
+
+    /// By the queue's own exchange, else by the default one: the one first that the broker has not refused the last time.
+    async fn publish_to_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
+        let own = self.own_exchange(queue);
+        let mut by_own = None;
+        if own == Some(OwnExchange::Usable) {
+            match self.publish_by_own_exchange(queue, message.clone()).await? {
+                ByOwn::Taken => return Ok(()),
+                not_taken => by_own = Some(not_taken),
             }
-            Some(OwnExchange::Refused) => {
-                let published = self.publish_by_default(&routing_key, message.clone()).await;
-                match published {
-                    Err(error) if is_forbidden(&error) => {
-                        match self.publish_by_own_exchange(&routing_key, message).await? {
-                            ByOwn::Taken => Ok(()),
-                            own @ (ByOwn::Refused(_) | ByOwn::NoQueue) => {
-                                Err(own.unless_forbidden(&routing_key, error))
-                            }
-                        }
-                    }
-                    published => published,
-                }
-            }
+        }
+        let again = own.map(|_| message.clone());
+        let published = self.publish_by_default(queue, message).await;
+        let Some(again) = again.filter(|_| published.as_ref().is_err_and(is_forbidden)) else {
+            return published;
+        };
+        // Least permissions have no default exchange: what counts is what the queue's own comes to.
+        let by_own = match by_own {
+            Some(by_own) => by_own,
+            None => self.publish_by_own_exchange(queue, again).await?,
+        };
+        match by_own {
+            ByOwn::Taken => Ok(()),
+            ByOwn::Refused(error) => Err(error),
+            ByOwn::NoQueue => Err(PublishError::Unroutable {
+                exchange: String::new(),
+                routing_key: queue.to_owned(),
+            }),
         }
     }
 
@@ -302,16 +292,16 @@ impl Amqp {
         };
         match published {
             Ok(()) => {
-                self.owns(queue, OwnExchange::Usable);
+                self.note_own_exchange(queue, OwnExchange::Usable);
                 Ok(ByOwn::Taken)
             }
             Err(error) if is_forbidden(&error) => {
-                self.owns(queue, OwnExchange::Refused);
+                self.note_own_exchange(queue, OwnExchange::Refused);
                 Ok(ByOwn::Refused(error))
             }
             Err(error @ PublishError::Refused { .. }) => Ok(ByOwn::Refused(error)),
             Err(PublishError::Broker(error @ BrokerError::Refused { .. })) => {
-                self.owns(queue, OwnExchange::Refused);
+                self.note_own_exchange(queue, OwnExchange::Refused);
                 Ok(ByOwn::Refused(error.into()))
             }
             Err(error) => Err(error),
@@ -423,7 +413,7 @@ impl Amqp {
         own.get(queue).copied()
     }
 
-    fn owns(&self, queue: &str, exchange: OwnExchange) {
+    fn note_own_exchange(&self, queue: &str, exchange: OwnExchange) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = own.get_mut(queue) {
             *known = exchange;

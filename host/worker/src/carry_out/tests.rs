@@ -5,16 +5,22 @@
     reason = "tests"
 )]
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use petiole_broker::{Answer, BrokerError, Deliveries, Terms};
 use petiole_celery::plan::{Ended, ResultMode, Settle};
 use petiole_celery::{Destination, Exception, Message, Routes, State};
 use petiole_results::ResultBackend;
+use serde_json::Value;
+use tokio::time::Instant;
 
+use super::patience::*;
+use super::publishing::{Left, smaller};
 use super::*;
 
 /// A broker that gives the answers it was told to give, then takes everything.

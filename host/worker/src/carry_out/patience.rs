@@ -1,0 +1,61 @@
+//! How long, and how often, a plan is tried.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Fault;
+use crate::shutdown::{Shutdown, Stage};
+
+/// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
+/// RabbitMQ's default `consumer_timeout` (30 min). An answer that is awaited is not cut off by it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How often a plan is tried again in all; its pauses alone take some 12 minutes then.
+const TRIES: u32 = 150;
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The tries that are left to a plan.
+pub(super) struct Patience {
+    deadline: Instant,
+    tries: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + patience,
+            tries: 0,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.tries >= TRIES || Instant::now() >= self.deadline
+    }
+
+    /// Waits before the next try, unless the shutdown is cold.
+    pub(super) async fn pause(&mut self, shutdown: &Shutdown) -> Result<(), Fault> {
+        or_cold(shutdown, tokio::time::sleep(self.next_pause())).await
+    }
+
+    pub(super) fn next_pause(&mut self) -> Duration {
+        self.tries = self.tries.saturating_add(1);
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// What is done, unless the shutdown is cold before.
+pub(super) async fn or_cold<T>(
+    shutdown: &Shutdown,
+    doing: impl Future<Output = T>,
+) -> Result<T, Fault> {
+    tokio::select! {
+        biased;
+        done = doing => Ok(done),
+        () = shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
+    }
+}

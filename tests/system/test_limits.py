@@ -172,7 +172,9 @@ def test_the_usage_of_a_task_is_told(limited):
     assert usage["peak_memory"] >= 1 << 16
     assert usage["host_calls"] >= 6 and usage["log"] > 0
     assert (usage["bytes_in"], usage["requests"], usage["disk"], usage["children"]) == (0, 0, 0, 0)
-    [line] = [line for line in limited.worker.log().splitlines() if result.id in line and "succeeded in" in line]
+    # It is said after the ack, when the result may have been read.
+    said = lambda: [line for line in limited.worker.log().splitlines() if f"[{result.id}] succeeded in" in line]  # noqa: E731
+    [line] = wait_until(said, limited.worker.log)
     for name in ("cpu", "peak_memory", "host_calls", "log", "bytes_in", "bytes_out"):
         assert f'"{name}":' in line
 

@@ -79,7 +79,7 @@ def test_two_workers_share_a_queue(app, queue, start_worker):
     for one in results:
         one.get(timeout=60)
     for worker in workers:
-        assert "succeeded" in worker.log(), "each has its share"
+        wait_until(lambda: "succeeded" in worker.log(), "each has its share")  # noqa: B023
 
 
 def test_a_producer_without_a_worker_waits_for_one(app, queue, start_worker):

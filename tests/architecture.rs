@@ -13,24 +13,18 @@ use serde_json::Value;
 /// Each crate of the worker, and those of the others that it may depend on: arrows point down only.
 const ARROWS: [(&str, &[&str]); 10] = [
     ("petiole-celery", &[]),
-    ("petiole-capabilities", &[]),
-    ("petiole-modules", &["petiole-capabilities"]),
+    ("petiole-permits", &[]),
+    ("petiole-modules", &["petiole-permits"]),
     ("petiole-servers", &[]),
-    (
-        "petiole-keyvalue",
-        &["petiole-capabilities", "petiole-servers"],
-    ),
-    (
-        "petiole-runtime",
-        &["petiole-celery", "petiole-capabilities"],
-    ),
+    ("petiole-keyvalue", &["petiole-permits", "petiole-servers"]),
+    ("petiole-runtime", &["petiole-celery", "petiole-permits"]),
     ("petiole-broker", &["petiole-celery", "petiole-servers"]),
     ("petiole-results", &["petiole-celery", "petiole-servers"]),
     (
         "petiole-worker",
         &[
             "petiole-celery",
-            "petiole-capabilities",
+            "petiole-permits",
             "petiole-modules",
             "petiole-runtime",
             "petiole-broker",
@@ -41,7 +35,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "petiole-cli",
         &[
             "petiole-celery",
-            "petiole-capabilities",
+            "petiole-permits",
             "petiole-keyvalue",
             "petiole-modules",
             "petiole-runtime",
@@ -168,7 +162,7 @@ fn a_heavy_dependency_stays_where_it_belongs() {
 #[test]
 fn the_pure_crates_are_pure() {
     let crates = dependencies();
-    for pure in ["petiole-celery", "petiole-capabilities"] {
+    for pure in ["petiole-celery", "petiole-permits"] {
         for dependency in NOT_PURE {
             assert!(
                 !crates[pure].contains(dependency),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use petiole_capabilities::Capabilities;
 use petiole_modules::{Digest, Upload};
+use petiole_permits::Capabilities;
 use petiole_worker::{InstallError, Installed, TaskGrants};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use petiole_broker::{Broker, BrokerError, PublishError};
-use petiole_capabilities::KeyValue;
 use petiole_celery::plan::{Plan, Policy};
 use petiole_keyvalue::ConnectError;
 use petiole_modules::SignaturePolicy;
+use petiole_permits::KeyValue;
 use petiole_results::{ResultError, Results};
 use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};

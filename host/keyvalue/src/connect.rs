@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use petiole_capabilities::{KeyValue, KeyValueError};
+use petiole_permits::{KeyValue, KeyValueError};
 use petiole_servers::blocking;
 
 use crate::ANSWER_WAIT;

@@ -1,5 +1,5 @@
 //! Key-value storage for tasks (`wasi:keyvalue`), on Redis or SQLite, behind
-//! [`KeyValue`](petiole_capabilities::KeyValue).
+//! [`KeyValue`](petiole_permits::KeyValue).
 
 mod address;
 mod connect;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use petiole_capabilities::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
+use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
 use petiole_servers::{Server, is_untrusted};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, cmd};

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use petiole_capabilities::{Capabilities, MAX_ASKED};
+use petiole_permits::{Capabilities, MAX_ASKED};
 use serde::{Deserialize, Serialize};
 
 use crate::TaskSettings;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use petiole_capabilities::Capabilities;
+use petiole_permits::Capabilities;
 use serde::{Deserialize, Serialize};
 
 /// What a manifest says of a task. Where it says nothing, the worker's own settings hold.

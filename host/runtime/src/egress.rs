@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use petiole_capabilities::{Host, Redactor, is_public};
+use petiole_permits::{Host, Redactor, is_public};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::CertificateResult;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use petiole_capabilities::Access;
+use petiole_permits::Access;
 use rustix::fs::{AtFlags, Dir as Entries, Mode, OFlags, StatxFlags, statx};
 use rustix::process::{Resource as ProcessLimit, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use petiole_capabilities::{Access, HttpRule, KeyValue, Secret, TcpRule};
+use petiole_permits::{Access, HttpRule, KeyValue, Secret, TcpRule};
 
 use crate::Interfaces;
 

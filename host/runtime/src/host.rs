@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use petiole_capabilities::Redactor;
 use petiole_celery::{ChildKind, Signature, State, child_id, json};
+use petiole_permits::Redactor;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::Level;

@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderName, HeaderValue, TE};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
-use petiole_capabilities::{Host, HttpRule, MAX_HOST, MAX_METHOD, Scheme};
+use petiole_permits::{Host, HttpRule, MAX_HOST, MAX_METHOD, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, timeout};
 use wasmtime::StoreContextMut;

@@ -1,8 +1,6 @@
 //! `wasi:keyvalue`: a module's part of the key-value storage.
 
-use petiole_capabilities::{
-    KeyValueError, MAX_BATCH_KEYS, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, Swap,
-};
+use petiole_permits::{KeyValueError, MAX_BATCH_KEYS, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, Swap};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use crate::bindings::keyvalue::wasi::keyvalue::{atomics, batch, store};

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use petiole_capabilities::Redactor;
 use petiole_celery::{Exception, Outcome};
+use petiole_permits::Redactor;
 use serde_json::{Map, Value};
 
 use crate::granted::Granted;

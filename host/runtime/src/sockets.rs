@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::vec;
 
-use petiole_capabilities::Host;
+use petiole_permits::Host;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{
@@ -234,7 +234,7 @@ impl Sandbox {
         let rules = egress.granted.tcp.iter();
         let ports: Vec<u16> = rules
             .filter(|rule| rule.host().matches(&host))
-            .map(petiole_capabilities::TcpRule::port)
+            .map(petiole_permits::TcpRule::port)
             .collect();
         if ports.is_empty() {
             egress.warn(format_args!("tcp {host} is not granted to the task"));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use petiole_capabilities::Redactor;
+use petiole_permits::Redactor;
 use tracing::Level;
 
 use crate::last_words::is_note;

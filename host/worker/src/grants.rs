@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use petiole_capabilities::{Capabilities, KeyValue, Policy, Refused, Secret};
 use petiole_modules::{Manifest, ModuleName};
+use petiole_permits::{Capabilities, KeyValue, Policy, Refused, Secret};
 use petiole_runtime::{Folder, Granted, Interfaces, KeyValueSpace};
 
 use crate::SettingsError;
@@ -143,7 +143,7 @@ impl Values {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use petiole_capabilities::{Access, Grant};
+    use petiole_permits::{Access, Grant};
 
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use petiole_capabilities::Size;
 use petiole_modules::TaskSettings;
+use petiole_permits::Size;
 use petiole_runtime::{Limit, Limits};
 
 use crate::{SettingsError, TaskDefaults};

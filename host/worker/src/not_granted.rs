@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use petiole_capabilities::Capabilities;
 use petiole_modules::{Manifest, ModuleName};
+use petiole_permits::Capabilities;
 use petiole_runtime::{LoadError, RefusedImport};
 
 use crate::{Grants, InstallError};
@@ -145,7 +145,7 @@ fn lines(imports: &[NotLinked]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use petiole_capabilities::{Grant, Policy};
+    use petiole_permits::{Grant, Policy};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What a task is given, for people: capabilities and limits.
 
-use petiole_capabilities::{Capabilities, Refused};
+use petiole_permits::{Capabilities, Refused};
 use serde_json::Value;
 
 use crate::api::{CapabilitiesDocument, LimitsDocument};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use petiole_capabilities::{Grant, is_folder, is_variable};
+use petiole_permits::{Grant, is_folder, is_variable};
 
 use super::layer::Setting;
 use super::resolve::{Resolved, most_of_task};

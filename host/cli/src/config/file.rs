@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf, absolute};
 
-use petiole_capabilities::Grant;
 use petiole_celery::Destination;
+use petiole_permits::Grant;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 

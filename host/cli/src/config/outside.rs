@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use petiole_capabilities::Secret;
+use petiole_permits::Secret;
 
 use super::ConfigError;
 use super::layer::Setting;

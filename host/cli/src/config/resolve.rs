@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
-use petiole_capabilities::{Grant, Policy};
 use petiole_celery::{Destination, Routes};
+use petiole_permits::{Grant, Policy};
 use petiole_runtime::Budget;
 
 use super::check::check;

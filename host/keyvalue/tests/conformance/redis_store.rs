@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use petiole_capabilities::{KeyValueError, MAX_BATCH_SIZE};
 use petiole_keyvalue::{ANSWER_WAIT, ConnectError, connect};
+use petiole_permits::{KeyValueError, MAX_BATCH_SIZE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use petiole_capabilities::{KeyValueError, PAGE};
 use petiole_keyvalue::{ANSWER_WAIT, ConnectError, connect};
+use petiole_permits::{KeyValueError, PAGE};
 use tokio::time::Instant;
 
 #[tokio::test]

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use petiole_capabilities::{
-    KeyValue, KeyValueError, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, PAGE, Swap,
-};
+use petiole_permits::{KeyValue, KeyValueError, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, PAGE, Swap};
 
 /// How long a condition that is about to hold is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

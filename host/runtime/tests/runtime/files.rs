@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use petiole_capabilities::Access;
+use petiole_permits::Access;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::*;

@@ -1,7 +1,7 @@
 //! What a task is given without asking for it: variables, clocks, random numbers; and secrets, which nobody else
 //! sees.
 
-use petiole_capabilities::Secret;
+use petiole_permits::Secret;
 
 use super::egress::{logged, outbound};
 use super::*;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use petiole_capabilities::{
-    KeyValue, KeyValueError, Keys, MAX_BATCH_KEYS, MAX_KEY, MAX_VALUE, Swap,
-};
+use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_KEYS, MAX_KEY, MAX_VALUE, Swap};
 
 use super::files::storage;
 use super::*;

@@ -2,18 +2,17 @@ use std::path::Path;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use petiole_api::audit::{Actor, Entry};
 use petiole_modules::{Digest, Upload};
 
 use super::node::Node;
 use super::{block_on, component_file, signature_file};
-use crate::audit::{Actor, Entry};
 use crate::check::check;
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
 use crate::exit::{Failure, Result};
-use crate::http::Listening;
 use crate::signals::Signals;
-use crate::{http, logging, session};
+use crate::{api, logging, session};
 
 /// `petiole dev`
 pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
@@ -29,13 +28,12 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
         let settings = settings
             .map(|(key, value)| (key.to_owned(), value.as_str().into()))
             .collect();
-        let listening = http::listen(&config, Some(http::DEV)).await?;
-        let api = listening.map(Listening::serve);
-        let node = Node::open(config, api.as_ref()).await?;
+        let api = api::serve_dev(&config).await?;
+        let node = Node::open(config, Some(&api)).await?;
         push(&node, files).await?;
         let hint = hint(&node);
         let signals = Signals::listen().context("can't listen to signals")?;
-        Box::pin(node.work(api, signals, settings, &hint)).await
+        Box::pin(node.work(Some(api), signals, settings, &hint)).await
     })
 }
 

@@ -1,9 +1,9 @@
 //! What a task is given, for people: capabilities and limits.
 
+use petiole_api::documents::{CapabilitiesDocument, LimitsDocument};
 use petiole_permits::{Capabilities, Refused};
 use serde_json::Value;
 
-use crate::api::{CapabilitiesDocument, LimitsDocument};
 use crate::config::Bytes;
 use crate::logging::escaped;
 

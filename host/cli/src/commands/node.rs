@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use petiole_api::audit::Audit;
+use petiole_api::{Api, Gate, Serving};
 use petiole_broker::Broker;
 use petiole_results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
 use super::print_text;
-use crate::audit::Audit;
 use crate::banner::banner;
 use crate::config::Resolved;
-use crate::exit::{Exit, Result};
-use crate::http::{Api, Gate, Serving};
+use crate::exit::{Exit, Failure, Result};
 use crate::memory;
 use crate::open;
 use crate::session::Session;
@@ -90,7 +90,7 @@ impl Node {
         signals.abort();
         keeping.abort();
         if let Some(api) = api {
-            api.close().await?;
+            api.close().await.map_err(Failure::failed)?;
         }
         ended.map_err(|WorkerError::Broker(error)| open::broker_failure(error))?;
         Ok(Exit::Ok)
@@ -126,6 +126,7 @@ impl Node {
             routes: Arc::new(self.config.routes()),
             origin: open::origin(&self.config).into(),
             audit: self.audit.clone(),
+            give_back: memory::give_back,
             gate,
         }
     }

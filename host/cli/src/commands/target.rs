@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use jiff::Timestamp;
+use petiole_api::audit::{Action, Actor, Entry};
+use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument};
 use petiole_modules::{Catalog, CatalogError, Digest, ModuleName, Store, Upload};
 use petiole_worker::{NotLoaded, Registry, workers_with};
 use url::Url;
 
-use crate::api::{Client, InstalledDocument, ModuleDocument, Push, TaskDocument};
-use crate::audit::{Action, Actor, Entry};
 use crate::cli::TargetArgs;
+use crate::client::{Client, Push};
 use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
 use crate::exit::{Failure, Result};
 use crate::logging::escaped;

@@ -14,20 +14,20 @@ use petiole_worker::{InstallError, Installed, TaskGrants};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::CapabilitiesDocument;
+use crate::documents::CapabilitiesDocument;
 
 /// What of a text is written: a request's path or a reason may be long.
 const MAX_TEXT: usize = 500;
 
 /// Where entries go. A clone writes to the same place.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Audit {
+pub struct Audit {
     file: Option<Arc<Path>>,
 }
 
 /// Who did it.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Actor {
+pub struct Actor {
     /// The token's name, where one was right.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "text")]
@@ -51,10 +51,14 @@ fn text<S: serde::Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<
 /// What was done, or was to be.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Action {
+pub enum Action {
+    /// A component came in, to be active.
     Upload,
+    /// A version was named to be the active one.
     Activate,
+    /// Back to the version before.
     Rollback,
+    /// A module, or a version of one, was to go.
     Remove,
     /// Any request that was turned away at the door.
     Request,
@@ -70,7 +74,7 @@ enum Outcome {
 
 /// One line, but for when and who.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Entry {
+pub struct Entry {
     action: Action,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +108,10 @@ struct Line<'a> {
 
 impl Audit {
     /// Whether the file can be written, or made; it is not made.
-    pub(crate) fn check(file: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it can't.
+    pub fn check(file: &Path) -> io::Result<()> {
         match OpenOptions::new().append(true).open(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = file
@@ -120,7 +127,7 @@ impl Audit {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
+    pub fn open(file: Option<&Path>) -> io::Result<Self> {
         if let Some(file) = file {
             append(file, b"")?;
         }
@@ -130,7 +137,7 @@ impl Audit {
     }
 
     /// Writes an entry. A file that can't be written any more is said in the log, which has the entry too.
-    pub(crate) fn record(&self, actor: &Actor, entry: &Entry) {
+    pub fn record(&self, actor: &Actor, entry: &Entry) {
         let time = Timestamp::now().to_string();
         let line = match line(&Line { time, actor, entry }) {
             Ok(line) => line,
@@ -149,7 +156,7 @@ impl Audit {
     }
 
     /// [`record`](Self::record) for those who must not block.
-    pub(crate) async fn record_async(&self, actor: Actor, entry: Entry) {
+    pub async fn record_async(&self, actor: Actor, entry: Entry) {
         let audit = self.clone();
         let written = tokio::task::spawn_blocking(move || audit.record(&actor, &entry)).await;
         if let Err(error) = written {
@@ -178,7 +185,7 @@ fn append(file: &Path, bytes: &[u8]) -> io::Result<()> {
 
 impl Entry {
     /// Something that was done to a module.
-    pub(crate) fn done(action: Action, module: &str, version: Option<u32>) -> Self {
+    pub fn done(action: Action, module: &str, version: Option<u32>) -> Self {
         Self {
             outcome: Outcome::Done,
             version,
@@ -187,7 +194,7 @@ impl Entry {
     }
 
     /// Something that was not.
-    pub(crate) fn refused(action: Action, module: Option<&str>, reason: Option<String>) -> Self {
+    pub fn refused(action: Action, module: Option<&str>, reason: Option<String>) -> Self {
         Self {
             action,
             outcome: Outcome::Refused,
@@ -203,7 +210,7 @@ impl Entry {
     }
 
     /// A request that was turned away.
-    pub(crate) fn turned_away(method: &str, path: &str, reason: String) -> Self {
+    pub fn turned_away(method: &str, path: &str, reason: String) -> Self {
         Self {
             request: Some(beginning(&format!("{method} {path}"))),
             ..Self::refused(Action::Request, None, Some(reason))
@@ -211,7 +218,7 @@ impl Entry {
     }
 
     /// An upload, and what came of it.
-    pub(crate) fn upload(
+    pub fn upload(
         module: &str,
         component: Digest,
         upload: &Upload,
@@ -302,7 +309,7 @@ fn line(line: &Line<'_>) -> serde_json::Result<String> {
 
 impl Actor {
     /// The user who runs this process.
-    pub(crate) fn local() -> Self {
+    pub fn local() -> Self {
         Self {
             user: Some(local_user()),
             ..Self::default()
@@ -310,7 +317,7 @@ impl Actor {
     }
 
     /// As the catalog keeps it: `token ci`, `user alice`.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let Self {
             token,
             certificate,

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -9,14 +12,14 @@ const MAX_MESSAGE: usize = 16 * 1024;
 
 /// An answer that is an error: `{"error": "..."}`.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
     retry_after: Option<u64>,
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, message: impl ToString) -> Self {
+    pub(crate) fn new(status: StatusCode, message: impl ToString) -> Self {
         let mut message = message.to_string();
         if message.len() > MAX_MESSAGE {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));
@@ -30,20 +33,32 @@ impl ApiError {
     }
 
     /// When it is worth coming again, in seconds.
-    pub(super) fn retry_after(self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self {
             retry_after: Some(seconds),
             ..self
         }
     }
 
+    /// 503, with when to come again.
+    pub(crate) fn busy(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(10)
+    }
+
+    /// 429, with when to come again.
+    pub(crate) fn too_many(wait: Duration, message: &str) -> Self {
+        let seconds = wait.as_secs().saturating_add(1);
+        let message = format!("{message}: try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
+    }
+
     /// What it says.
-    pub(super) fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// A fault of this worker or of what it depends on: logged, since its operator has to act.
-    pub(super) fn fault(status: StatusCode, message: impl ToString) -> Self {
+    pub(crate) fn fault(status: StatusCode, message: impl ToString) -> Self {
         let error = Self::new(status, message);
         tracing::error!(target: "petiole", "http api: {}", error.message);
         error
@@ -62,14 +77,14 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<axum::extract::rejection::JsonRejection> for ApiError {
-    fn from(rejection: axum::extract::rejection::JsonRejection) -> Self {
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }
 
-impl From<axum::extract::rejection::QueryRejection> for ApiError {
-    fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }
 }

@@ -13,22 +13,19 @@ use petiole_worker::{InstallError, Installed, NotLoaded, workers_with};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{self, Name, busy};
-use super::error::ApiError;
-use super::places::{Place, Places};
-use super::router::Api;
-use crate::api::{
+use super::body::{self, Name};
+use crate::audit::{Action, Actor, Entry};
+use crate::documents::{
     InstalledDocument, MANIFEST_HEADER, MAX_WAIT, ModuleDocument, SIGNATURE_HEADER, VersionDocument,
 };
-use crate::audit::{Action, Actor, Entry};
-use crate::memory;
+use crate::door::Place;
+use crate::error::ApiError;
+use crate::state::Api;
 
 /// How long receiving an upload may take.
 const UPLOAD: Duration = Duration::from_secs(120);
 
-/// Uploads that are held in memory at once; so many more may wait so long for their turn.
-const UPLOADS: usize = 2;
-const UPLOADS_WAITING: usize = 8;
+/// How long an upload waits for its turn.
 const UPLOAD_TURN: Duration = Duration::from_secs(120);
 
 /// The largest manifest, in bytes of its base64: 64 KiB.
@@ -62,31 +59,13 @@ pub(super) async fn show(
     .await
 }
 
-/// Room for uploads: each is a component in memory.
-#[derive(Debug)]
-pub(super) struct Uploads {
-    held: Places,
-    waiting: Places,
-}
-
-impl Default for Uploads {
-    fn default() -> Self {
-        Self {
-            held: Places::new(UPLOADS),
-            waiting: Places::new(UPLOADS_WAITING),
-        }
-    }
-}
-
-impl Uploads {
-    /// Room for one, as soon as there is some.
-    async fn room(&self, who: &Actor) -> Result<Place, ApiError> {
-        let Some(_waiting) = self.waiting.try_take(who) else {
-            return Err(busy("too many uploads are waiting"));
-        };
-        let room = self.held.take(who, UPLOAD_TURN).await;
-        room.ok_or_else(|| busy("other uploads take their time"))
-    }
+/// Room for one upload, as soon as there is some: each is a component in memory.
+async fn room(api: &Api, who: &Actor) -> Result<Place, ApiError> {
+    let Some(_waiting) = api.gate.uploads_waiting.try_take(who) else {
+        return Err(ApiError::busy("too many uploads are waiting"));
+    };
+    let room = api.gate.uploads.take(who, UPLOAD_TURN).await;
+    room.ok_or_else(|| ApiError::busy("other uploads take their time"))
 }
 
 /// An upload, all of it. It keeps its room until it is installed.
@@ -152,7 +131,7 @@ async fn received(
     if let Some(signature) = text_of(request.headers(), SIGNATURE_HEADER, MAX_SIGNATURE_HEADER)? {
         upload = upload.with_signature(signature);
     }
-    let room = api.gate.uploads.room(actor).await?;
+    let room = room(api, actor).await?;
     let component = body::bytes(request, "component", MAX_COMPONENT_SIZE, UPLOAD).await?;
     Ok(Received {
         module,
@@ -188,9 +167,11 @@ async fn install(api: &Api, actor: Actor, received: Received) -> Result<Installe
     let entry = Entry::upload(module.as_str(), digest, &upload, &installed);
     api.audit.record_async(actor, entry).await;
     // A component may have hundreds of thousands of names.
-    let _ = tokio::task::spawn_blocking(memory::give_back).await;
+    let _ = tokio::task::spawn_blocking(api.give_back).await;
     installed.map_err(|error| match error {
-        InstallError::Load(LoadError::Compile(CompileError::Busy)) => busy(&error.to_string()),
+        InstallError::Load(LoadError::Compile(CompileError::Busy)) => {
+            ApiError::busy(&error.to_string())
+        }
         error @ InstallError::Superseded { .. } => ApiError::new(StatusCode::CONFLICT, error),
         error @ InstallError::NotFollowed { .. } => {
             ApiError::fault(StatusCode::SERVICE_UNAVAILABLE, error)

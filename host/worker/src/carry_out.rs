@@ -15,8 +15,8 @@ use petiole_runtime::Taken;
 pub(crate) use self::patience::PATIENCE;
 use self::patience::{FIRST_PAUSE, LONGEST_PAUSE, Patience, or_cold};
 use crate::causes::causes;
-use crate::outage::{Outage, Outages};
 use crate::shutdown::Shutdown;
+use crate::tell::outage::{Outage, Outages};
 
 /// Pauses between two questions to a result backend in trouble, whether there are tasks or not: doubled from the first
 /// to the longest.

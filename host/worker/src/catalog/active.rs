@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use petiole_modules::{Digest, Manifest, Module, ModuleName, ModuleState, Version, VersionNumber};
 use tokio::sync::Semaphore;
 
-use crate::registered::RegisteredTask;
-use crate::trouble::{InstallError, Passing};
+use crate::catalog::registered::RegisteredTask;
+use crate::catalog::trouble::{InstallError, Passing};
 
 /// The pause after a first failure to load; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

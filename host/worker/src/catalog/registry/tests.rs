@@ -7,7 +7,7 @@ use petiole_runtime::{CompileLimits, PoolSize};
 
 use super::*;
 use crate::Passing;
-use crate::announce::workers_with;
+use crate::catalog::announce::workers_with;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -2,7 +2,7 @@ use petiole_celery::{Outcome, json};
 use petiole_runtime::{Granted, Limit, Run, Usage};
 use serde_json::{Map, Value};
 
-use crate::task_log::shown;
+use crate::tell::task_log::shown;
 
 /// What logs and metrics tell of a run, once its plan says how the task has ended.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use petiole_modules::{CatalogError, ModuleName, SignatureError, StoreError, VersionNumber};
 use petiole_runtime::{CacheError, CompileError, LoadError};
 
-use crate::not_granted::NotGranted;
-use crate::registered::SettingsError;
+use crate::catalog::not_granted::NotGranted;
+use crate::catalog::registered::SettingsError;
 
 /// The store or its catalog can't be used.
 #[derive(Debug, thiserror::Error)]

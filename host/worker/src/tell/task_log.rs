@@ -8,7 +8,7 @@ use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
 use petiole_runtime::{HostFault, Usage};
 use tracing::{debug, error, info, warn};
 
-use crate::usage::Told;
+use crate::tell::usage::Told;
 
 /// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
 const SHOWN: usize = 1024;

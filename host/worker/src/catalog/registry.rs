@@ -17,12 +17,12 @@ use petiole_runtime::{Budget, Cache, Compiler, Module, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::active::{Active, Claim, Found, Loaded, NotLoaded, Turns, Why, reason};
-use crate::announce::announce;
+use crate::catalog::active::{Active, Claim, Found, Loaded, NotLoaded, Turns, Why, reason};
+use crate::catalog::announce::announce;
+use crate::catalog::grants::{Grants, TaskGrants};
+use crate::catalog::registered::{RegisteredTask, Registration, SettingsError};
+use crate::catalog::trouble::{InstallError, RegistryError};
 use crate::config::TaskDefaults;
-use crate::grants::{Grants, TaskGrants};
-use crate::registered::{RegisteredTask, Registration, SettingsError};
-use crate::trouble::{InstallError, RegistryError};
 
 /// How often the catalog is looked at for what others have activated in a shared store.
 const LOOK: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use petiole_modules::{
 };
 use tokio::time::Instant;
 
-use crate::registry::Registry;
-use crate::trouble::RegistryError;
+use crate::catalog::registry::Registry;
+use crate::catalog::trouble::RegistryError;
 
 /// The pause between two looks at what the workers say.
 const LOOKS_APART: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::usage::Told;
+use crate::tell::usage::Told;
 
 /// Stands for every name that no module has, so that senders can't make up metrics.
 const UNKNOWN: &str = "(unknown)";

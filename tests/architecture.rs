@@ -11,15 +11,17 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of the worker, and those of the others that it may depend on: arrows point down only.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("petiole-celery", &[]),
     ("petiole-permits", &[]),
+    ("petiole-tls", &[]),
     ("petiole-modules", &["petiole-permits"]),
-    ("petiole-servers", &[]),
-    ("petiole-keyvalue", &["petiole-permits", "petiole-servers"]),
     ("petiole-runtime", &["petiole-celery", "petiole-permits"]),
-    ("petiole-broker", &["petiole-celery", "petiole-servers"]),
-    ("petiole-results", &["petiole-celery", "petiole-servers"]),
+    (
+        "petiole-storage",
+        &["petiole-celery", "petiole-permits", "petiole-tls"],
+    ),
+    ("petiole-broker", &["petiole-celery", "petiole-tls"]),
     (
         "petiole-worker",
         &[
@@ -28,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "petiole-modules",
             "petiole-runtime",
             "petiole-broker",
-            "petiole-results",
+            "petiole-storage",
         ],
     ),
     (
@@ -36,11 +38,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         &[
             "petiole-celery",
             "petiole-permits",
-            "petiole-keyvalue",
             "petiole-modules",
             "petiole-runtime",
             "petiole-broker",
-            "petiole-results",
+            "petiole-storage",
             "petiole-worker",
         ],
     ),
@@ -55,14 +56,8 @@ const KEEPERS: [(&str, &[&str]); 9] = [
     ("hyper", &["petiole-cli", "petiole-runtime"]),
     // the benchmark's measure is lapin without the worker
     ("lapin", &["petiole-broker", "petiole-tests"]),
-    (
-        "redis",
-        &["petiole-servers", "petiole-results", "petiole-keyvalue"],
-    ),
-    (
-        "rusqlite",
-        &["petiole-broker", "petiole-results", "petiole-keyvalue"],
-    ),
+    ("redis", &["petiole-storage"]),
+    ("rusqlite", &["petiole-broker", "petiole-storage"]),
     ("axum", &["petiole-cli"]),
     ("anyhow", &["petiole-cli", "petiole-tests", "xtask"]),
 ];
@@ -278,7 +273,7 @@ fn promises(document: &str) -> Vec<(String, Vec<(PathBuf, String)>)> {
 }
 
 /// Whether there is such a test: a function of pytest's, one with a test's attribute, or a case of a suite, of which
-/// the list in `suite!`, or the `main.rs` beside it, makes tests.
+/// the list in `suite!`, or the `main.rs` or `mod.rs` beside it, makes tests.
 fn is_test(file: &Path, code: &str, name: &str) -> bool {
     if file.extension().is_some_and(|it| it == "py") {
         return name.starts_with("test_") && code.contains(&format!("def {name}("));
@@ -293,8 +288,10 @@ fn is_test(file: &Path, code: &str, name: &str) -> bool {
     above.any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
         || lines.contains(&format!("{name},").as_str())
         || file.ends_with("suite.rs")
-            && fs::read_to_string(file.with_file_name("main.rs"))
-                .is_ok_and(|main| main.lines().any(|line| line.trim() == name))
+            && ["main.rs", "mod.rs"].iter().any(|beside| {
+                fs::read_to_string(file.with_file_name(beside))
+                    .is_ok_and(|list| list.lines().any(|line| line.trim() == name))
+            })
 }
 
 #[test]

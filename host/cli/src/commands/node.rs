@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use petiole_broker::Broker;
-use petiole_results::Results;
+use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
 use super::output::print_text;

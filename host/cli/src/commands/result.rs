@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use petiole_celery::json;
-use petiole_results::{ResultBackend, is_final};
+use petiole_storage::results::{ResultBackend, is_final};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -69,7 +69,7 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
 fn can_wait(config: &Resolved) -> Result<()> {
     config.check_results().map_err(Failure::usage)?;
     let url = redact(&config.results.value);
-    match petiole_results::mode(&config.results.value) {
+    match petiole_storage::results::mode(&config.results.value) {
         Ok(ResultMode::Stored) => Ok(()),
         Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(
             "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"

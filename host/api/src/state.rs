@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use petiole_broker::Broker;
 use petiole_celery::Routes;
-use petiole_results::Results;
+use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;

@@ -8,6 +8,7 @@ mod client;
 mod client_tls;
 mod commands;
 mod config;
+mod executor;
 mod exit;
 mod logging;
 mod memory;

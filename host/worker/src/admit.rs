@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
 use petiole_runtime::{Arguments, HostFault, Limits};
 
-use crate::active::Found;
+use crate::catalog::active::Found;
+use crate::catalog::registered::RegisteredTask;
+use crate::catalog::registry::Registry;
 use crate::limits::below;
-use crate::registered::RegisteredTask;
-use crate::registry::Registry;
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),

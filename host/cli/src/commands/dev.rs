@@ -6,10 +6,11 @@ use petiole_api::audit::{Actor, Entry};
 use petiole_modules::{Digest, Upload};
 
 use super::node::Node;
-use super::{block_on, component_file, signature_file};
+use super::{component_file, signature_file};
 use crate::check::check;
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::signals::Signals;
 use crate::{api, logging, session};

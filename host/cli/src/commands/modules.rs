@@ -2,8 +2,8 @@ use petiole_api::documents::{ModuleDocument, WorkerDocument};
 use petiole_modules::{KeyId, Module};
 use serde_json::json;
 
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{print_json, print_text};
 use crate::cli::{ModulesArgs, ModulesCommand};
 use crate::config::{Bytes, Sources};
 use crate::exit::{Exit, Result};

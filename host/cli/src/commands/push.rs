@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use petiole_api::documents::{InstalledDocument, WorkerDocument};
 
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{component_file, given, print_json, print_text, signature_file};
+use super::{component_file, given, signature_file};
 use crate::cli::PushArgs;
 use crate::client::Push;
 use crate::config::Sources;

@@ -2,8 +2,9 @@ use anyhow::anyhow;
 use petiole_api::documents::TaskDocument;
 use wildmatch::WildMatch;
 
+use super::given;
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{given, print_json, print_text};
 use crate::cli::TasksArgs;
 use crate::config::Sources;
 use crate::exit::{Exit, Failure, Result};

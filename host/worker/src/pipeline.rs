@@ -20,7 +20,7 @@ use petiole_celery::{
     Commit, Lineage, Message, Refusal, Request, RunKey, Undecodable, memory_to_decode,
     memory_to_inflate,
 };
-use petiole_runtime::{Context, Run, RunMemory, Taken, is_long, unpaused};
+use petiole_runtime::{Context, Run, RunMemory, Taken, is_long, off_the_executor};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
@@ -140,7 +140,10 @@ impl Pipeline {
         let long = takes_long(&message);
         let limit = |task: &str| self.registry.argument_limit(task);
         match room {
-            Ok(room) => (unpaused(long, || Request::decode(message, limit)), room),
+            Ok(room) => (
+                off_the_executor(long, || Request::decode(message, limit)),
+                room,
+            ),
             Err(refusal) => {
                 let undecodable = Undecodable::new(message, refusal);
                 (Err(Box::new(undecodable)), Taken::default())
@@ -157,7 +160,7 @@ impl Pipeline {
             .decoded()
             .take(memory_to_inflate(message, task_limit));
         let inflated = inflated.await;
-        let memory = unpaused(takes_long(message), || {
+        let memory = off_the_executor(takes_long(message), || {
             memory_to_decode(message, task_limit)
         });
         drop(inflated);
@@ -190,7 +193,7 @@ impl Pipeline {
                 refusal: Refusal::WorkerLost { count, limit },
             });
         }
-        unpaused(takes_long(&request.message), || {
+        off_the_executor(takes_long(&request.message), || {
             let sent_limit = self.servers.policy.sent_limit;
             admit(request, &self.registry, sent_limit, Timestamp::now())
         })
@@ -397,7 +400,7 @@ impl<'a> Journey<'a> {
                 return self.unsettled(&fault);
             }
         };
-        let plan = unpaused(long, || {
+        let plan = off_the_executor(long, || {
             let policy = &self.pipeline.servers.policy;
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });

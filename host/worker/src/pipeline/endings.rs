@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use petiole_broker::{Delivery, Unsettled};
 use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
 use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_runtime::{HostFault, Taken, unpaused};
+use petiole_runtime::{HostFault, Taken, off_the_executor};
 use serde_json::Value;
 
 use super::{Decoded, Earlier, Journey, Pipeline};
@@ -176,7 +176,7 @@ impl Journey<'_> {
         let Some(Ok(planning)) = self.pipeline.worth_it(planning, &delivery).await else {
             return self.unsettled(&Fault::NotBegun);
         };
-        let plan = unpaused(true, || {
+        let plan = off_the_executor(true, || {
             refuse(request, &refusal, &self.source, policy, Timestamp::now())
         });
         if self
@@ -369,7 +369,7 @@ impl Journey<'_> {
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message goes to quarantine: {refusal}", request.task, request.id);
         let planning = self.planning(true).await?;
         let policy = &servers.policy;
-        let plan = unpaused(true, || {
+        let plan = off_the_executor(true, || {
             refuse(request, &refusal, &self.source, policy, Timestamp::now())
         });
         let room = self.room(plan.memory()).await?;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use petiole_celery::{Outcome, Signature, State};
+use petiole_permits::{Limit, Limits};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use wasmtime::component::{ComponentExportIndex, Resource, Val};
@@ -17,7 +18,6 @@ use crate::granted::Granted;
 use crate::host::Sandbox;
 use crate::json_texts::{JsonTexts, lift_fuel};
 use crate::last_words::last_words;
-use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
 use crate::module::{Loaded, Task};
 use crate::outcome::{Broken, Ended, ResultUnreadable, returned};

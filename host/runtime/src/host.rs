@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole_celery::{ChildKind, Signature, State, child_id, json};
-use petiole_permits::Redactor;
+use petiole_permits::{Limit, Limits, Redactor};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::Level;
@@ -20,14 +20,14 @@ use crate::granted::Granted;
 use crate::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::keyvalue::{KeyValueState, KeyValueView};
 use crate::limiter::{Limiter, claim};
-use crate::limits::{Limit, LimitExceeded};
+use crate::limits::LimitExceeded;
 use crate::meter::Meter;
 use crate::module::Loaded;
 use crate::random::Random;
 use crate::sockets::Sockets;
 use crate::task_log::TaskLog;
 use crate::unpaused::{is_long, unpaused};
-use crate::{Context, Limits, Progress, files, http, keyvalue, random, sockets, wasi};
+use crate::{Context, Progress, files, http, keyvalue, random, sockets, wasi};
 
 /// The length of a state's name, in bytes.
 const MAX_STATE_NAME: usize = 64;

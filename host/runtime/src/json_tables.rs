@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_celery::{Exception, Outcome, Refusal, RetryAt};
+use petiole_permits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
 use crate::bind::{self, ArgumentError, Arguments};
 use crate::from_json;
 use crate::json_texts::{JsonTexts, ValueMemory};
-use crate::limits::Limit;
 use crate::mismatch::Mismatch;
 use crate::outcome::{self, Ended};
 use crate::signature::Shape;

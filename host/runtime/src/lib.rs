@@ -80,7 +80,6 @@ pub use egress::{Network, Resolver};
 pub use engine::{PoolSize, RuntimeError};
 pub use granted::{Folder, Granted, KeyValueSpace};
 pub use imports::{Interfaces, RefusedImport};
-pub use limits::{Limit, Limits};
 pub use module::{LoadError, Module, Runtime, Task};
 pub use reflect::RefusedExport;
 pub use signature::{Param, TaskSignature};

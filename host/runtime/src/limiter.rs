@@ -1,11 +1,12 @@
 //! Bounds the memories of a sandbox together, and its tables; what it may have comes out of the budget of all.
 
 use async_trait::async_trait;
+use petiole_permits::{Limit, Limits};
 use wasmtime::ResourceLimiterAsync;
 
 use crate::budget::Held;
 use crate::engine::TABLE_ELEMENTS;
-use crate::limits::{Limit, LimitExceeded, Limits};
+use crate::limits::LimitExceeded;
 
 /// What an element of a table takes, in bytes.
 const TABLE_ELEMENT: usize = 8;

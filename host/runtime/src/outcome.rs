@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use petiole_celery::{Exception, Outcome, json};
+use petiole_permits::{Limit, Limits};
 use serde_json::{Number, Value};
 use wasmtime::component::{ResourceTableError, Val};
 use wasmtime::{Trap, WasmBacktrace};
@@ -13,7 +14,7 @@ use crate::json_texts::{
     JsonTexts, MAX_DEPTH, beyond_budget, is_too_deep, lift_fuel, memory_within,
 };
 use crate::last_words::LastWords;
-use crate::limits::{Limit, LimitExceeded, Limits};
+use crate::limits::LimitExceeded;
 use crate::task_error::{is_task_error, task_error};
 use crate::to_json::{ToJsonError, payload, to_json};
 use crate::wit_type::WitType;

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use petiole_permits::Redactor;
+use petiole_permits::{Limit, Redactor};
 use tracing::Level;
 
 use crate::last_words::is_note;
-use crate::limits::{Limit, LimitExceeded};
+use crate::limits::LimitExceeded;
 
 /// Longer lines of output are broken.
 const MAX_LINE: usize = 8 * 1024;

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use petiole_permits::Limit;
 use wasmtime::component::__internal::wasmtime_environ::component::TypeFlags;
 use wasmtime::component::__internal::{InterfaceType, LowerContext};
 use wasmtime::component::{Lower, Val};
@@ -9,7 +10,7 @@ use wasmtime::{Result, ValRaw, bail, format_err};
 
 use super::MAX_FLAT_PARAMS;
 use crate::from_json::BASE64;
-use crate::limits::{Limit, LimitExceeded};
+use crate::limits::LimitExceeded;
 
 /// All parameters, on the stack, or as the one pointer that stands for them there.
 pub(super) fn params<T>(

@@ -8,6 +8,7 @@ mod cli;
 mod client_tls;
 mod commands;
 mod config;
+mod executor;
 mod exit;
 mod http;
 mod logging;

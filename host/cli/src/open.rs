@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
-use petiole_keyvalue::ConnectError;
 use petiole_modules::SignaturePolicy;
 use petiole_permits::KeyValue;
-use petiole_results::{ResultError, Results};
 use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
+use petiole_storage::keyvalue::ConnectError;
+use petiole_storage::results::{ResultError, Results};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
 use crate::audit::Audit;
@@ -216,13 +216,13 @@ pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
 }
 
 async fn keyvalue(url: &str) -> Result<Arc<dyn KeyValue>> {
-    petiole_keyvalue::connect(url)
+    petiole_storage::keyvalue::connect(url)
         .await
         .map_err(keyvalue_failure)
 }
 
 async fn keyvalue_when_up(url: &str) -> Result<Arc<dyn KeyValue>> {
-    let connect = || petiole_keyvalue::connect(url);
+    let connect = || petiole_storage::keyvalue::connect(url);
     until_up(connect, |error| {
         matches!(error, ConnectError::Unreachable { .. })
     })

@@ -11,19 +11,19 @@ use tokio::sync::watch;
 use wasmtime::component::{ComponentExportIndex, Resource, Val};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
-use crate::bind::{ArgumentError, Arguments, bind};
-use crate::budget::{Held, NoMemoryLeft, Reading};
-use crate::canonical;
 use crate::granted::Granted;
 use crate::host::Sandbox;
-use crate::json_texts::{JsonTexts, lift_fuel};
-use crate::last_words::last_words;
-use crate::meter::Meter;
+use crate::limits::budget::{Held, NoMemoryLeft, Reading};
+use crate::limits::meter::Meter;
+use crate::limits::unpaused::{holds_long_text, unpaused};
+use crate::log::last_words::last_words;
+use crate::log::redact::redacted;
 use crate::module::{Loaded, Task};
 use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
-use crate::redact::redacted;
-use crate::signature::{Shape, TaskSignature};
-use crate::unpaused::{holds_long_text, unpaused};
+use crate::schema::bind::{ArgumentError, Arguments, bind};
+use crate::schema::canonical;
+use crate::schema::json_texts::{JsonTexts, lift_fuel};
+use crate::schema::signature::{Shape, TaskSignature};
 
 /// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
 /// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which

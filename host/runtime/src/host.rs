@@ -14,20 +14,22 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::bindings::petiole::task as wit;
 use crate::call;
-use crate::egress::Egress;
-use crate::files::{Files, FilesView};
 use crate::granted::Granted;
-use crate::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
-use crate::keyvalue::{KeyValueState, KeyValueView};
-use crate::limiter::{Limiter, claim};
 use crate::limits::LimitExceeded;
-use crate::meter::Meter;
+use crate::limits::limiter::{Limiter, claim};
+use crate::limits::meter::Meter;
+use crate::limits::unpaused::{is_long, unpaused};
+use crate::log::task_log::TaskLog;
 use crate::module::Loaded;
-use crate::random::Random;
-use crate::sockets::Sockets;
-use crate::task_log::TaskLog;
-use crate::unpaused::{is_long, unpaused};
-use crate::{Context, Progress, files, http, keyvalue, random, sockets, wasi};
+use crate::schema::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
+use crate::wasi::files::{Files, FilesView};
+use crate::wasi::keyvalue::{KeyValueState, KeyValueView};
+use crate::wasi::net::egress::Egress;
+use crate::wasi::net::sockets::Sockets;
+use crate::wasi::net::{http, sockets};
+use crate::wasi::random::Random;
+use crate::wasi::{cli, files, keyvalue, random};
+use crate::{Context, Progress};
 
 /// The length of a state's name, in bytes.
 const MAX_STATE_NAME: usize = 64;
@@ -181,7 +183,7 @@ impl WasiView for Sandbox {
             started,
             ..
         } = self;
-        let made = || wasi::context(log, granted, &context.id, *started);
+        let made = || cli::context(log, granted, &context.id, *started);
         WasiCtxView {
             ctx: self.wasi.get_or_insert_with(made),
             table: &mut self.resources,

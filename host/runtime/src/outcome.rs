@@ -9,15 +9,15 @@ use wasmtime::component::{ResourceTableError, Val};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::backtrace::backtrace;
-use crate::json_texts::{
+use crate::limits::LimitExceeded;
+use crate::log::backtrace::backtrace;
+use crate::log::last_words::LastWords;
+use crate::schema::json_texts::{
     JsonTexts, MAX_DEPTH, beyond_budget, is_too_deep, lift_fuel, memory_within,
 };
-use crate::last_words::LastWords;
-use crate::limits::LimitExceeded;
-use crate::task_error::{is_task_error, task_error};
-use crate::to_json::{ToJsonError, payload, to_json};
-use crate::wit_type::WitType;
+use crate::schema::task_error::{is_task_error, task_error};
+use crate::schema::to_json::{ToJsonError, payload, to_json};
+use crate::schema::wit_type::WitType;
 
 /// The Python module that Petiole's own exceptions are said to be of.
 pub(crate) const EXCEPTIONS: &str = "petiole.exceptions";

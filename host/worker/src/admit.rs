@@ -7,9 +7,9 @@ use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
 use petiole_permits::Limits;
 use petiole_runtime::{Arguments, HostFault};
 
-use crate::active::Found;
-use crate::registered::RegisteredTask;
-use crate::registry::Registry;
+use crate::catalog::active::Found;
+use crate::catalog::registered::RegisteredTask;
+use crate::catalog::registry::Registry;
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),

@@ -9,14 +9,14 @@ use std::time::Duration;
 use petiole_broker::{Broker, PublishError, Unsettled};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
-use petiole_results::{End, ResultBackend, ResultError, Results};
 use petiole_runtime::Taken;
+use petiole_storage::results::{End, ResultBackend, ResultError, Results};
 
 pub(crate) use self::patience::PATIENCE;
 use self::patience::{FIRST_PAUSE, LONGEST_PAUSE, Patience, or_cold};
 use crate::causes::causes;
-use crate::outage::{Outage, Outages};
 use crate::shutdown::Shutdown;
+use crate::tell::outage::{Outage, Outages};
 
 /// Pauses between two questions to a result backend in trouble, whether there are tasks or not: doubled from the first
 /// to the longest.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::WorkerConfig;
 use crate::pipeline::Pipeline;
-use crate::slot::Slots;
+use crate::turns::slot::Slots;
 
 /// The part of the limit from which on a message is a suspect. Before, it may have been a neighbour.
 const SHARE: u64 = 4;

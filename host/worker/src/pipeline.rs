@@ -24,19 +24,19 @@ use petiole_runtime::{Context, Run, RunMemory, Taken, is_long, unpaused};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
-use crate::active::Found;
 use crate::admit::{Admitted, NotRun, Ready, admit};
 use crate::carry_out::{Fault, Servers};
+use crate::catalog::active::Found;
+use crate::catalog::registry::Registry;
 use crate::causes::causes;
-use crate::metrics::TaskLabels;
 use crate::progress::store_progress;
-use crate::registry::Registry;
-use crate::runs::{Before, Runs, Turn};
 use crate::shutdown::Stage;
-use crate::slot::Slot;
 use crate::status::Status;
-use crate::task_log;
-use crate::usage::{Told, usage};
+use crate::tell::metrics::TaskLabels;
+use crate::tell::task_log;
+use crate::tell::usage::{Told, usage};
+use crate::turns::runs::{Before, Runs, Turn};
+use crate::turns::slot::Slot;
 
 /// What the journeys of a worker share.
 pub(crate) struct Pipeline {

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use petiole_modules::{Digest, Upload};
 
 use super::node::Node;
-use super::{block_on, component_file, signature_file};
+use super::{component_file, signature_file};
 use crate::audit::{Actor, Entry};
 use crate::check::check;
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::http::Listening;
 use crate::signals::Signals;

@@ -2,8 +2,8 @@ use petiole_modules::{KeyId, Module};
 use petiole_permits::Size;
 use serde_json::json;
 
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{print_json, print_text};
 use crate::api::{ModuleDocument, WorkerDocument};
 use crate::cli::{ModulesArgs, ModulesCommand};
 use crate::config::Sources;

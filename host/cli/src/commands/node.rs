@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use petiole_broker::Broker;
-use petiole_results::Results;
+use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
-use super::print_text;
+use super::output::print_text;
 use crate::audit::Audit;
 use crate::banner::banner;
 use crate::config::Resolved;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{component_file, given, print_json, print_text, signature_file};
+use super::{component_file, given, signature_file};
 use crate::api::{InstalledDocument, Push, WorkerDocument};
 use crate::cli::PushArgs;
 use crate::config::Sources;

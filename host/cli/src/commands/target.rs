@@ -12,6 +12,7 @@ use crate::api::{Client, InstalledDocument, ModuleDocument, Push, TaskDocument};
 use crate::audit::{Action, Actor, Entry};
 use crate::cli::TargetArgs;
 use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
+use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::logging::escaped;
 use crate::{client_tls, open, session};
@@ -178,7 +179,7 @@ fn in_registry<T>(
     config: &Resolved,
     work: impl AsyncFnOnce(Arc<Registry>) -> Result<T>,
 ) -> Result<T> {
-    super::block_on(async {
+    block_on(async {
         let grants = open::grants_to_nobody(config).await?;
         work(open::registry(config, 1, grants).await?).await
     })

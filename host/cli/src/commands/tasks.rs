@@ -1,8 +1,9 @@
 use anyhow::anyhow;
 use wildmatch::WildMatch;
 
+use super::given;
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{given, print_json, print_text};
 use crate::api::TaskDocument;
 use crate::cli::TasksArgs;
 use crate::config::Sources;

@@ -1,7 +1,7 @@
 use petiole_modules::Digest;
 use serde_json::json;
 
-use super::{print_json, print_text};
+use super::output::{print_json, print_text};
 use crate::cli::TokenArgs;
 use crate::config::{TokenEntry, check_token_name};
 use crate::exit::{Exit, Failure, Result};

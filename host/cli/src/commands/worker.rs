@@ -1,10 +1,10 @@
 use anyhow::Context;
 
-use super::block_on;
 use super::node::Node;
 use crate::check::check;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::http::Listening;
 use crate::signals::Signals;

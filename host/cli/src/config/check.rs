@@ -76,7 +76,8 @@ impl Resolved {
 
     /// Whether the result backend's URL can be used.
     pub(crate) fn check_results(&self) -> Result<(), ConfigError> {
-        let checked = |url: &str| petiole_results::mode(url).map_err(|error| error.to_string());
+        let checked =
+            |url: &str| petiole_storage::results::mode(url).map_err(|error| error.to_string());
         let ours = "PETIOLE_RESULT_BACKEND or --results";
         server(&self.results, ours, |url| checked(url).map(drop))
     }
@@ -103,7 +104,7 @@ fn urls(c: &Resolved) -> Result<(), ConfigError> {
     };
     c.api.check(optional(|url| url::api_url(url).map(drop)))?;
     c.keyvalue.check(optional(|url| {
-        petiole_keyvalue::check(url).map_err(|error| error.to_string())
+        petiole_storage::keyvalue::check(url).map_err(|error| error.to_string())
     }))
 }
 

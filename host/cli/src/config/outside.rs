@@ -34,10 +34,13 @@ impl Resolved {
     pub(crate) fn certificates(&self) -> Result<(), ConfigError> {
         self.broker
             .check(|urls| petiole_broker::check_files(urls).map_err(|error| error.to_string()))?;
-        self.results
-            .check(|url| petiole_results::check_files(url).map_err(|error| error.to_string()))?;
+        self.results.check(|url| {
+            petiole_storage::results::check_files(url).map_err(|error| error.to_string())
+        })?;
         self.keyvalue.check(|url| match url {
-            Some(url) => petiole_keyvalue::check_files(url).map_err(|error| error.to_string()),
+            Some(url) => {
+                petiole_storage::keyvalue::check_files(url).map_err(|error| error.to_string())
+            }
             None => Ok(()),
         })
     }

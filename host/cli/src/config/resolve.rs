@@ -160,7 +160,7 @@ impl Resolved {
             result_expires: l.or(
                 &keys::RESULT_EXPIRES,
                 |w| w.result_expires,
-                Seconds(petiole_results::RESULT_EXPIRES),
+                Seconds(petiole_storage::results::RESULT_EXPIRES),
             ),
             result_extended: l.or(&keys::RESULT_EXTENDED, |w| w.result_extended, false),
             store: l.or(

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use petiole_celery::json;
-use petiole_results::ResultBackend;
+use petiole_storage::results::ResultBackend;
 use serde_json::json;
 use tokio::runtime::Handle;
 

@@ -9,7 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use petiole_broker::Broker;
 use petiole_celery::Routes;
-use petiole_results::Results;
+use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;

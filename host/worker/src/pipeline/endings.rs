@@ -13,11 +13,11 @@ use serde_json::Value;
 use super::{Decoded, Earlier, Journey, Pipeline};
 use crate::admit::NotRun;
 use crate::carry_out::{Carried, Ending, Fault};
+use crate::catalog::registered::RegisteredTask;
 use crate::causes::causes;
-use crate::registered::RegisteredTask;
-use crate::runs::Turn;
-use crate::slot::Slot;
-use crate::task_log;
+use crate::tell::task_log;
+use crate::turns::runs::Turn;
+use crate::turns::slot::Slot;
 
 /// How long a task waits that the worker could not run: for a folder that is not there, say.
 const HOST_PAUSE: SignedDuration = SignedDuration::from_secs(10);

@@ -32,11 +32,12 @@ use petiole_worker::{Grants, Registry, TaskDefaults, Worker, WorkerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::audit::{Actor, Audit};
+use crate::actor::Actor;
+use crate::audit::Audit;
 use crate::door::Peer;
 use crate::routes::router;
 use crate::state::JSON_BYTES;
-use crate::{Api, Gate, Scope, Settings, TlsFiles, TokenEntry};
+use crate::{Administration, Api, Gate, Scope, Settings, TlsFiles, TokenEntry};
 
 /// A token for each scope, and one that is `http.token`; no rate that a test comes to.
 fn settings() -> Settings {
@@ -140,6 +141,8 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         results.clone(),
         Arc::clone(&registry),
     );
+    let audit = Audit::open(Some(&dir.join("audit.jsonl"))).unwrap();
+    let administration = Administration::new(registry.store().clone(), audit);
     Api {
         registry,
         broker,
@@ -147,7 +150,7 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         status: worker.status(),
         routes: Arc::new(routes),
         origin: "1@tests".into(),
-        audit: Audit::open(Some(&dir.join("audit.jsonl"))).unwrap(),
+        administration,
         give_back: || (),
         gate,
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use petiole_api::audit::Audit;
+use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_modules::SignaturePolicy;

@@ -21,7 +21,7 @@ from servers import TOKEN, Worker
 from waiting import wait_until
 
 SCOPES = ("upload", "read", "send", "admin")
-# host/cli/src/http/connections.rs
+# host/api/src/server/connections.rs
 HEAD_TIMEOUT = 15
 CONNECTIONS_OF_ONE = 128
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_modules::SignaturePolicy;
@@ -13,7 +14,6 @@ use petiole_storage::keyvalue::ConnectError;
 use petiole_storage::results::{ResultError, Results};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
-use crate::audit::Audit;
 use crate::config::{Outside, Resolved, is_key, redact};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;

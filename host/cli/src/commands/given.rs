@@ -1,9 +1,9 @@
 //! What a task is given, for people: capabilities and limits.
 
+use petiole_api::documents::{CapabilitiesDocument, LimitsDocument};
 use petiole_permits::{Capabilities, LIMITS, Refused, Size, Unit};
 use serde_json::Value;
 
-use crate::api::{CapabilitiesDocument, LimitsDocument};
 use crate::logging::escaped;
 
 /// A line each for what is asked for, granted and refused, where there is any. What was asked for is not said

@@ -1,10 +1,10 @@
+use petiole_api::documents::{ModuleDocument, WorkerDocument};
 use petiole_modules::{KeyId, Module};
 use petiole_permits::Size;
 use serde_json::json;
 
 use super::output::{print_json, print_text};
 use super::target::Target;
-use crate::api::{ModuleDocument, WorkerDocument};
 use crate::cli::{ModulesArgs, ModulesCommand};
 use crate::config::Sources;
 use crate::exit::{Exit, Result};

@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use petiole_api::{SendError, send};
 use petiole_celery::Signature;
 use petiole_celery::plan::ResultMode;
 use serde_json::{Map, Value, json};
@@ -9,7 +10,6 @@ use crate::cli::SendArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
-use crate::send::{SendError, send};
 use crate::{open, session};
 
 /// `petiole send`

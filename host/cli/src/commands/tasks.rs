@@ -1,10 +1,10 @@
 use anyhow::anyhow;
+use petiole_api::documents::TaskDocument;
 use wildmatch::WildMatch;
 
 use super::given;
 use super::output::{print_json, print_text};
 use super::target::Target;
-use crate::api::TaskDocument;
 use crate::cli::TasksArgs;
 use crate::config::Sources;
 use crate::exit::{Exit, Failure, Result};

@@ -1,35 +1,80 @@
 //! TLS of the API: certificates from PEM files, read again when they change.
 
+use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use tokio::task::JoinError;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::check_private;
+use crate::private::check_private;
+use crate::settings::TlsFiles;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The PEM files.
-#[derive(Debug, Clone)]
-pub(crate) struct TlsFiles {
-    /// The server's certificate, and those between it and an authority.
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    /// Who signs the certificates of clients; without it, none is asked for.
-    pub client_ca: Option<PathBuf>,
+/// The PEM files can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// One can't be read.
+    #[error("can't read {what} from {}", file.display())]
+    Unreadable {
+        /// `a private key` or `certificates`.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: pem::Error,
+    },
+    /// The key is open to others.
+    #[error("{0}")]
+    NotPrivate(String),
+    /// There is nothing in it.
+    #[error("{} has no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
+    /// Not a certificate that signs others.
+    #[error("{} is no authority", file.display())]
+    NoAuthority {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// The authorities can't be used.
+    #[error("can't check clients by {}", file.display())]
+    Clients {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: VerifierBuilderError,
+    },
+    /// A certificate and another one's key.
+    #[error("the certificate {} and the key {} don't fit together", cert.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// rustls has no cipher for its own protocol versions.
+    #[error("tls")]
+    Provider(#[source] rustls::Error),
+    /// Reading them was cut off.
+    #[error("reading the files was cut off")]
+    CutOff(#[source] JoinError),
 }
 
 /// TLS as it is set up now.
-pub(crate) struct Tls {
+pub(super) struct Tls {
     files: TlsFiles,
     /// Of the files before they were read: what changes while they are has another one.
     seen: Vec<Stamp>,
@@ -37,11 +82,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// When they can't be read, or don't fit together.
-    pub(crate) fn load(files: TlsFiles) -> anyhow::Result<Self> {
+    /// Reads the files, which have to fit together.
+    pub(super) fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let seen = stamps(&files);
         let config = RwLock::new(Arc::new(config(&files)?));
         Ok(Self {
@@ -49,11 +91,6 @@ impl Tls {
             seen,
             config,
         })
-    }
-
-    /// Whether clients have to show a certificate.
-    pub(crate) fn wants_certificates(&self) -> bool {
-        self.files.client_ca.is_some()
     }
 
     /// For the next connection.
@@ -76,7 +113,7 @@ impl Tls {
                     seen = now;
                     config
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => Err(TlsError::CutOff(error)),
             };
             match config {
                 Ok(config) => {
@@ -84,7 +121,8 @@ impl Tls {
                     tracing::info!(target: "petiole", "the http api's certificates are read again");
                 }
                 Err(error) => {
-                    tracing::error!(target: "petiole", "the http api keeps its old certificates: {error:#}");
+                    let cause = error.source().map(tracing::field::display);
+                    tracing::error!(target: "petiole", cause, "the http api keeps its old certificates: {error}");
                 }
             }
         }
@@ -117,18 +155,18 @@ fn stamps(files: &TlsFiles) -> Vec<Stamp> {
 fn read_again(
     files: &TlsFiles,
     before: &[Stamp],
-) -> Option<(Vec<Stamp>, anyhow::Result<ServerConfig>)> {
+) -> Option<(Vec<Stamp>, Result<ServerConfig, TlsError>)> {
     let now = stamps(files);
     (now != before).then(|| (now, config(files)))
 }
 
-fn config(files: &TlsFiles) -> anyhow::Result<ServerConfig> {
+fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let certs = certificates(&files.cert)?;
     let key = private_key(&files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .context("tls")?;
+        .map_err(TlsError::Provider)?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
@@ -136,43 +174,59 @@ fn config(files: &TlsFiles) -> anyhow::Result<ServerConfig> {
             for authority in certificates(file)? {
                 roots
                     .add(authority)
-                    .with_context(|| format!("{} is no authority", file.display()))?;
+                    .map_err(|source| TlsError::NoAuthority {
+                        file: file.clone(),
+                        source,
+                    })?;
             }
             // Without a certificate there are the probes and metrics, and for the rest an answer that says
             // what is missing.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
-                .with_context(|| format!("can't check clients by {}", file.display()))?;
+                .map_err(|source| TlsError::Clients {
+                    file: file.clone(),
+                    source,
+                })?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(certs, key).with_context(|| {
-        let (cert, key) = (files.cert.display(), files.key.display());
-        format!("the certificate {cert} and the key {key} don't fit together")
-    })?;
+    let mut config = builder
+        .with_single_cert(certs, key)
+        .map_err(|source| TlsError::Pair {
+            cert: files.cert.clone(),
+            key: files.key.clone(),
+            source,
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn private_key(file: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    let failed = || format!("can't read a private key from {}", file.display());
-    let pem = File::open(file).with_context(failed)?;
-    let meta = pem.metadata().with_context(failed)?;
-    check_private(file, &meta).map_err(anyhow::Error::msg)?;
-    PrivateKeyDer::from_pem_reader(pem).with_context(failed)
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let failed = |source| TlsError::Unreadable {
+        what: "a private key",
+        file: file.to_owned(),
+        source,
+    };
+    let pem = File::open(file).map_err(|error| failed(pem::Error::Io(error)))?;
+    let meta = pem
+        .metadata()
+        .map_err(|error| failed(pem::Error::Io(error)))?;
+    check_private(file, &meta).map_err(TlsError::NotPrivate)?;
+    PrivateKeyDer::from_pem_reader(pem).map_err(failed)
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates =
-        read.with_context(|| format!("can't read certificates from {}", file.display()))?;
-    anyhow::ensure!(
-        !certificates.is_empty(),
-        "{} has no certificate in it",
-        file.display()
-    );
-    Ok(certificates)
+    let certificates = read.map_err(|source| TlsError::Unreadable {
+        what: "certificates",
+        file: file.to_owned(),
+        source,
+    })?;
+    match certificates.is_empty() {
+        true => Err(TlsError::NoCertificate(file.to_owned())),
+        false => Ok(certificates),
+    }
 }
 
 /// Whose certificate it is, as the audit says it: `CN=ci, O=Example`.

@@ -3,15 +3,15 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use super::router::Api;
+use crate::state::Api;
 
 /// The process answers.
-pub(super) async fn healthz() -> &'static str {
+pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// All tasks are taken: follows the broker's connection and the modules, and ends with a shutdown.
-pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
+pub(crate) async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
     match api.status.unready() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(reason) => unready(&reason),
@@ -19,7 +19,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, String) {
 }
 
 /// Not all tasks are taken, for this reason.
-pub(super) fn unready(reason: &str) -> (StatusCode, String) {
+pub(crate) fn unready(reason: &str) -> (StatusCode, String) {
     (
         StatusCode::SERVICE_UNAVAILABLE,
         format!("not ready: {reason}\n"),
@@ -27,7 +27,7 @@ pub(super) fn unready(reason: &str) -> (StatusCode, String) {
 }
 
 /// OpenMetrics' text format, which Prometheus reads.
-pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     (
         [(
             CONTENT_TYPE,

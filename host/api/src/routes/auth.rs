@@ -1,3 +1,5 @@
+//! Who asks, and whether they may: middleware before the routes.
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,21 +9,22 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::access::{self, Token};
-use super::connections::Peer;
-use super::error::ApiError;
-use super::rate::{NO_RIGHT_TOKEN, no_peer, too_many};
-use super::router::Api;
-use crate::audit::{Actor, Entry};
-use crate::config::Scope;
+use crate::actor::Actor;
+use crate::audit::Entry;
+use crate::door::{Peer, Scope, Token, needed};
+use crate::error::ApiError;
+use crate::state::Api;
+
+/// The words to a client that has no right token.
+const NO_RIGHT_TOKEN: &str = "too many requests without a right token from this address";
 
 /// What a request shows of who sends it; in the extensions of each but probes.
 #[derive(Clone)]
-pub(super) struct Shown(pub(super) Result<Arc<Token>, Refused>);
+struct Shown(Result<Arc<Token>, Refused>);
 
 /// Why a request is turned away.
 #[derive(Clone)]
-pub(super) enum Refused {
+enum Refused {
     NoCertificate,
     NoToken,
     WrongToken,
@@ -29,6 +32,31 @@ pub(super) enum Refused {
     Scope {
         needed: Vec<Scope>,
     },
+}
+
+/// Limits what a token may ask or, where none is right, an address: those who flood it without a token take
+/// nothing from those who share it and have one. Not probes: a flood must not make a worker look dead.
+pub(super) async fn limit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    if ["/healthz", "/readyz"].contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    let Some(peer) = request.extensions().get::<Peer>() else {
+        return no_peer().into_response();
+    };
+    let shown = shown(&api, peer, request.headers());
+    let rates = &api.gate.rates;
+    let (spent, what) = match &shown.0 {
+        Ok(token) => (
+            rates.token(&token.name),
+            "too many requests with this token",
+        ),
+        Err(_) => (rates.address(peer.address), NO_RIGHT_TOKEN),
+    };
+    if let Err(wait) = spent {
+        return ApiError::too_many(wait, what).into_response();
+    }
+    request.extensions_mut().insert(shown);
+    next.run(request).await
 }
 
 /// Lets a request pass whose client shows what it needs. A token is wanted on loopback too: a web page could
@@ -43,7 +71,7 @@ pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Ne
     };
     let path = request.extensions().get::<MatchedPath>();
     let path = path.map_or("", MatchedPath::as_str);
-    let needed = access::needed(request.method().as_str(), path);
+    let needed = needed(request.method().as_str(), path);
     let asked = (request.method().clone(), request.uri().clone());
     let mut actor = Actor {
         certificate: peer.certificate,
@@ -64,7 +92,7 @@ pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Ne
 }
 
 /// Looks for a right token, of a client that may use one.
-pub(super) fn shown(api: &Api, peer: &Peer, headers: &HeaderMap) -> Shown {
+fn shown(api: &Api, peer: &Peer, headers: &HeaderMap) -> Shown {
     if api.gate.client_certificates && peer.certificate.is_none() {
         return Shown(Err(Refused::NoCertificate));
     }
@@ -101,11 +129,11 @@ async fn turn_away(
         None => (api.gate.rates.wrong_token(address), NO_RIGHT_TOKEN),
     };
     if let Err(wait) = spent {
-        return too_many(wait, what);
+        return ApiError::too_many(wait, what).into_response();
     }
     let reason = refused.message();
     let entry = Entry::turned_away(method.as_str(), uri.path(), reason.clone());
-    api.audit.record_async(actor, entry).await;
+    api.administration.audit.record_async(actor, entry).await;
     let challenge = HeaderValue::from_str(&refused.challenge());
     let mut response = ApiError::new(refused.status(), reason).into_response();
     if let Ok(challenge) = challenge {
@@ -156,4 +184,12 @@ impl Refused {
             }
         }
     }
+}
+
+/// The server tells every request where it comes from.
+fn no_peer() -> ApiError {
+    ApiError::fault(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "a request came without its address",
+    )
 }

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::rate::network;
 use super::tls::{self, Tls};
+use crate::door::{Peer, network};
 
 /// Open connections, those in a TLS handshake included; further ones wait in the system's queue.
 const CONNECTIONS: usize = 512;
@@ -50,14 +50,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// How long to wait where the system has no more descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Where a request comes from; in the extensions of each.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(super) address: IpAddr,
-    /// The subject of the client's certificate, which an authority of `client_ca` has signed.
-    pub(super) certificate: Option<Arc<str>>,
-}
 
 /// Serves until `shutdown`.
 pub(super) async fn serve(

@@ -7,9 +7,9 @@ use petiole_celery::Signature;
 use serde_json::{Value, json};
 
 use super::body::CelerysJson;
-use super::error::ApiError;
-use super::router::Api;
-use crate::send::{SendError, send as send_task};
+use crate::error::ApiError;
+use crate::send::{self, SendError};
+use crate::state::Api;
 
 /// `POST /v1/send`: a signature in Celery's JSON, `{"task": ..., "args": [...], "kwargs": {...}, "options": {...}}`.
 /// Answers with the task's id when the broker has confirmed the message.
@@ -20,7 +20,7 @@ pub(super) async fn send(
     let CelerysJson(body) = body?;
     let signature = Signature::from_value(body)
         .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
-    let sent = send_task(
+    let sent = send::send(
         &*api.broker,
         &signature,
         &api.routes,

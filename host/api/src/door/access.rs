@@ -3,9 +3,49 @@
 use std::sync::Arc;
 
 use petiole_modules::Digest;
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use crate::config::{Scope, TokenEntry};
+/// What a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Pushing modules, which makes them active.
+    Upload,
+    /// Modules, tasks, results and metrics.
+    Read,
+    /// Sending tasks, and reading their results.
+    Send,
+    /// Everything.
+    Admin,
+}
+
+/// Who may use the API: `[[http.tokens]]`. The token itself is nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenEntry {
+    /// As the audit names it.
+    pub name: String,
+    /// Of the token.
+    pub sha256: Digest,
+    /// What it opens.
+    pub scopes: Vec<Scope>,
+}
+
+impl Scope {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Upload, Self::Read, Self::Send, Self::Admin];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upload => "upload",
+            Self::Read => "read",
+            Self::Send => "send",
+            Self::Admin => "admin",
+        }
+    }
+}
 
 /// By method and path, the scopes of which a request needs one; `admin` opens everything. What is not
 /// listed, `admin` alone opens.
@@ -21,7 +61,7 @@ const ACCESS: &[(&str, &str, &[Scope])] = &[
 ];
 
 /// The scopes of which this request needs one. HEAD is what GET is.
-pub(super) fn needed(method: &str, path: &str) -> Vec<Scope> {
+pub(crate) fn needed(method: &str, path: &str) -> Vec<Scope> {
     let method = if method == "HEAD" { "GET" } else { method };
     let listed = ACCESS.iter().find(|(m, p, _)| *m == method && *p == path);
     let scopes = listed.map_or(&[][..], |(_, _, scopes)| scopes);
@@ -33,11 +73,11 @@ pub(super) fn needed(method: &str, path: &str) -> Vec<Scope> {
 /// A plain SHA-256 is kept: tokens that `petiole token` makes have 244 random bits, so that there is nothing to
 /// guess, and a slow hash would only slow requests down.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(crate) struct Token {
     /// As the audit names it.
-    pub(super) name: Arc<str>,
+    pub(crate) name: Arc<str>,
     sha256: Digest,
-    pub(super) scopes: Vec<Scope>,
+    pub(crate) scopes: Vec<Scope>,
 }
 
 /// All of them.
@@ -62,7 +102,7 @@ impl Tokens {
 
     /// The token of this text. All are compared, each in constant time: how long it takes says nothing of
     /// which one is right, or how much of it.
-    pub(super) fn find(&self, given: &[u8]) -> Option<&Arc<Token>> {
+    pub(crate) fn find(&self, given: &[u8]) -> Option<&Arc<Token>> {
         let given = Digest::of(given);
         self.0.iter().fold(None, |found, token| {
             let same: bool = token.sha256.as_bytes().ct_eq(given.as_bytes()).into();
@@ -73,9 +113,15 @@ impl Tokens {
 
 impl Token {
     /// Whether it has one of these scopes.
-    pub(super) fn opens(&self, needed: &[Scope]) -> bool {
+    pub(crate) fn opens(&self, needed: &[Scope]) -> bool {
         self.scopes.iter().any(|scope| needed.contains(scope))
     }
+}
+
+/// A new token: 244 random bits from the system's generator.
+pub fn generate_token() -> String {
+    let part = || uuid::Uuid::new_v4().simple().to_string();
+    format!("{}{}", part(), part())
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::body::Name;
-use super::error::ApiError;
-use super::router::Api;
-use crate::api::TaskDocument;
+use crate::documents::TaskDocument;
+use crate::error::ApiError;
+use crate::state::Api;
 
 /// `GET /v1/tasks`
 pub(super) async fn list(State(api): State<Api>) -> Json<Vec<TaskDocument>> {

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,47 +14,29 @@ use petiole_worker::{InstallError, Installed, TaskGrants};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::CapabilitiesDocument;
+use crate::actor::Actor;
+use crate::documents::CapabilitiesDocument;
 
 /// What of a text is written: a request's path or a reason may be long.
 const MAX_TEXT: usize = 500;
 
 /// Where entries go. A clone writes to the same place.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Audit {
+pub struct Audit {
     file: Option<Arc<Path>>,
-}
-
-/// Who did it.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Actor {
-    /// The token's name, where one was right.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "text")]
-    pub token: Option<Arc<str>>,
-    /// The subject of the client's certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "text")]
-    pub certificate: Option<Arc<str>>,
-    /// The client's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<std::net::IpAddr>,
-    /// The user of this machine who ran the command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-}
-
-fn text<S: serde::Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    text.as_deref().serialize(serializer)
 }
 
 /// What was done, or was to be.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
+    /// A component came in, to be active.
     Upload,
+    /// A version was named to be the active one.
     Activate,
+    /// Back to the version before.
     Rollback,
+    /// A module, or a version of one, was to go.
     Remove,
     /// Any request that was turned away at the door.
     Request,
@@ -104,7 +86,10 @@ struct Line<'a> {
 
 impl Audit {
     /// Whether the file can be written, or made; it is not made.
-    pub(crate) fn check(file: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it can't.
+    pub fn check(file: &Path) -> io::Result<()> {
         match OpenOptions::new().append(true).open(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = file
@@ -120,7 +105,7 @@ impl Audit {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(crate) fn open(file: Option<&Path>) -> io::Result<Self> {
+    pub fn open(file: Option<&Path>) -> io::Result<Self> {
         if let Some(file) = file {
             append(file, b"")?;
         }
@@ -298,46 +283,6 @@ fn line(line: &Line<'_>) -> serde_json::Result<String> {
     ))?;
     bytes.push(b'\n');
     String::from_utf8(bytes).map_err(|error| serde::ser::Error::custom(error.to_string()))
-}
-
-impl Actor {
-    /// The user who runs this process.
-    pub(crate) fn local() -> Self {
-        Self {
-            user: Some(local_user()),
-            ..Self::default()
-        }
-    }
-
-    /// As the catalog keeps it: `token ci`, `user alice`.
-    pub(crate) fn name(&self) -> String {
-        let Self {
-            token,
-            certificate,
-            address: _,
-            user,
-        } = self;
-        match (user, token, certificate) {
-            (Some(user), ..) => format!("user {user}"),
-            (None, Some(token), None) => format!("token {token}"),
-            (None, Some(token), Some(certificate)) => {
-                format!("token {token}, certificate {certificate}")
-            }
-            (None, None, _) => "nobody".to_owned(),
-        }
-    }
-}
-
-/// The name of the user whom this process belongs to: unlike `$USER`, nobody can choose it.
-fn local_user() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let accounts = std::fs::read_to_string(PathBuf::from("/etc/passwd")).unwrap_or_default();
-    let name = accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or(uid)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
@@ -23,69 +23,106 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode,
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::body::Frame;
+use petiole_celery::Routes;
+use petiole_celery::plan::Policy;
 use petiole_modules::Digest;
-use petiole_runtime::Compiler;
-use petiole_worker::{Registry, Worker, WorkerConfig};
+use petiole_permits::Limits;
+use petiole_runtime::{Cache, Compiler, PoolSize, Runtime};
+use petiole_storage::results::Results;
+use petiole_worker::{Grants, Registry, TaskDefaults, Worker, WorkerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::access::Tokens;
-use super::body::JSON_BYTES;
-use super::connections::Peer;
-use super::router::{Api, Gate, router};
-use crate::audit::{Actor, Audit};
-use crate::config::{Scope, Sources, TokenEntry, Written};
-use crate::open;
+use crate::actor::Actor;
+use crate::audit::Audit;
+use crate::door::Peer;
+use crate::routes::router;
+use crate::state::JSON_BYTES;
+use crate::{Administration, Api, Gate, Scope, Settings, TlsFiles, TokenEntry};
 
-const MANY: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
-
-/// A token for each scope, and one that is `http.token`.
-fn tokens() -> Tokens {
-    let entries: Vec<_> = [Scope::Upload, Scope::Read, Scope::Send, Scope::Admin]
-        .map(|scope| TokenEntry {
-            name: scope.as_str().to_owned(),
-            sha256: Digest::of(scope.as_str().as_bytes()),
-            scopes: vec![scope],
-        })
-        .to_vec();
-    Tokens::new(&entries, Some("all"))
+/// A token for each scope, and one that is `http.token`; no rate that a test comes to.
+fn settings() -> Settings {
+    let entry = |scope: Scope| TokenEntry {
+        name: scope.as_str().to_owned(),
+        sha256: Digest::of(scope.as_str().as_bytes()),
+        scopes: vec![scope],
+    };
+    Settings {
+        addr: ([127, 0, 0, 1], 0).into(),
+        any_port: false,
+        token: Some("all".to_owned()),
+        tokens: Scope::ALL.map(entry).to_vec(),
+        tls: None,
+        plain: false,
+        rate: NonZeroU32::new(1_000_000).unwrap(),
+        open_metrics: true,
+    }
 }
+
+/// Of tasks that are not run.
+const LIMITS: Limits = Limits {
+    memory: 64 << 20,
+    table_elements: 1000,
+    cpu_time: Duration::from_secs(1),
+    time: Duration::from_secs(1),
+    ..Limits::DEFAULTS
+};
 
 /// An API on an embedded broker, results and an empty store, all in `dir`.
 async fn api(dir: &Path, gate: Gate) -> Api {
-    let file = dir.join("petiole.toml");
-    let settings = format!(
-        "broker = 'sqlite://{dir}/b.db'\nresults = 'sqlite://{dir}/r.db'\nstore = 'file://{dir}/store'\ncache = '{dir}/cache'\n\
-         hostname = 'w@tests'\n",
-        dir = dir.display()
+    let url = |scheme: &str, name: &str| format!("{scheme}://{}/{name}", dir.display());
+    let day = Duration::from_secs(24 * 60 * 60);
+    let size = PoolSize {
+        slots: 1,
+        max_memory: 128 << 20,
+        budget: 1 << 30,
+        readers: 1,
+    };
+    let (store, results, broker) = (
+        url("file", "store"),
+        url("sqlite", "r.db"),
+        url("sqlite", "b.db"),
     );
-    std::fs::write(&file, settings).unwrap();
-    let sources = Sources::read(Some(&file)).unwrap();
-    let config = sources.resolve(Written::default()).unwrap();
     let registry = Registry::open(
-        &config.store.value,
-        open::runtime(&config, 1).unwrap(),
-        open::cache(&config).unwrap(),
+        &store,
+        Runtime::new(size).unwrap(),
+        Cache::open(&dir.join("cache")).unwrap(),
         Compiler::in_process(),
-        open::defaults(&config).unwrap(),
-        open::grants(&config).await.unwrap(),
+        TaskDefaults {
+            limits: LIMITS,
+            most: LIMITS,
+            max_retries: 3,
+            default_retry_delay: Duration::from_secs(180),
+        },
+        Grants::default(),
         None,
     );
     let registry = registry.await.unwrap();
-    let results = open::results(&config).await.unwrap();
-    let broker = open::broker(&config).await.unwrap();
+    let results = Results::connect(&results, day).await.unwrap();
+    let broker = petiole_broker::connect(&broker, petiole_broker::MESSAGES);
+    let broker = broker.await.unwrap();
     // As a worker does at its start; and a queue that others have.
     for queue in ["celery", "q"] {
         broker.declare(queue).await.unwrap();
     }
+    let routes = Routes::new("celery");
+    let policy = Policy {
+        hostname: "w@tests".to_owned(),
+        origin: "1@tests".to_owned(),
+        routes: routes.clone(),
+        results: results.mode(),
+        result_extended: false,
+        quarantine: "petiole.quarantine".to_owned(),
+        sent_limit: 1 << 20,
+    };
     let worker = WorkerConfig {
-        queues: config.queues.value.clone(),
-        concurrency: config.concurrency.value,
+        queues: vec!["celery".to_owned()],
+        concurrency: NonZeroU16::MIN,
         queue_concurrency: Default::default(),
-        prefetch_multiplier: config.prefetch_multiplier.value,
-        delivery_limit: config.delivery_limit.value,
-        policy: open::policy(&config, &results),
-        drain: config.soft_shutdown_timeout.value.0,
+        prefetch_multiplier: NonZeroU16::MIN,
+        delivery_limit: NonZeroU16::MIN,
+        policy,
+        drain: Duration::ZERO,
     };
     let worker = Worker::new(
         worker,
@@ -93,14 +130,17 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         results.clone(),
         Arc::clone(&registry),
     );
+    let audit = Audit::open(Some(&dir.join("audit.jsonl"))).unwrap();
+    let administration = Administration::new(registry.store().clone(), audit);
     Api {
         registry,
         broker,
         results,
         status: worker.status(),
-        routes: Arc::new(config.routes()),
+        routes: Arc::new(routes),
         origin: "1@tests".into(),
-        audit: Audit::open(Some(&dir.join("audit.jsonl"))).unwrap(),
+        administration,
+        give_back: || (),
         gate,
     }
 }
@@ -158,7 +198,7 @@ fn post(path: &str, token: &str, body: impl Into<Body>) -> Request<Body> {
 }
 
 fn gate() -> Gate {
-    Gate::new(tokens(), MANY, false, true)
+    Gate::new(&settings())
 }
 
 fn component(result: u32) -> Vec<u8> {
@@ -300,7 +340,7 @@ async fn refusals_of_a_token_do_not_flood_the_audit_either() {
 async fn a_flood_without_a_token_takes_nothing_from_those_who_have_one() {
     // The default of http.rate.
     let rate = NonZeroU32::new(100).unwrap();
-    let site = Site::new(Gate::new(tokens(), rate, false, true)).await;
+    let site = Site::new(Gate::new(&Settings { rate, ..settings() })).await;
     for n in 0..300 {
         let token = (n % 2 == 0).then_some("wrong");
         for path in ["/v1/tasks", "/metrics", "/no/such/path"] {
@@ -444,7 +484,8 @@ async fn what_makes_no_sense_is_recorded_too() {
 
 #[tokio::test]
 async fn too_many_requests_are_told_when_to_come_again() {
-    let site = Site::new(Gate::new(tokens(), NonZeroU32::MIN, false, true)).await;
+    let rate = NonZeroU32::MIN;
+    let site = Site::new(Gate::new(&Settings { rate, ..settings() })).await;
     let mut answers = Vec::new();
     for _ in 0..4 {
         answers.push(site.get("/v1/tasks", Some("read")).await);
@@ -458,7 +499,20 @@ async fn too_many_requests_are_told_when_to_come_again() {
 
 #[tokio::test]
 async fn metrics_can_be_closed_and_certificates_asked_for() {
-    let site = Site::new(Gate::new(tokens(), MANY, true, false)).await;
+    let closed = Settings {
+        open_metrics: false,
+        ..settings()
+    };
+    let tls = TlsFiles {
+        cert: "cert.pem".into(),
+        key: "key.pem".into(),
+        client_ca: Some("ca.pem".into()),
+    };
+    let asking = Settings {
+        tls: Some(tls),
+        ..closed.clone()
+    };
+    let site = Site::new(Gate::new(&asking)).await;
     for path in ["/metrics", "/v1/tasks"] {
         let answer = site.get(path, Some("read")).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
@@ -466,7 +520,7 @@ async fn metrics_can_be_closed_and_certificates_asked_for() {
         assert!(String::from_utf8_lossy(&body).contains("no client certificate"));
     }
     assert_eq!(site.get("/healthz", None).await.status(), StatusCode::OK);
-    let site = Site::new(Gate::new(tokens(), MANY, false, false)).await;
+    let site = Site::new(Gate::new(&closed)).await;
     for (token, status) in [
         (None, StatusCode::UNAUTHORIZED),
         (Some("send"), StatusCode::FORBIDDEN),

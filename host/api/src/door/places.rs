@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::audit::Actor;
+use crate::actor::Actor;
 
 /// So many places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     all: Arc<Semaphore>,
     of_one: usize,
     /// By token; there are no more than are configured.
@@ -20,13 +20,13 @@ pub(super) struct Places {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     _of_one: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
 impl Places {
-    pub(super) fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(places)),
             of_one: (places / 2).max(1),
@@ -35,7 +35,7 @@ impl Places {
     }
 
     /// A place for who asks, where one comes free in time.
-    pub(super) async fn take(&self, who: &Actor, within: Duration) -> Option<Place> {
+    pub(crate) async fn take(&self, who: &Actor, within: Duration) -> Option<Place> {
         let (share, all) = (self.share(who), Arc::clone(&self.all));
         let place = async {
             Some(Place {
@@ -47,7 +47,7 @@ impl Places {
     }
 
     /// A place for who asks, where one is free.
-    pub(super) fn try_take(&self, who: &Actor) -> Option<Place> {
+    pub(crate) fn try_take(&self, who: &Actor) -> Option<Place> {
         Some(Place {
             _of_one: self.share(who).try_acquire_owned().ok()?,
             _of_all: Arc::clone(&self.all).try_acquire_owned().ok()?,

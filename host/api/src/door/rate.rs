@@ -2,23 +2,16 @@
 //! and far fewer that are refused.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use super::auth;
-use super::connections::Peer;
-use super::error::ApiError;
-use super::router::Api;
+use super::peer::network;
 
 /// Keys that a limiter remembers. Those that come on top share one bucket, until old ones are forgotten.
 const MAX_KEYS: usize = 10_000;
@@ -27,9 +20,6 @@ const MAX_KEYS: usize = 10_000;
 /// seconds.
 const REFUSED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 const REFUSED_EVERY: Duration = Duration::from_secs(6);
-
-/// What a client is told that has no right token.
-pub(super) const NO_RIGHT_TOKEN: &str = "too many requests without a right token from this address";
 
 /// The limits of one API.
 pub(crate) struct Rates {
@@ -60,22 +50,22 @@ impl Rates {
     }
 
     /// A request without a right token from this address: how long it has to wait, where there were too many.
-    fn address(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(crate) fn address(&self, address: IpAddr) -> Result<(), Duration> {
         self.addresses.spend(network(address))
     }
 
     /// A refusal of who has no right token, at this address.
-    pub(super) fn wrong_token(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(crate) fn wrong_token(&self, address: IpAddr) -> Result<(), Duration> {
         self.wrong_tokens.spend(network(address))
     }
 
     /// A request with this token.
-    fn token(&self, name: &Arc<str>) -> Result<(), Duration> {
+    pub(crate) fn token(&self, name: &Arc<str>) -> Result<(), Duration> {
         self.tokens.spend(Arc::clone(name))
     }
 
     /// A request with this token for what it does not open.
-    pub(super) fn refused(&self, name: &Arc<str>) -> Result<(), Duration> {
+    pub(crate) fn refused(&self, name: &Arc<str>) -> Result<(), Duration> {
         self.refused.spend(Arc::clone(name))
     }
 }
@@ -102,58 +92,6 @@ impl<K: Clone + Hash + Eq> Limiter<K> {
             .check_key(&key)
             .map_err(|until| until.wait_time_from(self.buckets.clock().now()))
     }
-}
-
-/// What counts as one address: whoever has one of IPv6 has all of its /64.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 64)))
-        }
-    }
-}
-
-/// 429, with when to come again.
-pub(super) fn too_many(wait: Duration, message: &str) -> Response {
-    let seconds = wait.as_secs().saturating_add(1);
-    let message = format!("{message}: try again in {seconds} s");
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-        .retry_after(seconds)
-        .into_response()
-}
-
-/// Limits what a token may ask or, where none is right, an address: those who flood it without a token take
-/// nothing from those who share it and have one. Not probes: a flood must not make a worker look dead.
-pub(super) async fn limit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    if ["/healthz", "/readyz"].contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    let Some(peer) = request.extensions().get::<Peer>() else {
-        return no_peer().into_response();
-    };
-    let shown = auth::shown(&api, peer, request.headers());
-    let rates = &api.gate.rates;
-    let (spent, what) = match &shown.0 {
-        Ok(token) => (
-            rates.token(&token.name),
-            "too many requests with this token",
-        ),
-        Err(_) => (rates.address(peer.address), NO_RIGHT_TOKEN),
-    };
-    if let Err(wait) = spent {
-        return too_many(wait, what);
-    }
-    request.extensions_mut().insert(shown);
-    next.run(request).await
-}
-
-/// The server tells every request where it comes from.
-pub(super) fn no_peer() -> ApiError {
-    ApiError::fault(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "a request came without its address",
-    )
 }
 
 #[cfg(test)]
@@ -195,13 +133,5 @@ mod tests {
         }
         assert!(rates.addresses.buckets.len() <= MAX_KEYS + 1);
         assert!(rates.address([200, 1, 2, 3].into()).is_err());
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_address() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
     }
 }

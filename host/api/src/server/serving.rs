@@ -1,27 +1,31 @@
 //! An API from the worker's start: until there is what it serves from, it answers its probes.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::connections;
-use super::error::ApiError;
-use super::health;
 use super::listen::Listening;
-use super::router::{Api, Gate, UNATTENDED, router};
+use crate::error::ApiError;
+use crate::routes::{health, router};
+use crate::state::{Api, Gate};
+
+/// How long what was begun may take at shutdown. What takes longer is an upload that is still being compiled, and
+/// has changed nothing.
+const UNATTENDED: Duration = Duration::from_secs(30);
 
 /// How long a client does best to wait before it asks again, in seconds.
 const AGAIN: u64 = 2;
 
 /// An API that is served until it is closed.
-pub(crate) struct Serving {
+pub struct Serving {
     /// Where it is reached from this machine.
     pub url: String,
     /// A token that was made up for it.
@@ -33,6 +37,11 @@ pub(crate) struct Serving {
     serving: JoinHandle<()>,
 }
 
+/// The API is no longer served.
+#[derive(Debug, thiserror::Error)]
+#[error("the http api ended early")]
+pub struct ApiEnded(#[source] JoinError);
+
 struct Front {
     /// What the worker waits for at its start.
     waits_for: Mutex<&'static str>,
@@ -42,7 +51,7 @@ struct Front {
 
 impl Listening {
     /// Answers probes from now on.
-    pub(crate) fn serve(self) -> Serving {
+    pub fn serve(self) -> Serving {
         let Self {
             listener,
             url,
@@ -72,21 +81,24 @@ impl Listening {
 
 impl Serving {
     /// What is waited for at the start, as `/readyz` says it.
-    pub(crate) fn waits_for(&self, what: &'static str) {
+    pub fn waits_for(&self, what: &'static str) {
         let waits_for = self.front.waits_for.lock();
         *waits_for.unwrap_or_else(PoisonError::into_inner) = what;
     }
 
     /// Serves everything from now on.
-    pub(crate) fn open(&self, api: Api) {
+    pub fn open(&self, api: Api) {
         // Once: there is one worker.
         let _ = self.front.router.set(router(api));
     }
 
     /// Ends when open requests are answered, and what they began is done.
-    pub(crate) async fn close(self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it had ended before.
+    pub async fn close(self) -> Result<(), ApiEnded> {
         self.closing.cancel();
-        self.serving.await.context("the http api ended early")?;
+        self.serving.await.map_err(ApiEnded)?;
         let work = &self.gate.work;
         work.close();
         if tokio::time::timeout(UNATTENDED, work.wait()).await.is_err() {

@@ -6,7 +6,7 @@ use petiole_celery::{Origin, Routes, Signature, SignatureError};
 
 /// A task that was not sent.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SendError {
+pub enum SendError {
     /// The call can't be made a message.
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -16,7 +16,10 @@ pub(crate) enum SendError {
 }
 
 /// Sends a task and returns its id, once the broker has confirmed it.
-pub(crate) async fn send(
+///
+/// # Errors
+/// When its signature can't be made a message, or the broker does not have it for certain.
+pub async fn send(
     broker: &dyn Broker,
     signature: &Signature,
     routes: &Routes,

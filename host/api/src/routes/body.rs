@@ -13,22 +13,12 @@ use axum::response::{IntoResponse, Response};
 use petiole_celery::json;
 use serde_json::Value;
 
-use super::error::ApiError;
-use super::router::Api;
-use crate::audit::Actor;
+use crate::actor::Actor;
+use crate::error::ApiError;
+use crate::state::{Api, MAX_BODY};
 
-/// The largest body of a request other than an upload: RabbitMQ's own limit for a message, 16 MiB.
-pub(super) const MAX_BODY: usize = 16 << 20;
-
-/// How long receiving such a body may take.
+/// How long receiving a body other than an upload may take, and waiting for a place for it.
 const RECEIVE: Duration = Duration::from_secs(15);
-
-/// Such bodies in memory at once; further ones wait as long as receiving may take.
-pub(super) const BODIES: usize = 8;
-
-/// Bytes of such bodies that are read, as JSON, at once: many small ones or one of the largest size. Read, JSON can
-/// take 36 times its text.
-pub(super) const JSON_BYTES: usize = MAX_BODY;
 
 /// Receives the body before the handler runs, and lets it run when there is room for what it reads.
 pub(super) async fn receive(
@@ -38,7 +28,7 @@ pub(super) async fn receive(
     next: Next,
 ) -> Response {
     let Some(_place) = api.gate.bodies.take(&actor, RECEIVE).await else {
-        return busy("too many requests are being received").into_response();
+        return ApiError::busy("too many requests are being received").into_response();
     };
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
@@ -49,7 +39,7 @@ pub(super) async fn receive(
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let room = api.gate.json_bytes.acquire_many(length);
     let Ok(Ok(_room)) = tokio::time::timeout(RECEIVE, room).await else {
-        return busy("other requests take their time").into_response();
+        return ApiError::busy("other requests take their time").into_response();
     };
     next.run(Request::from_parts(parts, Body::from(bytes)))
         .await
@@ -116,11 +106,6 @@ impl<S: Send + Sync> FromRequest<S> for CelerysJson {
         })?;
         Ok(Self(value))
     }
-}
-
-/// 503, with when to come again.
-pub(super) fn busy(message: &str) -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(10)
 }
 
 /// The one parameter of a path.

@@ -11,13 +11,12 @@ use petiole_storage::results::ResultBackend;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::body::{Name, busy};
-use super::error::ApiError;
-use super::router::Api;
-use crate::audit::Actor;
+use super::body::Name;
+use crate::actor::Actor;
+use crate::error::ApiError;
+use crate::state::Api;
 
-/// Results that are read at once, each of which can take 36 times its text; further requests wait so long.
-pub(super) const RESULTS: usize = 2;
+/// How long a request waits for its turn to read a result.
 const RESULT_TURN: Duration = Duration::from_secs(15);
 
 /// `GET /v1/results/{id}`: what is stored, in Celery's JSON; status PENDING for an id that is not known.
@@ -32,7 +31,7 @@ pub(super) async fn show(
         return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message));
     };
     let Some(place) = api.gate.results.take(&actor, RESULT_TURN).await else {
-        return Err(busy("too many results are being read"));
+        return Err(ApiError::busy("too many results are being read"));
     };
     // A large result takes its time; no task has to wait for it.
     let runtime = Handle::current();

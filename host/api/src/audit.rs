@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use petiole_worker::{InstallError, Installed, TaskGrants};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::actor::Actor;
 use crate::documents::CapabilitiesDocument;
 
 /// What of a text is written: a request's path or a reason may be long.
@@ -25,33 +26,10 @@ pub struct Audit {
     file: Option<Arc<Path>>,
 }
 
-/// Who did it.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Actor {
-    /// The token's name, where one was right.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "text")]
-    pub token: Option<Arc<str>>,
-    /// The subject of the client's certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "text")]
-    pub certificate: Option<Arc<str>>,
-    /// The client's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<std::net::IpAddr>,
-    /// The user of this machine who ran the command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-}
-
-fn text<S: serde::Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    text.as_deref().serialize(serializer)
-}
-
 /// What was done, or was to be.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub(crate) enum Action {
     /// A component came in, to be active.
     Upload,
     /// A version was named to be the active one.
@@ -74,7 +52,7 @@ enum Outcome {
 
 /// One line, but for when and who.
 #[derive(Debug, Clone, Serialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     action: Action,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,7 +115,7 @@ impl Audit {
     }
 
     /// Writes an entry. A file that can't be written any more is said in the log, which has the entry too.
-    pub fn record(&self, actor: &Actor, entry: &Entry) {
+    pub(crate) fn record(&self, actor: &Actor, entry: &Entry) {
         let time = Timestamp::now().to_string();
         let line = match line(&Line { time, actor, entry }) {
             Ok(line) => line,
@@ -156,7 +134,7 @@ impl Audit {
     }
 
     /// [`record`](Self::record) for those who must not block.
-    pub async fn record_async(&self, actor: Actor, entry: Entry) {
+    pub(crate) async fn record_async(&self, actor: Actor, entry: Entry) {
         let audit = self.clone();
         let written = tokio::task::spawn_blocking(move || audit.record(&actor, &entry)).await;
         if let Err(error) = written {
@@ -185,7 +163,7 @@ fn append(file: &Path, bytes: &[u8]) -> io::Result<()> {
 
 impl Entry {
     /// Something that was done to a module.
-    pub fn done(action: Action, module: &str, version: Option<u32>) -> Self {
+    pub(crate) fn done(action: Action, module: &str, version: Option<u32>) -> Self {
         Self {
             outcome: Outcome::Done,
             version,
@@ -194,7 +172,7 @@ impl Entry {
     }
 
     /// Something that was not.
-    pub fn refused(action: Action, module: Option<&str>, reason: Option<String>) -> Self {
+    pub(crate) fn refused(action: Action, module: Option<&str>, reason: Option<String>) -> Self {
         Self {
             action,
             outcome: Outcome::Refused,
@@ -210,7 +188,7 @@ impl Entry {
     }
 
     /// A request that was turned away.
-    pub fn turned_away(method: &str, path: &str, reason: String) -> Self {
+    pub(crate) fn turned_away(method: &str, path: &str, reason: String) -> Self {
         Self {
             request: Some(beginning(&format!("{method} {path}"))),
             ..Self::refused(Action::Request, None, Some(reason))
@@ -218,7 +196,7 @@ impl Entry {
     }
 
     /// An upload, and what came of it.
-    pub fn upload(
+    pub(crate) fn upload(
         module: &str,
         component: Digest,
         upload: &Upload,
@@ -305,46 +283,6 @@ fn line(line: &Line<'_>) -> serde_json::Result<String> {
     ))?;
     bytes.push(b'\n');
     String::from_utf8(bytes).map_err(|error| serde::ser::Error::custom(error.to_string()))
-}
-
-impl Actor {
-    /// The user who runs this process.
-    pub fn local() -> Self {
-        Self {
-            user: Some(local_user()),
-            ..Self::default()
-        }
-    }
-
-    /// As the catalog keeps it: `token ci`, `user alice`.
-    pub fn name(&self) -> String {
-        let Self {
-            token,
-            certificate,
-            address: _,
-            user,
-        } = self;
-        match (user, token, certificate) {
-            (Some(user), ..) => format!("user {user}"),
-            (None, Some(token), None) => format!("token {token}"),
-            (None, Some(token), Some(certificate)) => {
-                format!("token {token}, certificate {certificate}")
-            }
-            (None, None, _) => "nobody".to_owned(),
-        }
-    }
-}
-
-/// The name of the user whom this process belongs to: unlike `$USER`, nobody can choose it.
-fn local_user() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let accounts = std::fs::read_to_string(PathBuf::from("/etc/passwd")).unwrap_or_default();
-    let name = accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or(uid)
 }
 
 #[cfg(test)]

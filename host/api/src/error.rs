@@ -7,6 +7,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::administration::{AdministrationError, Fault};
+
 /// The longest message, in bytes: it may quote what was uploaded.
 const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -86,5 +88,19 @@ impl From<JsonRejection> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<AdministrationError> for ApiError {
+    fn from(error: AdministrationError) -> Self {
+        match error.fault() {
+            Fault::Malformed => Self::new(StatusCode::BAD_REQUEST, error),
+            Fault::Unknown => Self::new(StatusCode::NOT_FOUND, error),
+            Fault::Conflict => Self::new(StatusCode::CONFLICT, error),
+            Fault::Refused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error),
+            Fault::Busy => Self::busy(&error.to_string()),
+            Fault::NotFollowed => Self::fault(StatusCode::SERVICE_UNAVAILABLE, error),
+            Fault::Host => Self::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! `GET /healthz` and `/readyz` are open, `/metrics` is unless told otherwise; everything under `/v1` wants a bearer
 //! token, whose scopes say what it opens (`door/access.rs`). Errors are JSON: `{"error": "..."}`.
 
-pub mod audit;
+mod actor;
+mod administration;
+mod audit;
 pub mod documents;
 mod door;
 mod error;
@@ -16,7 +18,12 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use door::{Scope, TokenEntry, generate};
+pub use actor::Actor;
+pub use administration::{
+    Administration, AdministrationError, Changed, Fault, module, modules, upload,
+};
+pub use audit::Audit;
+pub use door::{Scope, TokenEntry, generate_token};
 pub use private::check_private;
 pub use send::{SendError, send};
 pub use server::{ApiEnded, ListenError, Listening, Serving, TlsError, check, listen};

@@ -7,7 +7,7 @@ use petiole_worker::{Registry, Status};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
+use crate::administration::Administration;
 use crate::door::{Places, Rates, Tokens};
 use crate::settings::Settings;
 
@@ -43,8 +43,8 @@ pub struct Api {
     pub routes: Arc<Routes>,
     /// Header `origin` of what is sent.
     pub origin: Arc<str>,
-    /// Who did what.
-    pub audit: Audit,
+    /// Changes the modules.
+    pub administration: Administration,
     /// Gives freed memory back to the system, after work that takes much in small pieces.
     pub give_back: fn(),
     /// Whom it lets in.

@@ -26,17 +26,19 @@ use hyper::body::Frame;
 use petiole_celery::Routes;
 use petiole_celery::plan::Policy;
 use petiole_modules::Digest;
-use petiole_runtime::{Cache, Compiler, Limits, PoolSize, Runtime};
+use petiole_permits::Limits;
+use petiole_runtime::{Cache, Compiler, PoolSize, Runtime};
 use petiole_storage::results::Results;
 use petiole_worker::{Grants, Registry, TaskDefaults, Worker, WorkerConfig};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::audit::{Actor, Audit};
+use crate::actor::Actor;
+use crate::audit::Audit;
 use crate::door::Peer;
 use crate::routes::router;
 use crate::state::JSON_BYTES;
-use crate::{Api, Gate, Scope, Settings, TlsFiles, TokenEntry};
+use crate::{Administration, Api, Gate, Scope, Settings, TlsFiles, TokenEntry};
 
 /// A token for each scope, and one that is `http.token`; no rate that a test comes to.
 fn settings() -> Settings {
@@ -62,20 +64,8 @@ const LIMITS: Limits = Limits {
     memory: 64 << 20,
     table_elements: 1000,
     cpu_time: Duration::from_secs(1),
-    soft_cpu_time: None,
     time: Duration::from_secs(1),
-    soft_time: None,
-    arguments: 1000,
-    result: 1000,
-    log: 1000,
-    handles: 10,
-    random: 1000,
-    host_calls: 1000,
-    children: 10,
-    descendants: 10,
-    depth: 10,
-    requests: 10,
-    disk: 1000,
+    ..Limits::DEFAULTS
 };
 
 /// An API on an embedded broker, results and an empty store, all in `dir`.
@@ -140,6 +130,8 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         results.clone(),
         Arc::clone(&registry),
     );
+    let audit = Audit::open(Some(&dir.join("audit.jsonl"))).unwrap();
+    let administration = Administration::new(registry.store().clone(), audit);
     Api {
         registry,
         broker,
@@ -147,7 +139,7 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         status: worker.status(),
         routes: Arc::new(routes),
         origin: "1@tests".into(),
-        audit: Audit::open(Some(&dir.join("audit.jsonl"))).unwrap(),
+        administration,
         give_back: || (),
         gate,
     }

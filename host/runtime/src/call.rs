@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use petiole_celery::{Outcome, Signature, State};
+use petiole_permits::{Limit, Limits};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use wasmtime::component::{ComponentExportIndex, Resource, Val};
@@ -17,7 +18,6 @@ use crate::limits::budget::reading::Reading;
 use crate::limits::budget::waits::NoMemoryLeft;
 use crate::limits::meter::Meter;
 use crate::limits::off_the_executor::off_the_executor;
-use crate::limits::{Limit, Limits};
 use crate::log::last_words::last_words;
 use crate::log::redact::redacted;
 use crate::module::{Loaded, Task};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole_celery::{ChildKind, Signature, State, child_id, json};
-use petiole_permits::Redactor;
+use petiole_permits::{Limit, Limits, Redactor};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::Level;
@@ -15,11 +15,11 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::bindings::petiole::task as wit;
 use crate::call;
 use crate::granted::Granted;
+use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
 use crate::limits::limiter::{Limiter, claim};
 use crate::limits::meter::Meter;
 use crate::limits::off_the_executor::{is_long, off_the_executor};
-use crate::limits::{Limit, LimitExceeded};
 use crate::log::task_log::TaskLog;
 use crate::module::Loaded;
 use crate::schema::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
@@ -30,7 +30,7 @@ use crate::wasi::net::sockets::Sockets;
 use crate::wasi::net::{http, sockets};
 use crate::wasi::random::Random;
 use crate::wasi::{cli, files, keyvalue, random};
-use crate::{Context, Limits, Progress};
+use crate::{Context, Progress};
 
 /// The length of a state's name, in bytes.
 const MAX_STATE_NAME: usize = 64;

@@ -45,7 +45,6 @@ pub use granted::{Folder, Granted, KeyValueSpace};
 pub use limits::budget::room::{Room, Taken};
 pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
-pub use limits::{Limit, Limits};
 pub use module::{LoadError, Module, Runtime, Task};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;

@@ -119,7 +119,7 @@ impl Token {
 }
 
 /// A new token: 244 random bits from the system's generator.
-pub fn generate() -> String {
+pub fn generate_token() -> String {
     let part = || uuid::Uuid::new_v4().simple().to_string();
     format!("{}{}", part(), part())
 }

@@ -5,7 +5,7 @@ mod peer;
 mod places;
 mod rate;
 
-pub use access::{Scope, TokenEntry, generate};
+pub use access::{Scope, TokenEntry, generate_token};
 pub(crate) use access::{Token, Tokens, needed};
 pub(crate) use peer::{Peer, network};
 pub(crate) use places::{Place, Places};

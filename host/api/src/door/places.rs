@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::audit::Actor;
+use crate::actor::Actor;
 
 /// So many places.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::audit::{Actor, Entry};
+use crate::actor::Actor;
+use crate::audit::Entry;
 use crate::door::{Peer, Scope, Token, needed};
 use crate::error::ApiError;
 use crate::state::Api;
@@ -132,7 +133,7 @@ async fn turn_away(
     }
     let reason = refused.message();
     let entry = Entry::turned_away(method.as_str(), uri.path(), reason.clone());
-    api.audit.record_async(actor, entry).await;
+    api.administration.audit.record_async(actor, entry).await;
     let challenge = HeaderValue::from_str(&refused.challenge());
     let mut response = ApiError::new(refused.status(), reason).into_response();
     if let Ok(challenge) = challenge {

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use petiole_celery::json;
 use serde_json::Value;
 
-use crate::audit::Actor;
+use crate::actor::Actor;
 use crate::error::ApiError;
 use crate::state::{Api, MAX_BODY};
 

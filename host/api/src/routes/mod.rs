@@ -7,6 +7,7 @@ mod modules;
 mod results;
 mod send;
 mod tasks;
+mod upload;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -28,7 +29,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route(
             "/v1/modules/{name}",
             get(modules::show)
-                .post(modules::upload)
+                .post(upload::upload)
                 .layer(DefaultBodyLimit::max(MAX_COMPONENT_SIZE))
                 .delete(modules::remove),
         )

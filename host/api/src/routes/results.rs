@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::body::Name;
-use crate::audit::Actor;
+use crate::actor::Actor;
 use crate::error::ApiError;
 use crate::state::Api;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::tls::{Tls, TlsError};
-use crate::door::generate;
+use crate::door::generate_token;
 use crate::settings::Settings;
 use crate::state::Gate;
 
@@ -71,7 +71,7 @@ pub async fn listen(mut settings: Settings) -> Result<Listening, ListenError> {
     if reached.ip().is_unspecified() {
         reached.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let generated = (!settings.has_tokens()).then(generate);
+    let generated = (!settings.has_tokens()).then(generate_token);
     settings.token = generated.clone().or(settings.token);
     let scheme = if tls.is_some() { "https" } else { "http" };
     Ok(Listening {

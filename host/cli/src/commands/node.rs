@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use petiole_api::audit::Audit;
-use petiole_api::{Api, Gate, Serving};
+use petiole_api::{Administration, Api, Gate, Serving};
 use petiole_broker::Broker;
 use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
@@ -22,7 +21,7 @@ pub(super) struct Node {
     config: Resolved,
     broker: Arc<dyn Broker>,
     results: Results,
-    pub(super) audit: Audit,
+    pub(super) administration: Administration,
     /// Its modules.
     pub(super) registry: Arc<Registry>,
 }
@@ -58,7 +57,7 @@ impl Node {
             config,
             broker,
             results,
-            audit,
+            administration: Administration::new(registry.store().clone(), audit),
             registry,
         })
     }
@@ -125,7 +124,7 @@ impl Node {
             status,
             routes: Arc::new(self.config.routes()),
             origin: open::origin(&self.config).into(),
-            audit: self.audit.clone(),
+            administration: self.administration.clone(),
             give_back: memory::give_back,
             gate,
         }

@@ -17,7 +17,7 @@ pub(super) fn run(args: TokenArgs) -> Result {
     check_token_name(&name).map_err(|reason| Failure::usage(anyhow::anyhow!(reason)))?;
     scopes.sort();
     scopes.dedup();
-    let token = petiole_api::generate();
+    let token = petiole_api::generate_token();
     let entry = TokenEntry {
         sha256: Digest::of(token.as_bytes()),
         name,

@@ -9,8 +9,8 @@ mod tests;
 use petiole_celery::{Exception, Outcome};
 use serde_json::Value;
 
-use crate::limits::Limit;
 use crate::schema::json_texts::memory_within;
+use petiole_permits::Limit;
 
 /// The Python module that Petiole's own exceptions are said to be of.
 const EXCEPTIONS: &str = "petiole.exceptions";

@@ -4,13 +4,13 @@ use petiole_celery::{Exception, Outcome, json};
 use serde_json::Value;
 use wasmtime::component::Val;
 
-use crate::limits::Limit;
 use crate::outcome::task_error::task_error;
 use crate::outcome::{Ended, exceeded, failed, failure, values};
 use crate::schema::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::schema::task_error::is_task_error;
 use crate::schema::to_json::{ToJsonError, payload, to_json};
 use crate::schema::wit_type::WitType;
+use petiole_permits::Limit;
 
 /// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
 const MAX_EXCEPTION_NAME: usize = 255;

@@ -8,7 +8,6 @@ use petiole_celery::{Exception, Outcome, RetryAt};
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
-use crate::limits::Limit;
 use crate::outcome::{Ended, returned};
 use crate::schema::from_json;
 use crate::schema::json_texts::{JsonTexts, ValueMemory};
@@ -16,6 +15,7 @@ use crate::schema::mismatch::Mismatch;
 use crate::schema::tests::types::{enumeration, json_text, list, option, record, variant};
 use crate::schema::to_json::to_json;
 use crate::schema::wit_type::WitType;
+use petiole_permits::Limit;
 
 fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
     from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))

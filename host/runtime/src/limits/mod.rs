@@ -1,6 +1,7 @@
 //! What one call may use, and what is said when it wants more.
 
 pub(crate) mod budget;
+pub(crate) mod descriptors;
 pub(crate) mod limiter;
 pub(crate) mod meter;
 pub(crate) mod off_the_executor;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use petiole_permits::Access;
 use rustix::fs::{AtFlags, Dir as Entries, Mode, OFlags, StatxFlags, statx};
-use rustix::process::{Resource as ProcessLimit, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::filesystem::{
@@ -26,7 +25,6 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use crate::granted::Granted;
-use crate::host::Sandbox;
 use crate::limits::meter::Meter;
 use crate::limits::{LimitExceeded, wide};
 use crate::wasi::files::streams::{FileInput, FileOutput, Open};
@@ -34,10 +32,6 @@ use crate::wasi::files::temp::{TempFolder, TempRoot};
 
 /// Files, folders and links that a call may make.
 const MAX_MADE: usize = 10_000;
-/// Files, folders and streams that a call may have open, where the process has descriptors enough.
-const MAX_OPEN: usize = 256;
-/// And where it has too few: what any program needs.
-const MIN_OPEN: usize = 8;
 /// Entries of folders that a call may be listing: they are in the host's memory until the guest drops the list.
 const MAX_LISTED: usize = 50_000;
 /// What a path, or a link's target, may have in bytes: as much as the kernel takes.
@@ -116,11 +110,11 @@ pub(crate) enum Refusal {
 }
 
 impl Storage {
-    /// For a runtime of so many slots.
-    pub(crate) fn new(slots: u32) -> Self {
+    /// `open`: the files, folders and streams that each call may have open.
+    pub(crate) fn new(open: usize) -> Self {
         Self {
             temp: TempRoot::new(std::env::temp_dir()),
-            open: open_for_each(raise_descriptors(), slots),
+            open,
         }
     }
 
@@ -220,29 +214,6 @@ fn named(error: &io::Error, path: &Path) -> io::Error {
     io::Error::new(error.kind(), format!("folder {}: {error}", path.display()))
 }
 
-/// Lets the process have as many descriptors as it may, and returns how many. Its default is of a time when
-/// programs could not stand more.
-pub(crate) fn raise_descriptors() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(ProcessLimit::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    match setrlimit(ProcessLimit::Nofile, raised) {
-        Ok(()) => maximum.unwrap_or(u64::MAX),
-        Err(_) => current.unwrap_or(u64::MAX),
-    }
-}
-
-/// Half of the process's descriptors, shared out among the slots: the guests together can't take those that the
-/// worker needs.
-fn open_for_each(descriptors: u64, slots: u32) -> usize {
-    let share = descriptors / 2 / u64::from(slots.max(1));
-    usize::try_from(share)
-        .unwrap_or(MAX_OPEN)
-        .clamp(MIN_OPEN, MAX_OPEN)
-}
-
 impl Account {
     /// Counts bytes before they are written.
     pub(crate) fn spend(&self, bytes: u64) -> Result<(), Refusal> {
@@ -303,9 +274,12 @@ impl HasData for HasFiles {
 }
 
 /// Takes the place of what `wasmtime_wasi` has linked.
-pub(crate) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    types::add_to_linker::<_, HasFiles>(linker, Sandbox::files)?;
-    preopens::add_to_linker::<_, HasFiles>(linker, Sandbox::files)
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> FilesView<'_>,
+) -> wasmtime::Result<()> {
+    types::add_to_linker::<_, HasFiles>(linker, view)?;
+    preopens::add_to_linker::<_, HasFiles>(linker, view)
 }
 
 impl preopens::Host for FilesView<'_> {
@@ -524,20 +498,6 @@ mod tests {
             ("//", true),
         ] {
             assert_eq!(leads_out(target), out, "{target:?}");
-        }
-    }
-
-    #[test]
-    fn descriptors_are_shared_out() {
-        for (descriptors, slots, each) in [
-            (u64::MAX, 1, MAX_OPEN),
-            (524_288, 1000, MAX_OPEN),
-            (1024, 2, MAX_OPEN),
-            (1024, 8, 64),
-            (1024, 1000, MIN_OPEN),
-            (1024, 0, MAX_OPEN),
-        ] {
-            assert_eq!(open_for_each(descriptors, slots), each);
         }
     }
 }

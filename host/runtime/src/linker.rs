@@ -5,8 +5,10 @@ use wasmtime::component::Linker;
 
 use crate::sandbox::Sandbox;
 use crate::task::{canvas, context, log, progress};
+use crate::wasi::files::descriptors;
+use crate::wasi::keyvalue::interfaces;
 use crate::wasi::net::{http, sockets};
-use crate::wasi::{files, keyvalue, random};
+use crate::wasi::random;
 
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
@@ -15,9 +17,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     random::add_to_linker(&mut linker, Sandbox::random)?;
     sockets::add_to_linker(&mut linker, Sandbox::sockets)?;
     http::add_to_linker(&mut linker, Sandbox::meter)?;
-    files::add_to_linker(&mut linker, Sandbox::files)?;
+    descriptors::add_to_linker(&mut linker, Sandbox::files)?;
     linker.allow_shadowing(false);
-    keyvalue::interfaces::add_to_linker(&mut linker, Sandbox::keyvalue)?;
+    interfaces::add_to_linker(&mut linker, Sandbox::keyvalue)?;
     context::add_to_linker(&mut linker, Sandbox::context)?;
     log::add_to_linker(&mut linker, Sandbox::log)?;
     progress::add_to_linker(&mut linker, Sandbox::progress)?;

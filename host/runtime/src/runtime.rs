@@ -22,7 +22,7 @@ use crate::sandbox::{Sandbox, Shared};
 use crate::schema::docs;
 use crate::schema::reflect::{RefusedExport, exports};
 use crate::schema::wit_type::{holds_list, is_unbounded};
-use crate::wasi::files::Storage;
+use crate::wasi::files::storage::Storage;
 use crate::wasi::net::network::{ModuleNetwork, Network};
 
 /// Loads components and runs their tasks. A clone is the same runtime.

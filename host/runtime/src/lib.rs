@@ -22,19 +22,22 @@
 //! | `result<T, E>` inside of a value | `{"ok": ..}`, `{"err": ..}` |
 //! | `json` of `petiole:task/types` | the value that its text stands for; `option<json>` has no `some(null)` |
 
-mod bindings;
 mod call;
 mod code;
 mod granted;
-mod host;
 mod limits;
+mod linker;
+mod loaded;
 mod log;
 mod module;
 mod outcome;
+mod run;
+mod runtime;
+mod sandbox;
 mod schema;
+mod task;
 mod wasi;
 
-pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
 pub use code::cache::{Cache, CacheError};
 pub use code::compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
@@ -45,8 +48,12 @@ pub use granted::{Folder, Granted, KeyValueSpace};
 pub use limits::budget::room::{Room, Taken};
 pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
-pub use module::{LoadError, Module, Runtime, Task};
+pub use module::{Module, Task};
+pub use run::{HostFault, Run, RunMemory, Usage};
+pub use runtime::{LoadError, Runtime};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
 pub use schema::signature::{Param, TaskSignature};
-pub use wasi::net::egress::{Network, Resolver};
+pub use task::context::Context;
+pub use task::progress::Progress;
+pub use wasi::net::network::{Network, Resolver};

@@ -6,7 +6,6 @@ use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomCtx;
 
-use crate::host::Sandbox;
 use crate::limits::meter::Meter;
 
 /// Every number is counted on the meter before it is made.
@@ -22,10 +21,13 @@ impl HasData for HasRandom {
 }
 
 /// Takes the place of what `wasmtime_wasi` has linked.
-pub(crate) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    random::add_to_linker::<_, HasRandom>(linker, Sandbox::random)?;
-    insecure::add_to_linker::<_, HasRandom>(linker, Sandbox::random)?;
-    insecure_seed::add_to_linker::<_, HasRandom>(linker, Sandbox::random)
+pub(crate) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> Random<'_>,
+) -> wasmtime::Result<()> {
+    random::add_to_linker::<_, HasRandom>(linker, view)?;
+    insecure::add_to_linker::<_, HasRandom>(linker, view)?;
+    insecure_seed::add_to_linker::<_, HasRandom>(linker, view)
 }
 
 impl random::Host for Random<'_> {

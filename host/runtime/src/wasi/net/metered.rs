@@ -13,6 +13,7 @@ use wasmtime_wasi::p2::{
 };
 
 use crate::limits::meter::Meter;
+use crate::limits::wide;
 
 /// A connection of the host's: what goes over the wire is counted, TLS and all.
 pub(crate) struct Metered<S> {
@@ -53,10 +54,6 @@ impl MeteredOutput {
     }
 }
 
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -66,7 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.meter
-            .received(count(buffer.filled().len().saturating_sub(before)));
+            .received(wide(buffer.filled().len().saturating_sub(before)));
         Poll::Ready(Ok(()))
     }
 }
@@ -78,7 +75,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.meter.sent(count(written));
+        self.meter.sent(wide(written));
         Poll::Ready(Ok(written))
     }
 
@@ -102,7 +99,7 @@ impl Pollable for MeteredInput {
 impl InputStream for MeteredInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let bytes = self.inner.read(size)?;
-        self.meter.received(count(bytes.len()));
+        self.meter.received(wide(bytes.len()));
         Ok(bytes)
     }
 
@@ -121,7 +118,7 @@ impl Pollable for MeteredOutput {
 #[async_trait]
 impl OutputStream for MeteredOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let written = count(bytes.len());
+        let written = wide(bytes.len());
         self.inner.write(bytes)?;
         self.meter.sent(written);
         Ok(())

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use petiole_permits::Limits;
 use tokio::sync::watch;
 use wasmtime::component::{Resource, Val};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::granted::Granted;
-use crate::limits::Limits;
 use crate::limits::budget::held::Held;
 use crate::limits::budget::reading::Reading;
 use crate::limits::budget::waits::NoMemoryLeft;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use petiole_permits::Limits;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::call;
 use crate::granted::Granted;
-use crate::limits::Limits;
 use crate::loaded::{Function, Loaded};
 use crate::run::{HostFault, Run};
 use crate::schema::bind::{ArgumentError, Arguments, bind};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use petiole_celery::{Outcome, Signature};
+use petiole_permits::Limit;
 
-use crate::limits::Limit;
 use crate::limits::budget::held::Held;
 use crate::limits::budget::reading::Reading;
 use crate::limits::meter::Meter;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use petiole_permits::Redactor;
+use petiole_permits::{Limits, Redactor};
 use tokio::sync::watch;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -11,7 +11,6 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::granted::Granted;
-use crate::limits::Limits;
 use crate::limits::budget::Budget;
 use crate::limits::budget::held::Held;
 use crate::limits::limiter::{Limiter, claim};

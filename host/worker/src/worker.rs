@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
-use petiole_results::Results;
 use petiole_runtime::PLANS_MADE;
+use petiole_storage::results::Results;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 use crate::carry_out::{FIRST_PROBE, Servers};
+use crate::catalog::registry::Registry;
 use crate::config::WorkerConfig;
 use crate::one_by_one::OneByOne;
 use crate::pipeline::Pipeline;
-use crate::registry::Registry;
-use crate::runs::Runs;
 use crate::shutdown::{Shutdown, Stage};
-use crate::slot::Slots;
 use crate::status::Status;
+use crate::turns::runs::Runs;
+use crate::turns::slot::Slots;
 
 /// How long closing the broker's connections may take at the end.
 const CLOSING: Duration = Duration::from_secs(10);

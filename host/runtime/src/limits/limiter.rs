@@ -1,11 +1,12 @@
 //! Bounds the memories of a sandbox together, and its tables; what it may have comes out of the budget of all.
 
 use async_trait::async_trait;
+use petiole_permits::{Limit, Limits};
 use wasmtime::ResourceLimiterAsync;
 
 use crate::code::engine::{TABLE_ELEMENTS, table_memory};
+use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
-use crate::limits::{Limit, LimitExceeded, Limits};
 
 /// The most that memories and tables may take together, in bytes.
 pub(crate) fn claim(limits: &Limits) -> usize {

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use petiole_permits::Redactor;
+use petiole_permits::{Limit, Redactor};
 use tracing::Level;
 
-use crate::limits::{Limit, LimitExceeded};
+use crate::limits::LimitExceeded;
 use crate::log::escape::escaped;
 use crate::log::last_words::is_note;
 

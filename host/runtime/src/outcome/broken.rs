@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use petiole_celery::{Exception, Outcome};
+use petiole_permits::{Limit, Limits};
 use serde_json::{Number, Value};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::{Limit, LimitExceeded, Limits};
+use crate::limits::LimitExceeded;
 use crate::log::backtrace::backtrace;
 use crate::log::last_words::LastWords;
 use crate::outcome::{Ended, exceeded, failed, failure};

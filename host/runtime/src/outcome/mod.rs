@@ -7,9 +7,9 @@ mod task_error;
 mod tests;
 
 use petiole_celery::{Exception, Outcome};
+use petiole_permits::Limit;
 use serde_json::Value;
 
-use crate::limits::Limit;
 use crate::schema::json_texts::memory_within;
 
 /// The Python module that Petiole's own exceptions are said to be of.

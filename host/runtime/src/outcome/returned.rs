@@ -1,10 +1,10 @@
 //! Outcomes of what a guest has returned: its result, or its `err`.
 
 use petiole_celery::{Exception, Outcome, json};
+use petiole_permits::Limit;
 use serde_json::Value;
 use wasmtime::component::Val;
 
-use crate::limits::Limit;
 use crate::outcome::task_error::task_error;
 use crate::outcome::{Ended, exceeded, failed, failure, values};
 use crate::schema::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};

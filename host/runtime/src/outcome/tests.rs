@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use petiole_celery::{Exception, Outcome, RetryAt};
+use petiole_permits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
-use crate::limits::Limit;
 use crate::outcome::{Ended, returned};
 use crate::schema::from_json;
 use crate::schema::json_texts::{JsonTexts, ValueMemory};

@@ -1,12 +1,13 @@
 //! `petiole:task/canvas`: tasks that a task sends.
 
 use petiole_celery::{ChildKind, Signature, child_id};
+use petiole_permits::{Limit, Limits};
 use serde_json::Value;
 use wasmtime::component::{HasData, Linker};
 
+use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
 use crate::limits::off_the_executor::{is_long, off_the_executor};
-use crate::limits::{Limit, LimitExceeded, Limits};
 use crate::schema::json_texts::JsonTexts;
 use crate::task::bindings::petiole::task::canvas;
 use crate::task::context::Context;

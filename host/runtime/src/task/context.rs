@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use petiole_permits::Limits;
 use serde_json::{Map, Value};
 use wasmtime::component::{HasData, Linker};
 
-use crate::limits::Limits;
 use crate::limits::meter::Meter;
 use crate::task::bindings::petiole::task::context;
 

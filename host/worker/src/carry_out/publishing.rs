@@ -9,8 +9,8 @@ use petiole_broker::PublishError;
 use petiole_celery::plan::not_sent;
 use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey};
-use petiole_results::{End, Results};
 use petiole_runtime::off_the_executor;
+use petiole_storage::results::{End, Results};
 use serde_json::Value;
 
 use super::patience::{Patience, or_cold};

@@ -2,12 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use petiole_permits::Limit;
 use wasmtime::component::__internal::wasmtime_environ::component::TypeFlags;
 use wasmtime::component::__internal::{InterfaceType, LowerContext};
 use wasmtime::component::{Lower, Val};
 use wasmtime::{Result, ValRaw, bail, format_err};
 
-use crate::limits::{Limit, LimitExceeded};
+use crate::limits::LimitExceeded;
 use crate::schema::from_json::BASE64;
 
 /// Core values that parameters are passed in; where a signature has more, they are in memory (`MAX_FLAT_PARAMS`

@@ -73,7 +73,7 @@ pub(crate) async fn call(
     let run = run(loaded, function, store, &arguments);
     let ended = match meter.run(run, long, &mut reading).await {
         Ok(val) => {
-            let ty = function.shape.result.as_ref();
+            let ty = function.ty.result.as_ref();
             long |= val.as_ref().is_some_and(holds_long_text);
             let texts = shared.texts(limits.result);
             off_the_executor(long, || returned(ty, val, texts))
@@ -167,14 +167,14 @@ async fn run(
     let instance = loaded.instance_pre.instantiate_async(&mut *store).await?;
     let func = instance
         .get_func(&mut *store, function.export)
-        .ok_or_else(|| ExportGone(function.signature.name.clone()))?;
+        .ok_or_else(|| ExportGone(function.schema.name.clone()))?;
     if function.lists {
         return canonical::call(func, store, &arguments.vals)
             .await
             .map_err(ResultUnreadable::or);
     }
     let mut result = [Val::Bool(false)];
-    let results = match function.shape.result {
+    let results = match function.ty.result {
         None => &mut [],
         Some(_) => result.as_mut_slice(),
     };
@@ -182,7 +182,7 @@ async fn run(
         .await
         .map_err(ResultUnreadable::or)?;
     let [result] = result;
-    Ok(function.shape.result.as_ref().map(|_| result))
+    Ok(function.ty.result.as_ref().map(|_| result))
 }
 
 /// # Errors

@@ -1,7 +1,7 @@
-//! Runs components: reflects their exports into typed task signatures, maps JSON to WIT values both
+//! Runs components: reflects their exports into tasks with schemas, maps JSON to WIT values both
 //! ways, and calls an export in a fresh sandbox with limits. The one crate that names wasmtime.
 //!
-//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a signature, checks
+//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a schema, checks
 //! arguments ([`Task::bind`]) and is called ([`Task::call`]). What a guest does is a
 //! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
 //! could not do is a [`HostFault`].
@@ -38,7 +38,8 @@ mod schema;
 mod task;
 mod wasi;
 
-pub use code::cache::{Cache, CacheError};
+pub use code::cache::Cache;
+pub use code::cache::error::CacheError;
 pub use code::compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };
@@ -53,7 +54,7 @@ pub use run::{HostFault, Run, RunMemory, Usage};
 pub use runtime::{LoadError, Runtime};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
-pub use schema::signature::{Param, TaskSignature};
+pub use schema::task_schema::{Param, TaskSchema};
 pub use task::context::Context;
 pub use task::progress::Progress;
 pub use wasi::net::network::{Network, Resolver};

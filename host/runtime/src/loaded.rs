@@ -6,7 +6,8 @@ use wasmtime::Engine;
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
 use crate::sandbox::{Sandbox, Shared};
-use crate::schema::signature::{Shape, TaskSignature};
+use crate::schema::function_type::FunctionType;
+use crate::schema::task_schema::TaskSchema;
 
 /// A component, ready to be instantiated.
 pub(crate) struct Loaded {
@@ -18,7 +19,7 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) export: ComponentExportIndex,
-    pub(crate) shape: Shape,
+    pub(crate) ty: FunctionType,
     /// Whether parameters or result hold lists.
     pub(crate) lists: bool,
     /// Whether a call may be long at work without a pause: it has lists, or a call of it has had
@@ -26,7 +27,7 @@ pub(crate) struct Function {
     pub(crate) long: AtomicBool,
     /// Whether its type leaves it open how large its result is.
     pub(crate) unbounded: bool,
-    pub(crate) signature: TaskSignature,
+    pub(crate) schema: TaskSchema,
 }
 
 impl Loaded {

@@ -12,7 +12,7 @@ use crate::loaded::{Function, Loaded};
 use crate::run::{HostFault, Run};
 use crate::schema::bind::{ArgumentError, Arguments, bind};
 use crate::schema::reflect::RefusedExport;
-use crate::schema::signature::TaskSignature;
+use crate::schema::task_schema::TaskSchema;
 use crate::task::context::Context;
 use crate::task::progress::Progress;
 
@@ -57,7 +57,7 @@ impl Module {
     pub fn task(&self, function: &str) -> Option<&Task> {
         let index = self
             .tasks
-            .binary_search_by(|task| task.signature().function.as_str().cmp(function));
+            .binary_search_by(|task| task.schema().function.as_str().cmp(function));
         self.tasks.get(index.ok()?)
     }
 
@@ -76,8 +76,8 @@ impl Task {
     }
 
     /// What the task is called with.
-    pub fn signature(&self) -> &TaskSignature {
-        &self.function.signature
+    pub fn schema(&self) -> &TaskSchema {
+        &self.function.schema
     }
 
     /// Checks arguments against the task's parameters, before any guest code runs. Positional
@@ -93,10 +93,8 @@ impl Task {
         kwargs: &Map<String, Value>,
         limit: usize,
     ) -> Result<Arguments, ArgumentError> {
-        let Function {
-            shape, signature, ..
-        } = &*self.function;
-        bind(&signature.name, shape, args, kwargs, limit)
+        let Function { ty, schema, .. } = &*self.function;
+        bind(&schema.name, ty, args, kwargs, limit)
     }
 
     /// Calls the function in a sandbox of its own, which is gone when this returns. Must run in a

@@ -75,15 +75,15 @@ pub struct Usage {
 impl Usage {
     /// What the meter has counted.
     pub(crate) fn add(&mut self, meter: &Meter) {
-        let (bytes_in, bytes_out) = meter.network();
+        let (bytes_in, bytes_out) = meter.counts.network();
         *self = Self {
             wall: meter.wall(),
             cpu: meter.cpu(),
-            host_calls: meter.host_calls(),
+            host_calls: meter.counts.host_calls(),
             bytes_in,
             bytes_out,
-            requests: meter.requests(),
-            disk: meter.disk_written(),
+            requests: meter.counts.requests(),
+            disk: meter.counts.disk_written(),
             ..*self
         };
     }

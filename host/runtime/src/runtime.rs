@@ -7,7 +7,9 @@ use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::code::cache::{Cache, CacheError};
+use crate::code::cache::Cache;
+use crate::code::cache::entry::Entry;
+use crate::code::cache::error::CacheError;
 use crate::code::compile::{CompileError, Compiler};
 use crate::code::engine::{PoolSize, RuntimeError, pooled};
 use crate::code::imports::{Interfaces, RefusedImport};
@@ -21,6 +23,7 @@ use crate::module::{Module, Task};
 use crate::sandbox::{Sandbox, Shared};
 use crate::schema::docs;
 use crate::schema::reflect::{RefusedExport, exports};
+use crate::schema::task_schema::TaskSchema;
 use crate::schema::wit_type::{holds_list, is_unbounded};
 use crate::wasi::files::storage::Storage;
 use crate::wasi::net::network::{ModuleNetwork, Network};
@@ -145,7 +148,7 @@ impl Runtime {
         interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
         let long = is_long(wasm.len());
-        let entry = off_the_executor(long, || cache.entry(wasm));
+        let entry = off_the_executor(long, || Entry::of(cache, wasm));
         let code = match entry.verified().await? {
             Some(code) => code,
             None => {
@@ -205,16 +208,16 @@ impl Runtime {
         let mut docs = docs::docs(wasm);
         let tasks = exports.tasks.into_iter().map(|(function, export)| {
             let docs = docs.remove(&function).unwrap_or_default();
-            let signature = export.shape.signature(name, &function, docs);
-            let lists = export.shape.types().any(holds_list);
-            let result = export.shape.result.as_ref();
+            let schema = TaskSchema::new(name, &function, &export.ty, docs);
+            let lists = export.ty.types().any(holds_list);
+            let result = export.ty.result.as_ref();
             let function = Function {
                 export: export.index,
                 long: lists.into(),
                 lists,
                 unbounded: result.is_some_and(|ty| ty.holds(is_unbounded)),
-                shape: export.shape,
-                signature,
+                ty: export.ty,
+                schema,
             };
             Task::new(&loaded, function)
         });
@@ -222,8 +225,8 @@ impl Runtime {
     }
 }
 
-/// Maps compiled code that [`Entry::verified`](crate::code::cache::Entry::verified) or
-/// [`Entry::store`](crate::code::cache::Entry::store) gave the path of.
+/// Maps compiled code that [`Entry::verified`] or
+/// [`Entry::store`] gave the path of.
 #[expect(unsafe_code, reason = "the only way to load compiled code")]
 fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use petiole_permits::Limits;
-use petiole_permits::Redactor;
+use petiole_permits::{Limits, Redactor};
 use tokio::sync::watch;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -120,7 +119,7 @@ impl Sandbox {
 /// wasmtime has no hook for the calls of components.
 impl Sandbox {
     pub(crate) fn context(&mut self) -> ContextView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         ContextView {
             request: &self.request,
             limits: &self.limits,
@@ -130,12 +129,12 @@ impl Sandbox {
     }
 
     pub(crate) fn log(&mut self) -> &mut TaskLog {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         &mut self.log
     }
 
     pub(crate) fn progress(&mut self) -> ProgressView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         ProgressView {
             state: &mut self.progress,
             held: &mut self.limiter.held,
@@ -144,7 +143,7 @@ impl Sandbox {
     }
 
     pub(crate) fn canvas(&mut self) -> CanvasView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         CanvasView {
             request: &self.request,
             limits: &self.limits,
@@ -163,12 +162,12 @@ impl Sandbox {
     }
 
     pub(crate) fn files(&mut self) -> FilesView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         self.files.view(&mut self.resources)
     }
 
     pub(crate) fn keyvalue(&mut self) -> KeyValueView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         KeyValueView {
             space: self.granted.keyvalue.as_ref(),
             state: &mut self.keyvalue,
@@ -178,7 +177,7 @@ impl Sandbox {
     }
 
     pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         SocketsView {
             wasi: WasiSocketsCtxView {
                 ctx: cli::context(
@@ -206,7 +205,7 @@ impl Sandbox {
 
 impl WasiHttpView for Sandbox {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         WasiHttpCtxView {
             hooks: &mut self.http_hooks,
             table: &mut self.resources,
@@ -217,7 +216,7 @@ impl WasiHttpView for Sandbox {
 
 impl WasiView for Sandbox {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.meter.host_call();
+        self.meter.counts.host_call();
         WasiCtxView {
             ctx: cli::context(
                 &mut self.wasi,

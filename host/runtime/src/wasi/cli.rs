@@ -17,7 +17,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 use crate::granted::Granted;
-use crate::limits::meter::RANDOM_AT_ONCE;
+use crate::limits::counts::RANDOM_AT_ONCE;
 use crate::log::task_log::{Output, TaskLog};
 
 /// The bytes a guest may write at once.

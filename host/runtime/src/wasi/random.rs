@@ -32,24 +32,24 @@ pub(crate) fn add_to_linker<T: 'static>(
 
 impl random::Host for Random<'_> {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.meter.random(len)?;
+        self.meter.counts.random(len)?;
         self.numbers.get_random_bytes(len)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.meter.random(8)?;
+        self.meter.counts.random(8)?;
         self.numbers.get_random_u64()
     }
 }
 
 impl insecure::Host for Random<'_> {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.meter.random(len)?;
+        self.meter.counts.random(len)?;
         self.numbers.get_insecure_random_bytes(len)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.meter.random(8)?;
+        self.meter.counts.random(8)?;
         self.numbers.get_insecure_random_u64()
     }
 }

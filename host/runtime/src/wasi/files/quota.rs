@@ -42,7 +42,7 @@ impl Quota {
             left.fetch_update(Relaxed, Relaxed, take)
                 .map_err(|_| WriteRefused::Full(rustix::io::Errno::NOSPC.into()))?;
         }
-        self.meter.disk(bytes).map_err(WriteRefused::Limit)
+        self.meter.counts.disk(bytes).map_err(WriteRefused::Limit)
     }
 
     /// Whether the folder's own has so much left.

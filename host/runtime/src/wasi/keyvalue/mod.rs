@@ -98,16 +98,16 @@ impl<'a> KeyValueView<'a> {
     fn spend(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
         fits(value)?;
         let bytes = wide(key.len()).saturating_add(wide(value.len()));
-        let spent = self.meter.disk(bytes);
+        let spent = self.meter.counts.disk(bytes);
         spent.map_err(|exceeded| Failure::Ended(exceeded.into()))?;
-        self.meter.sent(bytes);
+        self.meter.counts.sent(bytes);
         Ok(())
     }
 
     /// Counts what came from the storage.
     fn received(&self, texts: impl IntoIterator<Item: AsRef<[u8]>>) {
         let sizes = texts.into_iter().map(|text| wide(text.as_ref().len()));
-        self.meter.received(sizes.sum());
+        self.meter.counts.received(sizes.sum());
     }
 
     fn failed(&mut self, error: KeyValueError) -> Failure {

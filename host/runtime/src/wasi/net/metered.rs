@@ -63,6 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.meter
+            .counts
             .received(wide(buffer.filled().len().saturating_sub(before)));
         Poll::Ready(Ok(()))
     }
@@ -75,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.meter.sent(wide(written));
+        self.meter.counts.sent(wide(written));
         Poll::Ready(Ok(written))
     }
 
@@ -99,7 +100,7 @@ impl Pollable for MeteredInput {
 impl InputStream for MeteredInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let bytes = self.inner.read(size)?;
-        self.meter.received(wide(bytes.len()));
+        self.meter.counts.received(wide(bytes.len()));
         Ok(bytes)
     }
 
@@ -120,7 +121,7 @@ impl OutputStream for MeteredOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let written = wide(bytes.len());
         self.inner.write(bytes)?;
-        self.meter.sent(written);
+        self.meter.counts.sent(written);
         Ok(())
     }
 

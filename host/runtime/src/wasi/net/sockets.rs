@@ -160,7 +160,7 @@ impl SocketsView<'_> {
         network: Resource<Network>,
         remote: IpSocketAddress,
     ) -> Answer<()> {
-        self.meter.request()?;
+        self.meter.counts.request()?;
         if !self.may_connect(SocketAddr::from(remote)) {
             return Ok((Err(ErrorCode::AccessDenied),));
         }

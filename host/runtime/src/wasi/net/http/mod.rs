@@ -50,7 +50,7 @@ pub(crate) fn add_to_linker<T: WasiHttpView + 'static>(
         "[constructor]outgoing-request",
         // counted: one that is made and never sent takes the host's memory too
         move |mut store: StoreContextMut<'_, T>, (headers,)| {
-            meter(store.data()).request()?;
+            meter(store.data()).counts.request()?;
             let http = &mut store.data_mut().http();
             Ok((types::HostOutgoingRequest::new(http, headers)?,))
         },
@@ -156,7 +156,7 @@ fn one_more_fields<T: WasiHttpView>(
     let http = data.http();
     let entries = http.table.iter_mut();
     let fields = entries.filter(|entry| entry.is::<FieldMap>()).count();
-    meter.fields(wide(fields).saturating_add(1))?;
+    meter.counts.fields(wide(fields).saturating_add(1))?;
     Ok(http)
 }
 

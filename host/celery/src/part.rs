@@ -1,21 +1,17 @@
-//! A signature of a canvas with what the workflows around it add, none of it copied.
-
-use std::rc::Rc;
+//! A signature of a canvas in its place: with what the workflows around it add, none of it copied.
 
 use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::steps::members;
-use super::{CONSUMED_BY_CHAIN, CONSUMED_BY_GROUP};
-use crate::SignatureError;
-use crate::json::size;
-use crate::signature::SignatureRef;
+use crate::layered::{Entries, LayeredOptions};
+use crate::signature::{SignatureRef, malformed};
+use crate::{ChildKind, Refusal, SignatureError, child_id};
 
 /// A signature in its place.
 #[derive(Clone)]
 pub(crate) struct Part<'a> {
     pub(crate) signature: SignatureRef<'a>,
-    pub(crate) options: Given<'a>,
+    pub(crate) options: LayeredOptions<'a>,
     /// Those of the chain that it begins: before its own.
     chain_args: &'a [Value],
     /// Whether what its sender passes on (a result) comes before its own arguments. An immutable chain passes
@@ -23,52 +19,11 @@ pub(crate) struct Part<'a> {
     takes_args: bool,
 }
 
-/// A signature's options, with those that it is given. Each comes from the first of `set` (the fields below),
-/// `above` and its own.
-#[derive(Clone)]
-pub(crate) struct Given<'a> {
-    pub(crate) own: &'a Map<String, Value>,
-    /// Those of the workflow it is in, but for some names.
-    above: Option<(&'a Given<'a>, &'static [&'static str])>,
-    task_id: Option<String>,
-    group_id: Option<Opt<'a>>,
-    group_index: Option<Opt<'a>>,
-    chord: Option<Opt<'a>>,
-    link: Option<Rc<[&'a Value]>>,
-    link_error: Option<Rc<[&'a Value]>>,
-}
-
-/// An option's value.
-#[derive(Clone, Copy, serde::Serialize)]
-#[serde(untagged)]
-pub(crate) enum Opt<'a> {
-    Json(&'a Value),
-    Text(&'a str),
-    Index(usize),
-    Signatures(&'a [&'a Value]),
-}
-
-impl Opt<'_> {
-    pub(crate) fn is_null(&self) -> bool {
-        matches!(self, Self::Json(Value::Null))
-    }
-}
-
-/// The options that workflows set.
-const SET: [&str; 6] = [
-    "task_id",
-    "group_id",
-    "group_index",
-    "chord",
-    "link",
-    "link_error",
-];
-
 impl<'a> Part<'a> {
     pub(crate) fn of(signature: SignatureRef<'a>) -> Self {
         Self {
             signature,
-            options: Given::own(signature.options),
+            options: LayeredOptions::own(signature.options),
             chain_args: &[],
             takes_args: true,
         }
@@ -97,8 +52,8 @@ impl<'a> Part<'a> {
     }
 
     /// The first step of a chain.
-    pub(super) fn begins(mut self, chain: &'a Self) -> Self {
-        self.options.above = Some((&chain.options, &CONSUMED_BY_CHAIN));
+    pub(crate) fn begins(mut self, chain: &'a Self) -> Self {
+        self.options.begin(&chain.options);
         self.takes_args = chain.takes_args && !chain.signature.immutable;
         // They come between those of its sender and its own.
         self.chain_args = chain.signature.args;
@@ -106,12 +61,9 @@ impl<'a> Part<'a> {
     }
 
     /// A member of a group.
-    pub(super) fn belongs_to(mut self, group: &'a Self) -> Self {
-        self.options.above = Some((&group.options, &CONSUMED_BY_GROUP));
+    pub(crate) fn belongs_to(mut self, group: &'a Self) -> Self {
+        self.options.belong_to(&group.options, group.id());
         self.takes_args = group.takes_args;
-        if !self.options.own.contains_key("group_id") {
-            self.options.group_id = Some(Opt::Text(group.id()));
-        }
         self
     }
 
@@ -127,94 +79,6 @@ impl<'a> Part<'a> {
         };
         let own = self.signature.args.iter();
         given.into_iter().flatten().chain(own).collect()
-    }
-}
-
-impl<'a> Given<'a> {
-    pub(crate) fn own(own: &'a Map<String, Value>) -> Self {
-        Self {
-            own,
-            above: None,
-            task_id: None,
-            group_id: None,
-            group_index: None,
-            chord: None,
-            link: None,
-            link_error: None,
-        }
-    }
-
-    pub(super) fn set_index(&mut self, index: usize) {
-        self.group_index = Some(Opt::Index(index));
-    }
-
-    /// What makes the last step stand for its chain, where it has none of its own.
-    pub(super) fn stand_for(&mut self, chain: &'a Self) {
-        for (name, option) in [
-            ("group_id", &mut self.group_id),
-            ("group_index", &mut self.group_index),
-            ("chord", &mut self.chord),
-        ] {
-            if !self.own.contains_key(name) {
-                *option = chain.get(name);
-            }
-        }
-    }
-
-    pub(super) fn set_links(&mut self, name: &str, signatures: Rc<[&'a Value]>) {
-        match name {
-            "link" => self.link = Some(signatures),
-            _ => self.link_error = Some(signatures),
-        }
-    }
-
-    fn set(&self, name: &str) -> Option<Opt<'_>> {
-        match name {
-            "task_id" => self.task_id.as_deref().map(Opt::Text),
-            "group_id" => self.group_id,
-            "group_index" => self.group_index,
-            "chord" => self.chord,
-            "link" => self.link.as_deref().map(Opt::Signatures),
-            "link_error" => self.link_error.as_deref().map(Opt::Signatures),
-            _ => None,
-        }
-    }
-
-    /// The value of an option, null where it is null.
-    pub(crate) fn get(&self, name: &str) -> Option<Opt<'_>> {
-        let above = || {
-            let (above, except) = self.above?;
-            above.get(name).filter(|_| !except.contains(&name))
-        };
-        let own = || self.own.get(name).map(Opt::Json);
-        self.set(name).or_else(above).or_else(own)
-    }
-
-    /// Bytes that they take where they are copied to, at most.
-    pub(super) fn size(&self) -> usize {
-        let above = self.above.map_or(0, |(above, _)| above.size());
-        size(&Entries(self)).saturating_add(above)
-    }
-}
-
-/// Options as they stand in a signature. Those of above are only for what is sent at once.
-struct Entries<'a>(&'a Given<'a>);
-
-impl Serialize for Entries<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(options) = self;
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in options.own {
-            map.serialize_entry(name, &options.set(name).unwrap_or(Opt::Json(value)))?;
-        }
-        for name in SET {
-            if let Some(value) = options.set(name)
-                && !options.own.contains_key(name)
-            {
-                map.serialize_entry(name, &value)?;
-            }
-        }
-        map.end()
     }
 }
 
@@ -253,5 +117,61 @@ impl Serialize for GroupKwargs<'_> {
             }
         }
         map.end()
+    }
+}
+
+/// A group's tasks, each with its id and its place.
+pub(crate) fn members<'a>(group: &Part<'a>) -> Result<Vec<Part<'a>>, Refusal> {
+    let mut members = Vec::new();
+    flatten(group.signature, &mut members)?;
+    Ok(placed(members, group.id()))
+}
+
+/// The same of tasks that are signatures already: those that are groups are laid out flat.
+pub(crate) fn gathered<'a>(tasks: Vec<Part<'a>>, id: &str) -> Result<Vec<Part<'a>>, Refusal> {
+    let mut members = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        if task.signature.is_group() {
+            flatten(task.signature, &mut members)?;
+        } else {
+            members.push(task);
+        }
+    }
+    Ok(placed(members, id))
+}
+
+fn placed<'a>(members: Vec<Part<'a>>, id: &str) -> Vec<Part<'a>> {
+    let place = |(index, member): (usize, Part<'a>)| {
+        let mut member = member.named(|| child_id(id, 0, ChildKind::Group, index));
+        member.options.set_index(index);
+        member
+    };
+    members.into_iter().enumerate().map(place).collect()
+}
+
+fn flatten<'a>(group: SignatureRef<'a>, members: &mut Vec<Part<'a>>) -> Result<(), Refusal> {
+    for member in tasks(&group)? {
+        let member = SignatureRef::from_json(member)?;
+        if member.is_group() {
+            flatten(member, members)?;
+        } else {
+            members.push(Part::of(member));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_empty_group(signature: &SignatureRef<'_>) -> bool {
+    signature.is_group() && tasks(signature).is_ok_and(<[Value]>::is_empty)
+}
+
+/// The signatures that a chain or a group is made of.
+pub(crate) fn tasks<'a>(workflow: &SignatureRef<'a>) -> Result<&'a [Value], Refusal> {
+    match workflow.kwargs.get("tasks") {
+        Some(Value::Array(tasks)) => Ok(tasks),
+        _ => Err(malformed(format!(
+            "{:?} has no array `tasks` in its kwargs",
+            workflow.task
+        ))),
     }
 }

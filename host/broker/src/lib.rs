@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use petiole_celery::Publication;
-use petiole_servers::blocking;
+use petiole_tls::blocking;
 
 pub use delivery::{Deliveries, Delivery, Receipt, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};

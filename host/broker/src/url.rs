@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use lapin::uri::{AMQPQueryString, AMQPUri, SASLMechanism};
-use petiole_servers::{TORN, Tls, TlsOptions, is_torn, with_host};
+use petiole_tls::{TORN, Tls, TlsOptions, is_torn, with_host};
 use url::{Host, Url};
 
 use crate::BrokerError;
@@ -236,7 +236,7 @@ fn login_method(value: &str) -> Result<SASLMechanism, String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
-    use petiole_servers::Check;
+    use petiole_tls::Check;
 
     use super::*;
 

@@ -8,18 +8,20 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::budget::Budget;
-use crate::cache::{Cache, CacheError};
 use crate::call::Function;
-use crate::compile::{CompileError, Compiler};
-use crate::egress::{Network, connections_for_each, lookups_of_module};
-use crate::engine::{PoolSize, RuntimeError, pooled};
-use crate::files::{Storage, raise_descriptors};
+use crate::code::cache::{Cache, CacheError};
+use crate::code::compile::{CompileError, Compiler};
+use crate::code::engine::{PoolSize, RuntimeError, pooled};
+use crate::code::{engine, imports};
 use crate::host::{Sandbox, linker};
-use crate::reflect::{RefusedExport, exports};
-use crate::unpaused::{holds_list, is_long, unpaused};
-use crate::wit_type::is_unbounded;
-use crate::{Interfaces, RefusedImport, docs, engine, imports};
+use crate::limits::budget::Budget;
+use crate::limits::off_the_executor::{is_long, off_the_executor};
+use crate::schema::docs;
+use crate::schema::reflect::{RefusedExport, exports};
+use crate::schema::wit_type::{holds_list, is_unbounded};
+use crate::wasi::files::{Storage, raise_descriptors};
+use crate::wasi::net::egress::{Network, connections_for_each, lookups_of_module};
+use crate::{Interfaces, RefusedImport};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
 #[derive(Clone)]
@@ -171,7 +173,7 @@ impl Runtime {
         interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
         let long = is_long(wasm.len());
-        let entry = unpaused(long, || cache.entry(wasm));
+        let entry = off_the_executor(long, || cache.entry(wasm));
         let code = match entry.verified().await? {
             Some(code) => code,
             None => {
@@ -180,7 +182,7 @@ impl Runtime {
                     .await?
             }
         };
-        unpaused(long, || self.module(name, wasm, &code, interfaces))
+        off_the_executor(long, || self.module(name, wasm, &code, interfaces))
     }
 
     fn module(
@@ -252,8 +254,8 @@ impl Runtime {
     }
 }
 
-/// Maps compiled code that [`Entry::verified`](crate::cache::Entry::verified) or
-/// [`Entry::store`](crate::cache::Entry::store) gave the path of.
+/// Maps compiled code that [`Entry::verified`](crate::code::cache::Entry::verified) or
+/// [`Entry::store`](crate::code::cache::Entry::store) gave the path of.
 #[expect(unsafe_code, reason = "the only way to load compiled code")]
 fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is

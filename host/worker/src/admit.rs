@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use petiole_celery::{Lineage, Message, Refusal, Request, RetrySettings, Undecodable};
-use petiole_runtime::{Arguments, HostFault, Limits};
+use petiole_permits::Limits;
+use petiole_runtime::{Arguments, HostFault};
 
 use crate::catalog::active::Found;
 use crate::catalog::registered::RegisteredTask;
-use crate::limits::below;
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),
@@ -122,7 +122,8 @@ fn limits(request: &Request, mut limits: Limits) -> Limits {
         (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
         (ours, theirs) => ours.or(theirs),
     };
-    limits.soft_time = below(soft, limits.time);
+    // One that is not below the hard one would never be reached.
+    limits.soft_time = soft.filter(|soft| *soft < limits.time);
     if let Some(Lineage { descendants, depth }) = request.lineage {
         limits.descendants = limits.descendants.min(descendants);
         limits.depth = limits.depth.min(depth);

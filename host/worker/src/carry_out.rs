@@ -9,8 +9,8 @@ use std::time::Duration;
 use petiole_broker::{Broker, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
-use petiole_results::{End, ResultBackend, ResultError, Results};
 use petiole_runtime::Taken;
+use petiole_storage::results::{End, ResultBackend, ResultError, Results};
 
 pub(crate) use self::patience::PATIENCE;
 use self::patience::{FIRST_PAUSE, LONGEST_PAUSE, Patience, or_cold};

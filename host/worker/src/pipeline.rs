@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use petiole_broker::{Delivery, Receipt};
 use petiole_celery::plan::{Settle, Source, plan};
 use petiole_celery::{Message, RunKey};
-use petiole_runtime::{RunMemory, Taken, unpaused};
+use petiole_runtime::{RunMemory, Taken, off_the_executor};
 use tokio::sync::Semaphore;
 
 use self::arrive::{Arrived, takes_long};
@@ -180,7 +180,7 @@ impl<'a> Journey<'a> {
         let long = run.long || takes_long(&request.message);
         let planning = self.planning(long).await?;
         let policy = &self.pipeline.servers.policy;
-        let plan = unpaused(long, || {
+        let plan = off_the_executor(long, || {
             plan(&request, ran, &self.source, policy, Timestamp::now())
         });
         memory.is_planned();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::select_all;
 use petiole_broker::{Broker, BrokerError, Deliveries};
-use petiole_results::Results;
 use petiole_runtime::PLANS_MADE;
+use petiole_storage::results::Results;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;

@@ -10,9 +10,10 @@ use petiole_celery::{Destination, Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{block_on, print_json, print_text};
+use super::output::{print_json, print_text};
 use crate::cli::{ChosenArgs, QuarantineArgs, QuarantineCommand};
 use crate::config::{Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
 use crate::open::{self, broker_failure, publish_failure};

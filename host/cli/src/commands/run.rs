@@ -4,15 +4,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
 use petiole_modules::{Manifest, ModuleName};
-use petiole_runtime::{
-    Compiler, Context, Granted, Limits, Module, Run, Task, TaskSignature, Usage,
-};
+use petiole_permits::Limits;
+use petiole_runtime::{Compiler, Context, Granted, Module, Run, Task, TaskSignature, Usage};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
-use super::{block_on, call, component_file, given, print_text, print_value, result};
+use super::output::{print_text, print_value};
+use super::{call, component_file, given, result};
 use crate::cli::RunArgs;
 use crate::config::{LogFormat, Resolved, Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::{self, escaped};
 use crate::{open, session};

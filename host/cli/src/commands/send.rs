@@ -1,13 +1,15 @@
 use jiff::Timestamp;
+use petiole_api::{SendError, send};
 use petiole_celery::Signature;
 use petiole_celery::plan::ResultMode;
 use serde_json::{Map, Value, json};
 
-use super::{block_on, call, print_json, print_text, result};
+use super::output::{print_json, print_text};
+use super::{call, result};
 use crate::cli::SendArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
-use crate::send::{SendError, send};
 use crate::{open, session};
 
 /// `petiole send`
@@ -67,7 +69,7 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
 fn can_wait(config: &Resolved) -> Result<()> {
     config.check_results().map_err(Failure::usage)?;
     let url = redact(&config.results.value);
-    match petiole_results::mode(&config.results.value) {
+    match petiole_storage::results::mode(&config.results.value) {
         Ok(ResultMode::Stored) => Ok(()),
         Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(
             "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"

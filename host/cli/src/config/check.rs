@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use petiole_permits::{Grant, is_folder, is_variable};
+use petiole_permits::{Grant, Size, is_folder, is_variable};
 
 use super::layer::Setting;
 use super::resolve::{Resolved, most_of_task};
-use super::units::Bytes;
 use super::{ConfigError, url};
 
 /// The shortest token that the API takes: 16 characters.
 const MIN_TOKEN: usize = 16;
 
 /// What a 32-bit linear memory can hold.
-const ADDRESSABLE: Bytes = Bytes(4 << 30);
+const ADDRESSABLE: Size = Size::new(4 << 30);
 
 pub(super) fn check(c: &Resolved) -> Result<(), ConfigError> {
     urls(c)?;
@@ -77,7 +76,8 @@ impl Resolved {
 
     /// Whether the result backend's URL can be used.
     pub(crate) fn check_results(&self) -> Result<(), ConfigError> {
-        let checked = |url: &str| petiole_results::mode(url).map_err(|error| error.to_string());
+        let checked =
+            |url: &str| petiole_storage::results::mode(url).map_err(|error| error.to_string());
         let ours = "PETIOLE_RESULT_BACKEND or --results";
         server(&self.results, ours, |url| checked(url).map(drop))
     }
@@ -104,7 +104,7 @@ fn urls(c: &Resolved) -> Result<(), ConfigError> {
     };
     c.api.check(optional(|url| url::api_url(url).map(drop)))?;
     c.keyvalue.check(optional(|url| {
-        petiole_keyvalue::check(url).map_err(|error| error.to_string())
+        petiole_storage::keyvalue::check(url).map_err(|error| error.to_string())
     }))
 }
 
@@ -116,7 +116,7 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
             return Err(time.wrong(format!("limits.{name} is 0: no task could run")));
         }
     }
-    if c.limits.memory.value.0 == 0 {
+    if c.limits.memory.value.bytes() == 0 {
         let memory = &c.limits.memory;
         return Err(memory.wrong("limits.memory is 0: no task could run"));
     }
@@ -133,7 +133,7 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
 }
 
 /// The least memory for all tasks together: 32 MiB, of which one has some beside its values and tables.
-const MIN_BUDGET: Bytes = Bytes(32 << 20);
+const MIN_BUDGET: Size = Size::new(32 << 20);
 
 fn least_budget(c: &Resolved) -> Result<(), ConfigError> {
     c.memory_budget.check(|budget| match *budget < MIN_BUDGET {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use petiole_broker::{Answer, BrokerError, Deliveries, Terms};
 use petiole_celery::plan::{Ended, ResultMode, Settle};
 use petiole_celery::{Destination, Exception, Message, Routes, State};
-use petiole_results::ResultBackend;
+use petiole_storage::results::ResultBackend;
 use serde_json::Value;
 use tokio::time::Instant;
 

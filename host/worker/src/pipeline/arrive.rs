@@ -11,7 +11,7 @@ use petiole_celery::plan::Settle;
 use petiole_celery::{
     Commit, Message, Refusal, Request, Undecodable, memory_to_decode, memory_to_inflate,
 };
-use petiole_runtime::{Taken, is_long, unpaused};
+use petiole_runtime::{Taken, is_long, off_the_executor};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Journey, Left, Pipeline};
@@ -96,7 +96,7 @@ impl Pipeline {
         let budget = self.registry.budget();
         let inflated = memory_to_inflate(message, |_| limit);
         let inflated = budget.decoded().take(inflated).await;
-        let memory = unpaused(takes_long(message), || memory_to_decode(message, |_| limit));
+        let memory = off_the_executor(takes_long(message), || memory_to_decode(message, |_| limit));
         drop(inflated);
         let limit = budget.most_decoded();
         if memory > limit {
@@ -119,7 +119,7 @@ impl Pipeline {
                 refusal: Refusal::WorkerLost { count, limit },
             });
         }
-        unpaused(takes_long(&request.message), || {
+        off_the_executor(takes_long(&request.message), || {
             let sent_limit = self.servers.policy.sent_limit;
             admit(request, found, sent_limit, Timestamp::now())
         })
@@ -263,7 +263,8 @@ impl Journey<'_> {
 fn decode(message: Message, limit: usize, room: RoomToDecode) -> (Decoded, Taken) {
     match room {
         Ok(room) => {
-            let decoded = unpaused(takes_long(&message), || Request::decode(message, |_| limit));
+            let decoded =
+                off_the_executor(takes_long(&message), || Request::decode(message, |_| limit));
             (decoded, room)
         }
         Err(refusal) => {

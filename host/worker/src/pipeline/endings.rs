@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use petiole_celery::plan::{Ended, Plan, Settle, await_memory, postpone, quarantine, refuse};
 use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
-use petiole_runtime::{HostFault, Taken, unpaused};
+use petiole_runtime::{HostFault, Taken, off_the_executor};
 
 use super::arrive::Earlier;
 use super::{End, Journey, Left};
@@ -149,7 +149,7 @@ impl Journey<'_> {
         let policy = &self.pipeline.servers.policy;
         // What follows a failure may be much larger than the message.
         let planning = self.worth_it(self.planning(true)).await??;
-        let plan = unpaused(true, || {
+        let plan = off_the_executor(true, || {
             refuse(&request, &refusal, &self.source, policy, Timestamp::now())
         });
         let (settle, end) = self.end(plan, planning, &request, turn).await?;
@@ -309,7 +309,7 @@ impl Journey<'_> {
         tracing::error!(target: "petiole", task = request.task, id = request.id, "Task {}[{}]: its message goes to quarantine: {refusal}", request.task, request.id);
         let planning = self.planning(true).await?;
         let policy = &servers.policy;
-        let plan = unpaused(true, || {
+        let plan = off_the_executor(true, || {
             refuse(request, &refusal, &self.source, policy, Timestamp::now())
         });
         let room = self.room(plan.memory()).await?;

@@ -1,5 +1,6 @@
 use petiole_celery::{Outcome, json};
-use petiole_runtime::{Granted, Limit, Run, Usage};
+use petiole_permits::Limit;
+use petiole_runtime::{Granted, Run, Usage};
 use serde_json::{Map, Value};
 
 use crate::tell::task_log::shown;

@@ -39,7 +39,7 @@ async fn registry(dir: &Path, worker: &str, compiler: Compiler) -> Arc<Registry>
     let limits = crate::limits::tests::limits();
     let defaults = TaskDefaults {
         limits,
-        most: petiole_runtime::Limits {
+        most: petiole_permits::Limits {
             arguments: limits.arguments + 1,
             ..limits
         },

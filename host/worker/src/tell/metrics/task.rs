@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal};
-use petiole_runtime::Limit;
+use petiole_permits::Limit;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use petiole_celery::plan::Ended;
 use petiole_celery::{Exception, Refusal};
-use petiole_runtime::{Limit, Usage};
+use petiole_permits::Limit;
+use petiole_runtime::Usage;
 
 use super::task::MAX_EXCEPTIONS;
 use super::*;

@@ -1,0 +1,569 @@
+//! Compiled code on disk, which nobody but this worker's own compiler has written.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::code::engine;
+
+/// The entries that are kept, and their bytes in all; past either those go that were used longest ago.
+const MAX_ENTRIES: usize = 256;
+const MAX_BYTES: u64 = 8 << 30;
+
+/// What is being made has a name that begins so, and is gone after the time that it can take; what is older, a
+/// process that was killed has left.
+const UNFINISHED: [&str; 2] = ["new-", "compile-"];
+const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
+
+const KEY_FILE: &str = "key";
+const CODE_FILE: &str = "code";
+const MAC_FILE: &str = "mac";
+/// Bytes of the key, and of a MAC.
+const KEY_LEN: usize = 32;
+
+/// A private folder of compiled components. A clone is the same cache; several processes may share one.
+///
+/// An entry is a folder with the code and its MAC (HMAC-SHA256 with the cache's own key over the
+/// entry's name and the code). It appears whole, by one rename, and never changes, but for the time of its
+/// last use.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    key: Key,
+    /// Of the engine's settings and this crate's version.
+    compatibility: [u8; 32],
+    most: Most,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    entries: usize,
+    bytes: u64,
+}
+
+struct Key([u8; KEY_LEN]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// The cache can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The operating system refuses.
+    #[error("compiled code cache: {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Others could put code there that this worker would run.
+    #[error("compiled code cache: {} is open to others (mode {mode:o}): run `chmod 700` on it, or name another folder", dir.display())]
+    NotPrivate {
+        /// The folder.
+        dir: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The folder is another user's, who could put code there.
+    #[error("compiled code cache: {} belongs to user {owner}, not to {user}, who runs this worker: name another folder", dir.display())]
+    NotOwned {
+        /// The folder.
+        dir: PathBuf,
+        /// Its owner's id.
+        owner: u32,
+        /// This process' user's id.
+        user: u32,
+    },
+    /// The key file is damaged.
+    #[error("compiled code cache: {} does not hold a key: delete the folder, it is made again", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No random numbers, no engine, or a task that panicked.
+    #[error("compiled code cache: {0}")]
+    Host(String),
+}
+
+fn failed<T>(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Result<T, CacheError> {
+    let path = path.to_owned();
+    move |source| {
+        Err(CacheError::Io {
+            action,
+            path,
+            source,
+        })
+    }
+}
+
+impl Cache {
+    /// Opens the folder; makes it and its key where they are missing.
+    ///
+    /// # Errors
+    /// When others than this user may use the folder, or it can't be read and written.
+    pub fn open(dir: &Path) -> Result<Self, CacheError> {
+        let most = Most {
+            entries: MAX_ENTRIES,
+            bytes: MAX_BYTES,
+        };
+        Self::open_with(dir, most)
+    }
+
+    fn open_with(dir: &Path, most: Most) -> Result<Self, CacheError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.or_else(failed("making", dir))?;
+        let metadata = fs::metadata(dir).or_else(failed("reading", dir))?;
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user {
+            return Err(CacheError::NotOwned {
+                dir: dir.to_owned(),
+                owner: metadata.uid(),
+                user,
+            });
+        }
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(CacheError::NotPrivate {
+                dir: dir.to_owned(),
+                mode,
+            });
+        }
+        let key = Key(read_or_make_key(dir)?);
+        let compatibility = compatibility()?;
+        let cache = Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            key,
+            compatibility,
+            most,
+        }));
+        cache.remove_unfinished();
+        Ok(cache)
+    }
+
+    /// The folder: private, so that it also holds what is being made.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// The place of this component's compiled code.
+    pub(crate) fn entry(&self, wasm: &[u8]) -> Entry {
+        let mut name = Sha256::new();
+        name.update(Sha256::digest(wasm));
+        name.update(self.0.compatibility);
+        Entry {
+            cache: self.clone(),
+            name: format!("{:x}", name.finalize()),
+        }
+    }
+}
+
+/// One component's place in the cache.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    cache: Cache,
+    name: String,
+}
+
+impl Entry {
+    /// The path of the code, where there is an entry and its MAC is right. Others are deleted.
+    pub(crate) async fn verified(&self) -> Result<Option<PathBuf>, CacheError> {
+        let entry = self.clone();
+        blocking(move || entry.verify()).await
+    }
+
+    /// Makes the entry, and gives the path of its code.
+    pub(crate) async fn store(&self, code: Vec<u8>) -> Result<PathBuf, CacheError> {
+        let entry = self.clone();
+        blocking(move || entry.write(&code)).await
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.cache.dir().join(&self.name)
+    }
+
+    fn verify(&self) -> Result<Option<PathBuf>, CacheError> {
+        let dir = self.dir();
+        let path = dir.join(CODE_FILE);
+        // What can't be read now, for want of descriptors or memory, is not damaged: only what is not there is.
+        let (code, mac) = (read(&path)?, read(&dir.join(MAC_FILE))?);
+        if code.is_none() && mac.is_none() && !exists(&dir)? {
+            return Ok(None);
+        }
+        let (code, mac) = (code.unwrap_or_default(), mac.unwrap_or_default());
+        if self.mac(&code)?.verify_slice(&mac).is_ok() {
+            // What can't be marked as used is deleted earlier: no reason not to use it.
+            let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
+            return Ok(Some(path));
+        }
+        tracing::warn!(entry = %dir.display(), "compiled code is damaged: compiling again");
+        fs::remove_dir_all(&dir).or_else(failed("deleting", &dir))?;
+        Ok(None)
+    }
+
+    fn write(&self, code: &[u8]) -> Result<PathBuf, CacheError> {
+        let dir = self.dir();
+        let new = tempfile::Builder::new()
+            .prefix("new-")
+            .tempdir_in(self.cache.dir());
+        let new = new.or_else(failed("making a folder in", self.cache.dir()))?;
+        let mac = self.mac(code)?.finalize().into_bytes();
+        write_file(&new.path().join(CODE_FILE), code)?;
+        write_file(&new.path().join(MAC_FILE), &mac)?;
+        match fs::rename(new.path(), &dir) {
+            Ok(()) => self.cache.prune(&self.name),
+            // another process was first: its code is as good, if it is whole
+            Err(_) if self.verify()?.is_some() => {}
+            Err(error) => return failed("renaming to", &dir)(error),
+        }
+        Ok(dir.join(CODE_FILE))
+    }
+
+    fn mac(&self, code: &[u8]) -> Result<Hmac<Sha256>, CacheError> {
+        let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.cache.0.key.0);
+        let mut mac = mac.map_err(|error| CacheError::Host(error.to_string()))?;
+        mac.update(self.name.as_bytes());
+        mac.update(code);
+        Ok(mac)
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Ok(None),
+            _ => failed("reading", path)(error),
+        },
+    }
+}
+
+fn exists(dir: &Path) -> Result<bool, CacheError> {
+    dir.try_exists().or_else(failed("reading", dir))
+}
+
+/// An entry as [`Cache::prune`] sees it.
+struct Kept {
+    used: SystemTime,
+    bytes: u64,
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// Deletes the entries that were used longest ago, but not `newest`. What can't be deleted now is tried
+    /// again with the next new entry; code that is mapped stays usable until it is unmapped.
+    fn prune(&self, newest: &str) {
+        let mut entries = self.entries(|name| !is_unfinished(name));
+        entries.sort_by_key(|entry| entry.used);
+        let mut count = entries.len();
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let Most {
+            entries: most,
+            bytes: most_bytes,
+        } = self.0.most;
+        for entry in entries {
+            if count <= most && bytes <= most_bytes {
+                return;
+            }
+            if entry.dir.ends_with(newest) {
+                continue;
+            }
+            count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(entry.bytes);
+            remove(&entry.dir);
+        }
+    }
+
+    /// Deletes what a process has left that was killed.
+    fn remove_unfinished(&self) {
+        let old = SystemTime::now().checked_sub(UNFINISHED_FOR);
+        for entry in self.entries(is_unfinished) {
+            if old.is_some_and(|old| entry.used < old) {
+                remove(&entry.dir);
+            }
+        }
+    }
+
+    fn entries(&self, wanted: impl Fn(&str) -> bool) -> Vec<Kept> {
+        let Ok(entries) = fs::read_dir(self.dir()) else {
+            return Vec::new();
+        };
+        let kept = |entry: fs::DirEntry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_dir)?;
+            let dir = entry.path();
+            let code = fs::metadata(dir.join(CODE_FILE));
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(&wanted)
+                .then_some(Kept {
+                    used: metadata.modified().ok()?,
+                    bytes: code.map_or(0, |code| code.len()),
+                    dir,
+                })
+        };
+        entries.flatten().filter_map(kept).collect()
+    }
+}
+
+fn is_unfinished(name: &str) -> bool {
+    UNFINISHED.iter().any(|start| name.starts_with(start))
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(entry = %dir.display(), %error, "can't delete old compiled code");
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = file.or_else(failed("making", path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .or_else(failed("writing", path))
+}
+
+/// The key appears whole, by linking: whoever comes second reads the first one's.
+fn read_or_make_key(dir: &Path) -> Result<[u8; KEY_LEN], CacheError> {
+    let path = dir.join(KEY_FILE);
+    if !path.exists() {
+        let mut key = [0; KEY_LEN];
+        getrandom::fill(&mut key)
+            .map_err(|error| CacheError::Host(format!("no random numbers: {error}")))?;
+        // tempfile makes files with mode 0600
+        let mut file =
+            tempfile::NamedTempFile::new_in(dir).or_else(failed("making a file in", dir))?;
+        file.write_all(&key)
+            .and_then(|()| file.as_file().sync_all())
+            .or_else(failed("writing", &path))?;
+        match file.persist_noclobber(&path) {
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+                return failed("making", &path)(error.error);
+            }
+            _ => {}
+        }
+    }
+    let mut key = Vec::with_capacity(KEY_LEN);
+    let file = fs::File::open(&path).or_else(failed("reading", &path))?;
+    let limit = u64::try_from(KEY_LEN).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit)
+        .read_to_end(&mut key)
+        .or_else(failed("reading", &path))?;
+    key.try_into().map_err(|_| CacheError::Key { path })
+}
+
+/// Compiled code fits an engine of the same settings on the same kind of CPU.
+fn compatibility() -> Result<[u8; 32], CacheError> {
+    let engine = engine::compiling().map_err(|error| CacheError::Host(format!("{error:#}")))?;
+    let mut hasher = Sha256Hasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+    Ok(hasher.0.finalize().into())
+}
+
+/// All of what is hashed, not 64 bits of it.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest: [u8; 32] = self.0.clone().finalize().into();
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CacheError> + Send + 'static,
+) -> Result<T, CacheError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| CacheError::Host(error.to_string()))?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    const MOST: Most = Most {
+        entries: 3,
+        bytes: 1000,
+    };
+
+    fn new_cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open_with(&dir.path().join("cache"), MOST).unwrap();
+        (dir, cache)
+    }
+
+    /// Stores, as if it had been used so long ago.
+    fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
+        let entry = cache.entry(wasm);
+        entry.write(code).unwrap();
+        let used = SystemTime::now() - Duration::from_secs(seconds_ago);
+        fs::File::open(entry.dir())
+            .and_then(|dir| dir.set_modified(used))
+            .unwrap();
+        entry
+    }
+
+    fn is_there(entry: &Entry) -> bool {
+        entry.verify().unwrap().is_some()
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let (_dir, cache) = new_cache();
+        let [one, two, three] =
+            [(1, 50), (2, 40), (3, 30)].map(|(n, ago)| store(&cache, &[n], b"code", ago));
+        // Used again.
+        assert!(is_there(&one));
+        let four = store(&cache, &[4], b"code", 0);
+        assert_eq!(
+            [&one, &two, &three, &four].map(is_there),
+            [true, false, true, true]
+        );
+    }
+
+    #[test]
+    fn the_bytes_in_all_are_bounded_but_the_newest_stays() {
+        let (_dir, cache) = new_cache();
+        let one = store(&cache, b"1", &[1; 600], 20);
+        let two = store(&cache, b"2", &[2; 600], 10);
+        assert_eq!([&one, &two].map(is_there), [false, true]);
+        let large = store(&cache, b"3", &[3; 5000], 0);
+        assert_eq!([&two, &large].map(is_there), [false, true]);
+    }
+
+    #[test]
+    fn another_components_code_is_no_entry() {
+        let (_dir, cache) = new_cache();
+        let one = store(&cache, b"1", b"one", 0);
+        let two = store(&cache, b"2", b"two", 0);
+        let aside = cache.dir().join("aside");
+        fs::rename(one.dir(), &aside).unwrap();
+        fs::rename(two.dir(), one.dir()).unwrap();
+        fs::rename(&aside, two.dir()).unwrap();
+        assert_eq!([&one, &two].map(is_there), [false, false]);
+        assert!(!one.dir().exists(), "it is deleted, and compiled again");
+    }
+
+    #[test]
+    fn damage_of_any_kind_is_found() {
+        type Damage = fn(&Path);
+        let kinds: [(&str, Damage); 6] = [
+            ("cut off", |dir| {
+                let code = fs::read(dir.join(CODE_FILE)).unwrap();
+                fs::write(dir.join(CODE_FILE), &code[..code.len() - 1]).unwrap();
+            }),
+            ("longer", |dir| {
+                let mut code = fs::read(dir.join(CODE_FILE)).unwrap();
+                code.push(0);
+                fs::write(dir.join(CODE_FILE), code).unwrap();
+            }),
+            ("no code", |dir| {
+                fs::remove_file(dir.join(CODE_FILE)).unwrap()
+            }),
+            ("no mac", |dir| fs::remove_file(dir.join(MAC_FILE)).unwrap()),
+            ("short mac", |dir| {
+                fs::write(dir.join(MAC_FILE), [0]).unwrap()
+            }),
+            ("folder", |dir| {
+                fs::remove_file(dir.join(CODE_FILE)).unwrap();
+                fs::create_dir(dir.join(CODE_FILE)).unwrap();
+            }),
+        ];
+        for (kind, damage) in kinds {
+            let (_dir, cache) = new_cache();
+            let entry = store(&cache, b"1", b"one", 0);
+            assert!(is_there(&entry));
+            damage(&entry.dir());
+            assert!(!is_there(&entry), "{kind}");
+            entry.write(b"one").unwrap();
+            assert!(is_there(&entry), "{kind}: made again");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let (_dir, cache) = new_cache();
+        let entry = store(&cache, b"1", b"one", 7200);
+        for (name, hours) in [("compile-a", 2), ("new-b", 2), ("compile-c", 0)] {
+            let dir = cache.dir().join(name);
+            fs::create_dir(&dir).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(hours * 3600);
+            fs::File::open(&dir)
+                .and_then(|dir| dir.set_modified(used))
+                .unwrap();
+        }
+        let again = Cache::open_with(cache.dir(), MOST).unwrap();
+        assert!(!again.dir().join("compile-a").exists() && !again.dir().join("new-b").exists());
+        assert!(again.dir().join("compile-c").exists(), "it may be at work");
+        assert!(is_there(&entry));
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        // Only root can make one, and only root's tests see the difference between the two.
+        if !rustix::process::geteuid().is_root() {
+            let error = Cache::open(Path::new("/")).unwrap_err();
+            assert!(
+                matches!(error, CacheError::NotOwned { owner: 0, .. }),
+                "{error}"
+            );
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
+        let error = Cache::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                CacheError::NotOwned {
+                    owner: 65_534,
+                    user: 0,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_written_is_told() {
+        for dir in ["/proc/petiole-cache", "/dev/null/cache"] {
+            let error = Cache::open(Path::new(dir)).unwrap_err();
+            assert!(matches!(error, CacheError::Io { .. }), "{error}");
+            assert!(error.to_string().contains(dir), "{error}");
+        }
+    }
+}

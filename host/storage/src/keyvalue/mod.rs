@@ -1,0 +1,11 @@
+//! Key-value storage for tasks (`wasi:keyvalue`), behind [`KeyValue`](petiole_permits::KeyValue).
+
+mod address;
+mod connect;
+
+use std::time::Duration;
+
+pub use connect::{ConnectError, check, check_files, connect};
+
+/// How long an answer is waited for, reconnecting as needed.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,6 @@
+//! Results and values of tasks, in Redis or in SQLite.
+
+pub mod keyvalue;
+mod redis;
+pub mod results;
+mod sqlite;

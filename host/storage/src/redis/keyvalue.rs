@@ -1,0 +1,226 @@
+//! Redis: a key is a key, a value is a string.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
+use petiole_tls::is_untrusted;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, cmd};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::server::Server;
+use crate::keyvalue::ANSWER_WAIT;
+
+/// One attempt to connect, within [`ANSWER_WAIT`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Attempts to connect, before those who wait are told; the next one who asks tries again.
+const CONNECT_RETRIES: usize = 3;
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Commands that wait to be written to the connection; whoever comes later waits before it.
+const PIPELINE_DEPTH: usize = 256;
+/// Looks for keys, among all that the server has, before an empty page is given back.
+const SCANS: usize = 10;
+
+/// Many commands in flight on one connection, which is replaced when it breaks.
+pub(crate) struct RedisStore {
+    connection: ConnectionManager,
+    get_many: Script,
+    swap: Script,
+}
+
+impl RedisStore {
+    pub(crate) async fn connect(server: Server) -> Result<Self, KeyValueError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_WAIT))
+            .set_number_of_retries(CONNECT_RETRIES)
+            .set_max_delay(LONGEST_PAUSE)
+            .set_pipeline_buffer_size(PIPELINE_DEPTH);
+        let connection = in_time(ConnectionManager::new_with_config(
+            server.client().await.map_err(failed)?,
+            config,
+        ))
+        .await?;
+        let store = Self {
+            connection,
+            get_many: Script::new(include_str!("get_many.lua")),
+            swap: Script::new(include_str!("swap.lua")),
+        };
+        store.ask::<()>(&cmd("PING")).await?;
+        Ok(store)
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, KeyValueError> {
+        in_time(command.query_async(&mut self.connection.clone())).await
+    }
+
+    async fn run<T: redis::FromRedisValue>(
+        &self,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, KeyValueError> {
+        in_time(script.invoke_async(&mut self.connection.clone())).await
+    }
+}
+
+/// Waiting for a new connection counts as well.
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, KeyValueError> {
+    match timeout(ANSWER_WAIT, answer).await {
+        Ok(answer) => answer.map_err(failed),
+        Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
+    }
+}
+
+fn failed(error: RedisError) -> KeyValueError {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    if is_untrusted(&error) {
+        KeyValueError::Refused(error.into())
+    } else if matches!(
+        error.kind(),
+        ErrorKind::Io
+            | ErrorKind::Parse
+            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
+    ) {
+        KeyValueError::Unreachable(error.into())
+    } else {
+        KeyValueError::Refused(error.into())
+    }
+}
+
+/// What stands where a script answers with a size instead of values.
+fn too_large(size: usize) -> KeyValueError {
+    KeyValueError::TooLarge {
+        size,
+        limit: MAX_BATCH_SIZE,
+    }
+}
+
+#[async_trait]
+impl KeyValue for RedisStore {
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, KeyValueError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut script = self.get_many.prepare_invoke();
+        for key in keys {
+            script.key(key);
+        }
+        let (size, values): (usize, Option<Vec<Option<Vec<u8>>>>) =
+            self.run(script.arg(MAX_BATCH_SIZE)).await?;
+        values.ok_or_else(|| too_large(size))
+    }
+
+    async fn set_many(&self, values: Vec<(String, Vec<u8>)>) -> Result<(), KeyValueError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut command = cmd("MSET");
+        for (key, value) in values {
+            command.arg(key).arg(value);
+        }
+        self.ask(&command).await
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.ask(cmd("UNLINK").arg(keys)).await
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, KeyValueError> {
+        self.ask(cmd("EXISTS").arg(key)).await
+    }
+
+    async fn list_keys(&self, prefix: &str, cursor: Option<&str>) -> Result<Keys, KeyValueError> {
+        let pattern = format!("{}*", escaped(prefix));
+        let mut position: u64 = match cursor {
+            None => 0,
+            Some(cursor) => cursor
+                .parse()
+                .map_err(|_| KeyValueError::Cursor(cursor.to_owned()))?,
+        };
+        let first = position;
+        let deadline = Instant::now() + ANSWER_WAIT;
+        for _ in 0..SCANS {
+            let mut scan = cmd("SCAN");
+            scan.arg(position).arg("MATCH").arg(&pattern);
+            let answer = self.ask(scan.arg("COUNT").arg(PAGE));
+            let (next, found): (u64, Vec<Vec<u8>>) = match timeout_at(deadline, answer).await {
+                Ok(answer) => answer?,
+                Err(elapsed) if position == first => {
+                    return Err(KeyValueError::Unreachable(elapsed.into()));
+                }
+                Err(_elapsed) => break,
+            };
+            position = next;
+            let keys: Vec<_> = found
+                .into_iter()
+                // What is no text was not written by a task.
+                .filter_map(|key| String::from_utf8(key).ok())
+                .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
+                .collect();
+            if !keys.is_empty() || position == 0 {
+                let cursor = (position != 0).then(|| position.to_string());
+                return Ok(Keys { keys, cursor });
+            }
+        }
+        Ok(Keys {
+            keys: Vec::new(),
+            cursor: Some(position.to_string()),
+        })
+    }
+
+    async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError> {
+        let mut connection = self.connection.clone();
+        let mut command = cmd("INCRBY");
+        command.arg(key).arg(delta);
+        match timeout(ANSWER_WAIT, command.query_async(&mut connection)).await {
+            // What else Redis may say to a well-formed INCRBY has a code of its own (OOM, READONLY).
+            Ok(Err(error)) if matches!(error.code(), Some("ERR" | "WRONGTYPE")) => {
+                Err(KeyValueError::NotCountable)
+            }
+            Ok(answer) => answer.map_err(failed),
+            Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
+        }
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: Vec<u8>,
+    ) -> Result<Swap, KeyValueError> {
+        let mut script = self.swap.key(key);
+        script.arg(value).arg(MAX_BATCH_SIZE).arg(expected);
+        let (done, size, current): (bool, usize, Option<Vec<u8>>) = self.run(&script).await?;
+        match current {
+            _ if done => Ok(Swap::Done),
+            None if size > MAX_BATCH_SIZE => Err(too_large(size)),
+            current => Ok(Swap::Changed(current)),
+        }
+    }
+}
+
+/// A text that a pattern matches as it is.
+fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+impl fmt::Debug for RedisStore {
+    /// The connection's own would show the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").finish_non_exhaustive()
+    }
+}

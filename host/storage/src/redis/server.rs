@@ -1,0 +1,512 @@
+//! Redis, by the URLs of Celery's `result_backend`:
+//! <https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-backend-settings>.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use petiole_tls::{Check, Pem, TORN, Tls, TlsOptions, blocking, is_torn, split, with_host};
+use redis::aio::MultiplexedConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
+};
+use url::Url;
+
+/// Parameters of Celery's own client, which say nothing about the server: they are passed over.
+const OF_CELERYS_CLIENT: [&str; 11] = [
+    "client_name",
+    "health_check_interval",
+    "max_connections",
+    "min_other_sentinels",
+    "retry_on_error",
+    "retry_on_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_read_size",
+    "socket_timeout",
+    "timeout",
+];
+
+/// A Redis server, as a URL names it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    place: Place,
+    login: RedisConnectionInfo,
+    tls: Option<Tls>,
+    key_prefix: String,
+}
+
+#[derive(Debug)]
+enum Place {
+    Address(ConnectionAddr),
+    Sentinel(Sentinel),
+}
+
+/// What knows which server is the primary now.
+#[derive(Debug)]
+struct Sentinel {
+    sentinels: Vec<ConnectionAddr>,
+    primary: String,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Server {
+    /// Reads `redis://`, `rediss://`, `redis+socket://` and `sentinel://` (several separated by `;`).
+    ///
+    /// # Errors
+    /// The reason alone: it never quotes the whole URL, which may hold a password.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or("not a URL")?;
+        match scheme {
+            "redis" | "rediss" => Self::parse_tcp(scheme, rest),
+            "redis+socket" => Self::parse_socket(rest),
+            "sentinel" => Self::parse_sentinel(url),
+            other => Err(format!(
+                "there is no Redis behind {other:?}: write redis://, rediss://, redis+socket:// or sentinel://"
+            )),
+        }
+    }
+
+    fn parse_tcp(scheme: &str, rest: &str) -> Result<Self, String> {
+        let mut options = Options::default();
+        let url = read(scheme, rest, &mut options)?;
+        if options.socket_db.is_some() {
+            return Err(
+                "virtual_host is for sockets: write the database behind the host, /N".to_owned(),
+            );
+        }
+        options.refuse_sentinels()?;
+        let info = connection_info(&url)?;
+        let tls = options.tls(scheme == "rediss")?;
+        let check = tls.as_ref().map(|tls| tls.check);
+        Ok(Self {
+            place: Place::Address(with_check(info.addr().clone(), check)),
+            login: options.login(info.redis_settings().clone()),
+            tls,
+            key_prefix: options.key_prefix,
+        })
+    }
+
+    fn parse_socket(rest: &str) -> Result<Self, String> {
+        let (_, host, path) = split(rest);
+        if !host.is_empty() || !path.starts_with('/') {
+            return Err("the path of a socket is absolute: redis+socket:///PATH".to_owned());
+        }
+        let mut options = Options::default();
+        let mut url = read("redis", rest, &mut options)?;
+        options.refuse_sentinels()?;
+        options.db = options.db.or(options.socket_db);
+        let path = percent_encoding::percent_decode_str(url.path())
+            .decode_utf8()
+            .map_err(|error| format!("the path of the socket: {error}"))?;
+        let path = ConnectionAddr::Unix(PathBuf::from(&*path));
+        url.set_path("");
+        let info = connection_info(&url)?;
+        Ok(Self {
+            place: Place::Address(path),
+            login: options.login(info.redis_settings().clone()),
+            tls: options.tls(false)?,
+            key_prefix: options.key_prefix,
+        })
+    }
+
+    /// As in Celery, database and login are the first URL's, for the Redis servers; the parameters may stand in any.
+    fn parse_sentinel(urls: &str) -> Result<Self, String> {
+        let mut options = Options::default();
+        let mut sentinels = Vec::new();
+        let mut login: Option<RedisConnectionInfo> = None;
+        let parts: Option<Vec<_>> = urls
+            .split(';')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(|text| text.strip_prefix("sentinel://"))
+            .collect();
+        let parts = parts.ok_or(
+            "what `;` separates has to be sentinel:// each; in a password, write %3B for it",
+        )?;
+        for rest in parts {
+            let url = read("redis", rest, &mut options)?;
+            if url.port().is_none() {
+                return Err("name the sentinel's port, :26379 (Celery takes Redis' 6379 where there is none)".to_owned());
+            }
+            let info = connection_info(&url)?;
+            sentinels.push(info.addr().clone());
+            let own = info.redis_settings();
+            let is_given = own.db() != 0 || own.username().is_some() || own.password().is_some();
+            match &login {
+                None => login = Some(own.clone()),
+                Some(first) if is_given && !is_same(first, own) => {
+                    return Err("write the database and the login in the first url: Celery reads them there".to_owned());
+                }
+                Some(_) => {}
+            }
+        }
+        if options.socket_db.is_some() {
+            return Err(
+                "virtual_host is for sockets: write the database behind the first host, /N"
+                    .to_owned(),
+            );
+        }
+        let is_tls = !options.tls.is_empty();
+        let tls = options.tls(is_tls)?;
+        let check = tls.as_ref().map(|tls| tls.check);
+        if check == Some(Check::AnyHost) {
+            return Err("ssl_check_hostname=false is not supported with sentinel://: write ssl_cert_reqs=none".to_owned());
+        }
+        let sentinel = Sentinel {
+            sentinels: sentinels
+                .into_iter()
+                .map(|addr| with_tls(addr, check))
+                .collect(),
+            primary: options
+                .master_name
+                .take()
+                .ok_or("master_name is missing: write sentinel://HOST:26379/DB?master_name=NAME")?,
+            username: options.sentinel_username.take(),
+            password: options.sentinel_password.take(),
+        };
+        Ok(Self {
+            place: Place::Sentinel(sentinel),
+            login: options.login(login.unwrap_or_default()),
+            tls,
+            key_prefix: options.key_prefix,
+        })
+    }
+
+    /// Celery's `global_keyprefix`, as it stands before each key and channel: with a `_` behind it, unless it ends
+    /// with one of `:_-.`.
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+
+    /// Whether the files that the URL names can be used.
+    ///
+    /// # Errors
+    /// The first file that can't be used, and why.
+    pub(crate) fn check_files(&self) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), Tls::check_files)
+    }
+
+    /// Connects, with certificates read again; with Sentinel, to whichever server is the primary now.
+    ///
+    /// # Errors
+    /// As the client says; a file that can't be read is an error of input and output.
+    pub(crate) async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let certificates = self.certificates().await?;
+        match &self.place {
+            Place::Address(addr) => {
+                let client = self.client_to(addr, certificates)?;
+                client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await
+            }
+            Place::Sentinel(sentinel) => {
+                let mut client = self.sentinel_client(sentinel, certificates)?;
+                client.get_async_connection_with_config(config).await
+            }
+        }
+    }
+
+    /// A client of one server, for what makes connections itself.
+    ///
+    /// # Errors
+    /// Where Sentinel is to say which server, and as [`Server::connect`].
+    pub(crate) async fn client(&self) -> RedisResult<Client> {
+        match &self.place {
+            Place::Address(addr) => self.client_to(addr, self.certificates().await?),
+            Place::Sentinel(_) => Err(RedisError::from((
+                ErrorKind::InvalidClientConfig,
+                "sentinel:// names no server of its own",
+            ))),
+        }
+    }
+
+    fn client_to(
+        &self,
+        addr: &ConnectionAddr,
+        certificates: Option<TlsCertificates>,
+    ) -> RedisResult<Client> {
+        install_provider();
+        let info = addr.clone().into_connection_info()?;
+        let info = info.set_redis_settings(self.login.clone());
+        let Some(certificates) = certificates else {
+            return Client::open(info);
+        };
+        let client = Client::build_with_tls(info, certificates)?;
+        if self
+            .tls
+            .as_ref()
+            .is_none_or(|tls| tls.check != Check::AnyHost)
+        {
+            return Ok(client);
+        }
+        let info = client.get_connection_info().clone();
+        let mut addr = info.addr().clone();
+        addr.set_danger_accept_invalid_hostnames(true);
+        Client::open(info.set_addr(addr))
+    }
+
+    fn sentinel_client(
+        &self,
+        sentinel: &Sentinel,
+        certificates: Option<TlsCertificates>,
+    ) -> RedisResult<SentinelClient> {
+        install_provider();
+        let mut builder = SentinelClientBuilder::new(
+            sentinel.sentinels.iter().cloned(),
+            &sentinel.primary,
+            SentinelServerType::Master,
+        )?
+        .set_client_to_redis_db(self.login.db());
+        if let Some(username) = self.login.username() {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = self.login.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(username) = &sentinel.username {
+            builder = builder.set_client_to_sentinel_username(username);
+        }
+        if let Some(password) = &sentinel.password {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+        if let (Some(tls), Some(certificates)) = (&self.tls, certificates) {
+            let mode = match tls.check {
+                Check::Nothing => TlsMode::Insecure,
+                Check::Whole | Check::AnyHost => TlsMode::Secure,
+            };
+            builder = builder
+                .set_client_to_sentinel_certificates(certificates.clone())
+                .set_client_to_redis_tls_mode(mode)
+                .set_client_to_redis_certificates(certificates);
+        }
+        builder.build()
+    }
+
+    async fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
+        let Some(tls) = self.tls.clone() else {
+            return Ok(None);
+        };
+        let Pem {
+            authorities,
+            client,
+        } = blocking(move || tls.read())
+            .await
+            .map_err(std::io::Error::other)?;
+        Ok(Some(TlsCertificates {
+            root_cert: authorities,
+            client_tls: client.map(|client| ClientTlsConfig {
+                client_cert: client.certificates,
+                client_key: client.key,
+            }),
+        }))
+    }
+}
+
+/// Without a provider for the process, rustls panics where more than one is compiled in; the one that is installed
+/// already serves as well.
+fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Reads a URL without its parameters, which go to the options.
+fn read(scheme: &str, rest: &str, options: &mut Options) -> Result<Url, String> {
+    if is_torn(rest) {
+        return Err(TORN.to_owned());
+    }
+    let mut url = Url::parse(&with_host(scheme, rest)).map_err(|error| error.to_string())?;
+    if url.fragment().is_some() {
+        return Err("it has a `#`: in a password, write %23".to_owned());
+    }
+    let mut here = HashSet::new();
+    for (name, value) in url.query_pairs() {
+        if !here.insert(name.clone().into_owned()) {
+            return Err(format!("{name} is there twice"));
+        }
+        options.take(&name, &value)?;
+    }
+    url.set_query(None);
+    Ok(url)
+}
+
+fn connection_info(url: &Url) -> Result<ConnectionInfo, String> {
+    database(url.path().trim_matches('/'))?;
+    url.clone()
+        .into_connection_info()
+        .map_err(|error| error.to_string())
+}
+
+fn with_check(addr: ConnectionAddr, check: Option<Check>) -> ConnectionAddr {
+    match addr {
+        ConnectionAddr::TcpTls { .. } => with_tls(addr, check),
+        other => other,
+    }
+}
+
+/// The address over TLS, where there is TLS.
+fn with_tls(addr: ConnectionAddr, check: Option<Check>) -> ConnectionAddr {
+    match (addr, check) {
+        (
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. },
+            Some(check),
+        ) => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: check == Check::Nothing,
+            tls_params: None,
+        },
+        (addr, _) => addr,
+    }
+}
+
+fn is_same(one: &RedisConnectionInfo, other: &RedisConnectionInfo) -> bool {
+    (one.db(), one.username(), one.password()) == (other.db(), other.username(), other.password())
+}
+
+/// What stands behind the `?`.
+#[derive(Default)]
+struct Options {
+    /// All of them by name, of any URL of a list.
+    taken: HashMap<String, String>,
+    db: Option<i64>,
+    socket_db: Option<i64>,
+    username: Option<String>,
+    password: Option<String>,
+    key_prefix: String,
+    master_name: Option<String>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<String>,
+    tls: TlsOptions,
+}
+
+impl Options {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let earlier = self.taken.insert(name.to_owned(), value.to_owned());
+        if earlier.is_some_and(|earlier| earlier != value) {
+            return Err(format!("{name} is there twice, with another value"));
+        }
+        if self.tls.take(name, value)? {
+            return Ok(());
+        }
+        let text = || Some(value.to_owned());
+        match name {
+            "db" => self.db = Some(database(value.trim_matches('/'))?),
+            "virtual_host" => self.socket_db = Some(database(value.trim_matches('/'))?),
+            "username" => self.username = text(),
+            "password" => self.password = text(),
+            "global_keyprefix" => self.key_prefix = key_prefix(value),
+            "master_name" => self.master_name = text(),
+            "sentinel_username" => self.sentinel_username = text(),
+            "sentinel_password" => self.sentinel_password = text(),
+            "credential_provider" => {
+                return Err(
+                    "credential_provider is a class of Python's: write user and password"
+                        .to_owned(),
+                );
+            }
+            known if OF_CELERYS_CLIENT.contains(&known) => {}
+            other => {
+                return Err(format!(
+                    "the parameter {other:?} is not known: leave it out"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_sentinels(&self) -> Result<(), String> {
+        let given = [
+            &self.master_name,
+            &self.sentinel_username,
+            &self.sentinel_password,
+        ];
+        match given.iter().any(|one| one.is_some()) {
+            true => Err("master_name and the sentinel_ parameters need sentinel://".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// TLS where the scheme says so, and its parameters nowhere else.
+    fn tls(&mut self, is_tls: bool) -> Result<Option<Tls>, String> {
+        let tls = std::mem::take(&mut self.tls);
+        match is_tls {
+            true => tls.tls().map(Some),
+            false if tls.is_empty() => Ok(None),
+            false => Err("the ssl_ parameters need rediss://".to_owned()),
+        }
+    }
+
+    /// As in Celery, the parameters go before what stands in front of the host.
+    fn login(&self, mut redis: RedisConnectionInfo) -> RedisConnectionInfo {
+        if let Some(db) = self.db {
+            redis = redis.set_db(db);
+        }
+        if let Some(username) = &self.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password);
+        }
+        redis
+    }
+}
+
+fn key_prefix(written: &str) -> String {
+    match written.chars().next_back() {
+        None | Some(':' | '_' | '-' | '.') => written.to_owned(),
+        Some(_) => format!("{written}_"),
+    }
+}
+
+/// A database number; 0 where none is given.
+fn database(text: &str) -> Result<i64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    match text.parse() {
+        Ok(number @ 0..) => Ok(number),
+        _ => Err(format!("the database is a number from 0, not {text:?}")),
+    }
+}
+
+/// A URL, or several separated by `;`, without secrets, for logs and errors.
+pub(crate) fn redacted(urls: &str) -> String {
+    if !urls.starts_with("sentinel://") {
+        return redacted_one(urls);
+    }
+    let all: Vec<_> = urls.split(';').map(str::trim).collect();
+    match all.iter().all(|url| url.starts_with("sentinel://")) {
+        true => all
+            .into_iter()
+            .map(redacted_one)
+            .collect::<Vec<_>>()
+            .join(";"),
+        // A password with a `;` in it.
+        false => "sentinel://***".to_owned(),
+    }
+}
+
+fn redacted_one(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "(not a URL)".to_owned();
+    };
+    if is_torn(rest) {
+        return format!("{scheme}://***");
+    }
+    let (login, host, rest) = split(rest);
+    let path = rest.split_once(['?', '#']).map_or(rest, |(path, _)| path);
+    let login = match login.split_once(':') {
+        Some((user, _)) => format!("{user}:***@"),
+        None if login.is_empty() => String::new(),
+        None => "***@".to_owned(),
+    };
+    format!("{scheme}://{login}{host}{path}")
+}
+
+#[cfg(test)]
+mod tests;

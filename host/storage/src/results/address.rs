@@ -1,0 +1,146 @@
+//! What a result backend's URL names.
+
+use std::path::PathBuf;
+
+use crate::redis::server::{self, Server};
+
+/// Backends that Celery 5.7 and django-celery-results have in Python only (`celery.app.backends.BACKEND_ALIASES`).
+const PYTHONS: &[&str] = &[
+    "arangodb",
+    "azureblockblob",
+    "cache",
+    "cassandra",
+    "consul",
+    "cosmosdbsql",
+    "couchbase",
+    "couchdb",
+    "database",
+    "db",
+    "django-cache",
+    "django-db",
+    "dynamodb",
+    "elasticsearch",
+    "file",
+    "gs",
+    "mongodb",
+    "s3",
+];
+
+/// Whether a scheme is one of them: `django-db`, or `db+postgresql` of `db`.
+fn is_pythons(scheme: &str) -> bool {
+    let name = scheme.split('+').next().unwrap_or(scheme);
+    PYTHONS.contains(&name)
+}
+
+/// A URL, read.
+#[derive(Debug)]
+pub(crate) enum Address {
+    Redis(Box<Server>),
+    Sqlite(PathBuf),
+    Reply,
+    Disabled,
+}
+
+impl Address {
+    /// Reads a URL as Celery's `result_backend` writes them. The error is the reason alone: it never
+    /// quotes the URL, which may hold a password.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
+        match scheme {
+            "rpc" => Ok(Self::Reply),
+            "disabled" => Ok(Self::Disabled),
+            "sqlite" if rest.is_empty() => Err("the path of the file is missing".to_owned()),
+            "sqlite" => Ok(Self::Sqlite(PathBuf::from(rest))),
+            "redis" | "rediss" | "redis+socket" | "sentinel" => {
+                Server::parse(url).map(|server| Self::Redis(Box::new(server)))
+            }
+            "socket" => Err("write redis+socket:///PATH".to_owned()),
+            python if is_pythons(python) => Err(format!(
+                "there is no backend for {python:?}, which Celery has in Python only"
+            )),
+            _ if url.contains("://") => Err(format!("there is no backend for {scheme:?}")),
+            _ => Err("not a URL".to_owned()),
+        }
+    }
+}
+
+/// A URL of a result backend without its secrets, for logs and errors.
+pub fn redacted(url: &str) -> String {
+    match url {
+        "rpc" | "disabled" => url.to_owned(),
+        name if PYTHONS.contains(&name) => name.to_owned(),
+        url if url.starts_with("sqlite://") => url.to_owned(),
+        url => server::redacted(url),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_say_where_results_go() {
+        for url in [
+            "redis://",
+            "rediss://cache/1?ssl_cert_reqs=none",
+            "redis+socket:///run/redis.sock",
+            "sentinel://a:26379;sentinel://b:26379?master_name=m",
+        ] {
+            assert!(
+                matches!(Address::parse(url), Ok(Address::Redis(_))),
+                "{url}"
+            );
+        }
+        assert!(matches!(Address::parse("rpc://"), Ok(Address::Reply)));
+        assert!(matches!(Address::parse("rpc"), Ok(Address::Reply)));
+        assert!(matches!(
+            Address::parse("disabled://"),
+            Ok(Address::Disabled)
+        ));
+        for (url, path) in [
+            ("sqlite:///var/lib/petiole.db", "/var/lib/petiole.db"),
+            ("sqlite://petiole.db", "petiole.db"),
+        ] {
+            match Address::parse(url) {
+                Ok(Address::Sqlite(parsed)) => assert_eq!(parsed, PathBuf::from(path)),
+                other => panic!("{url}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn bad_urls_say_what_is_wrong() {
+        for (url, part) in [
+            ("", "not a URL"),
+            ("localhost:6379", "not a URL"),
+            ("db+sqlite:///x", "no backend for \"db+sqlite\""),
+            ("django-db", "no backend for \"django-db\", which Celery"),
+            ("cache+memcached://h", "\"cache+memcached\", which Celery"),
+            ("amqp://localhost", "no backend for \"amqp\""),
+            ("socket:///x", "redis+socket://"),
+            ("sqlite://", "path of the file is missing"),
+            ("redis://cache/orders", "\"orders\""),
+        ] {
+            match Address::parse(url) {
+                Err(reason) => assert!(reason.contains(part), "{url}: {reason}"),
+                Ok(address) => panic!("{url}: {address:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn redacted_urls_hold_no_password() {
+        for (url, expected) in [
+            ("redis://:secret@cache:6379/1", "redis://:***@cache:6379/1"),
+            ("sqlite:///data/a@b.db", "sqlite:///data/a@b.db"),
+            ("secret", "(not a URL)"),
+            ("django-db", "django-db"),
+            ("db+postgresql://u:secret@h/d", "db+postgresql://u:***@h/d"),
+            ("rpc://", "rpc://"),
+            ("rpc", "rpc"),
+        ] {
+            assert_eq!(redacted(url), expected);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use petiole_celery::plan::ResultMode;
+use petiole_tls::blocking;
+
+use super::address::{Address, redacted};
+use super::backend::ResultBackend;
+use super::error::ResultError;
+use crate::redis::results::RedisBackend;
+use crate::sqlite::results::SqliteBackend;
+
+/// Where results go.
+#[derive(Clone)]
+pub enum Results {
+    /// Kept by a backend.
+    Backend(Arc<dyn ResultBackend>),
+    /// Sent to the request's `reply_to`.
+    Reply,
+    /// Dropped.
+    Disabled,
+}
+
+/// What the plan does with the results of a URL, without connecting: it is read by the parser of [`Results::connect`].
+///
+/// # Errors
+/// [`ResultError::Url`], with the reason and without passwords.
+pub fn mode(url: &str) -> Result<ResultMode, ResultError> {
+    Ok(match address(url)? {
+        Address::Redis(_) | Address::Sqlite(_) => ResultMode::Stored,
+        Address::Reply => ResultMode::Reply,
+        Address::Disabled => ResultMode::Disabled,
+    })
+}
+
+/// Whether the certificates that a URL names can be read.
+///
+/// # Errors
+/// [`ResultError::Url`]: the first file that can't be used, and why.
+pub fn check_files(url: &str) -> Result<(), ResultError> {
+    match address(url)? {
+        Address::Redis(server) => server.check_files().map_err(|reason| wrong(url, reason)),
+        Address::Sqlite(_) | Address::Reply | Address::Disabled => Ok(()),
+    }
+}
+
+fn wrong(url: &str, reason: String) -> ResultError {
+    ResultError::Url {
+        url: redacted(url),
+        reason,
+    }
+}
+
+fn address(url: &str) -> Result<Address, ResultError> {
+    Address::parse(url).map_err(|reason| wrong(url, reason))
+}
+
+impl Results {
+    /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `sqlite://PATH`, `rpc://`
+    /// or `disabled://`. `expires` is Celery's `result_expires`: in whole seconds, rounded up; zero
+    /// keeps results for ever.
+    ///
+    /// # Errors
+    /// When the URL can't be read, or the backend refuses or doesn't answer within
+    /// [`BACKEND_WAIT`](super::BACKEND_WAIT).
+    pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
+        let named = url.to_owned();
+        blocking(move || check_files(&named)).await?;
+        Ok(match address(url)? {
+            Address::Redis(server) => Self::Backend(Arc::new(
+                RedisBackend::connect(redacted(url), server, expires).await?,
+            )),
+            Address::Sqlite(path) => Self::Backend(Arc::new(
+                SqliteBackend::open(redacted(url), path, expires).await?,
+            )),
+            Address::Reply => Self::Reply,
+            Address::Disabled => Self::Disabled,
+        })
+    }
+
+    /// What the plan does with results.
+    pub fn mode(&self) -> ResultMode {
+        match self {
+            Self::Backend(_) => ResultMode::Stored,
+            Self::Reply => ResultMode::Reply,
+            Self::Disabled => ResultMode::Disabled,
+        }
+    }
+
+    /// The backend, where results are kept.
+    pub fn backend(&self) -> Option<&Arc<dyn ResultBackend>> {
+        match self {
+            Self::Backend(backend) => Some(backend),
+            Self::Reply | Self::Disabled => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Results {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Results").field(&self.mode()).finish()
+    }
+}

@@ -1,0 +1,193 @@
+//! SQLite: a table of keys and values. Keys are kept as bytes: SQLite's own functions end a text at a NUL.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::database::{Database, failed};
+
+const GET: &str = "SELECT value FROM petiole_keyvalue WHERE key = ?1";
+const SET: &str = "
+INSERT INTO petiole_keyvalue (key, value) VALUES (?1, ?2)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const DELETE: &str = "DELETE FROM petiole_keyvalue WHERE key = ?1";
+const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM petiole_keyvalue WHERE key = ?1)";
+const LIST: &str = "
+SELECT key FROM petiole_keyvalue WHERE key > ?1 AND key < ?2 ORDER BY key";
+
+/// A file that several processes may share.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    database: Database,
+}
+
+impl SqliteStore {
+    pub(crate) async fn open(path: PathBuf) -> Result<Self, KeyValueError> {
+        let database = Database::open(path).await?;
+        Ok(Self { database })
+    }
+}
+
+#[async_trait]
+impl KeyValue for SqliteStore {
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, KeyValueError> {
+        let keys = keys.to_vec();
+        self.database
+            .read(move |connection| {
+                let mut left = MAX_BATCH_SIZE;
+                let values = keys.iter().map(|key| get(connection, key, &mut left));
+                values.collect()
+            })
+            .await
+    }
+
+    async fn set_many(&self, values: Vec<(String, Vec<u8>)>) -> Result<(), KeyValueError> {
+        self.database
+            .write(move |connection| {
+                values
+                    .iter()
+                    .try_for_each(|(key, value)| set(connection, key, value))
+            })
+            .await
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
+        let keys = keys.to_vec();
+        self.database
+            .write(move |connection| {
+                let mut statement = connection.prepare_cached(DELETE).map_err(failed)?;
+                for key in &keys {
+                    statement.execute([key.as_bytes()]).map_err(failed)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, KeyValueError> {
+        let key = key.to_owned();
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(EXISTS).map_err(failed)?;
+                let exists = statement.query_row([key.as_bytes()], |row| row.get(0));
+                exists.map_err(failed)
+            })
+            .await
+    }
+
+    /// A cursor is the last key of its page.
+    async fn list_keys(&self, prefix: &str, cursor: Option<&str>) -> Result<Keys, KeyValueError> {
+        let prefix = prefix.to_owned();
+        let after = cursor.map(|cursor| format!("{prefix}{cursor}"));
+        self.database
+            .read(move |connection| {
+                let keys = list(connection, &prefix, after.unwrap_or_default().as_bytes())
+                    .map_err(failed)?;
+                let cursor = (keys.len() == PAGE).then(|| keys.last().cloned()).flatten();
+                Ok(Keys { keys, cursor })
+            })
+            .await
+    }
+
+    async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError> {
+        let key = key.to_owned();
+        self.database
+            .write(move |connection| {
+                let value = get(connection, &key, &mut MAX_BATCH_SIZE.clone())?;
+                let sum = value
+                    .map_or(Some(0), |value| number(&value))
+                    .and_then(|number| number.checked_add(delta))
+                    .ok_or(KeyValueError::NotCountable)?;
+                set(connection, &key, sum.to_string().as_bytes())?;
+                Ok(sum)
+            })
+            .await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: Vec<u8>,
+    ) -> Result<Swap, KeyValueError> {
+        let key = key.to_owned();
+        let expected = expected.map(<[u8]>::to_vec);
+        self.database
+            .write(move |connection| {
+                let current = get(connection, &key, &mut MAX_BATCH_SIZE.clone())?;
+                if current != expected {
+                    return Ok(Swap::Changed(current));
+                }
+                set(connection, &key, &value)?;
+                Ok(Swap::Done)
+            })
+            .await
+    }
+}
+
+/// The value of a key, taken off the bytes that may be read.
+fn get(
+    connection: &Connection,
+    key: &str,
+    left: &mut usize,
+) -> Result<Option<Vec<u8>>, KeyValueError> {
+    let mut statement = connection.prepare_cached(GET).map_err(failed)?;
+    let value = statement
+        .query_row([key.as_bytes()], |row| {
+            let value = match row.get_ref(0)? {
+                ValueRef::Blob(bytes) => bytes,
+                // the table is STRICT
+                ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => {
+                    &[]
+                }
+            };
+            Ok(match left.checked_sub(value.len()) {
+                Some(rest) => {
+                    *left = rest;
+                    Ok(value.to_vec())
+                }
+                None => Err(KeyValueError::TooLarge {
+                    size: (MAX_BATCH_SIZE - *left).saturating_add(value.len()),
+                    limit: MAX_BATCH_SIZE,
+                }),
+            })
+        })
+        .optional()
+        .map_err(failed)?;
+    value.transpose()
+}
+
+fn set(connection: &Connection, key: &str, value: &[u8]) -> Result<(), KeyValueError> {
+    let mut statement = connection.prepare_cached(SET).map_err(failed)?;
+    statement
+        .execute(params![key.as_bytes(), value])
+        .map(|_| ())
+        .map_err(failed)
+}
+
+/// The page of keys after `after`, without their prefix.
+fn list(connection: &Connection, prefix: &str, after: &[u8]) -> rusqlite::Result<Vec<String>> {
+    // No key is just a prefix; and no text has the byte 255, so that this is behind them all.
+    let first = after.max(prefix.as_bytes());
+    let mut end = prefix.as_bytes().to_vec();
+    end.push(u8::MAX);
+    let mut statement = connection.prepare_cached(LIST)?;
+    let rows = statement.query_map(params![first, end], |row| row.get::<_, Vec<u8>>(0))?;
+    let texts = rows.filter_map(|key| match key.map(String::from_utf8) {
+        Ok(Ok(key)) => key.strip_prefix(prefix).map(|key| Ok(key.to_owned())),
+        // what is no text was not written by a task, and is no cursor
+        Ok(Err(_)) => None,
+        Err(error) => Some(Err(error)),
+    });
+    texts.take(PAGE).collect()
+}
+
+/// The number that decimal digits stand for, written as Redis's `INCRBY` takes them: one way only.
+fn number(digits: &[u8]) -> Option<i64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let number: i64 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
+}

@@ -1,0 +1,26 @@
+//! What every result backend and every key-value storage must pass, and what is Redis's or SQLite's own.
+//!
+//! A private `redis-server` runs for each test; `PETIOLE_TEST_REDIS_URL` names another one for the suite of result
+//! backends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod keyvalue;
+mod redis_server;
+mod results;
+
+use std::any::Any;
+use std::time::Duration;
+
+/// How long a condition that is about to hold is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A backend or a storage under test.
+struct Subject {
+    url: String,
+    _keep: Box<dyn Any + Send + Sync>,
+}

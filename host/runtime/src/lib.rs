@@ -6,7 +6,7 @@
 //! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
 //! could not do is a [`HostFault`].
 //!
-//! How JSON stands for WIT values (both spellings of every name are read, snake_case is written):
+//! JSON for WIT values (both spellings of every name are read, snake_case is written):
 //!
 //! | WIT | JSON |
 //! | --- | --- |

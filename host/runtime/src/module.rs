@@ -75,7 +75,7 @@ impl Task {
         }
     }
 
-    /// What the task is called with.
+    /// Its parameters, its result and its documentation.
     pub fn schema(&self) -> &TaskSchema {
         &self.function.schema
     }

@@ -79,7 +79,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether the component itself is at fault, so that this worker never loads it; else the machine is, and may load
+    /// True if the component itself is at fault, so that this worker never loads it; else the machine is, and may load
     /// it another time.
     pub fn is_of_component(&self) -> bool {
         match self {
@@ -121,7 +121,7 @@ impl Runtime {
         })
     }
 
-    /// What all its tasks' memory stays within.
+    /// The budget that the memory of all its tasks stays within.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// What keeps this process from mapping code.
+    /// The resource that this process lacks to map code.
     const SHORT_OF: &str = "PETIOLE_TEST_SHORT_OF";
 
     /// Runs in a process of its own, since a process' limits are for all of its threads.

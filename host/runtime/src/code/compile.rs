@@ -31,7 +31,7 @@ const INVALID: u8 = 65;
 /// `EX_OSERR`: the machine is.
 const OS_ERROR: u8 = 71;
 
-/// What the child may say, in bytes.
+/// The most that the child may say, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024;
 
 /// The largest file that the child may write: what it makes of a component, which this process reads whole.
@@ -43,7 +43,7 @@ const MAX_FILES: u64 = 64;
 /// Components that may wait for their turn; compiling one takes up to its time limit.
 const MAX_WAITING: usize = 16;
 
-/// What compiling one component may take.
+/// Limits of compiling one component.
 #[derive(Debug, Clone, Copy)]
 pub struct CompileLimits {
     /// Wall time. 618 KB of one large function take 7 s, componentized Python 12 s.
@@ -96,7 +96,7 @@ pub enum CompileError {
         status: ExitStatus,
         /// As configured.
         memory: u64,
-        /// What it said.
+        /// Its last words.
         stderr: String,
     },
     /// Others came before it.
@@ -108,7 +108,7 @@ pub enum CompileError {
 }
 
 impl CompileError {
-    /// Whether the component itself is at fault, so that it is refused wherever and however often it is compiled. That
+    /// True if the component itself is at fault, so that it is refused wherever and however often it is compiled. That
     /// the compiler was too slow or ended by itself, a busy machine, one short of memory or a signal may have done as
     /// well.
     pub fn is_of_component(&self) -> bool {
@@ -178,7 +178,7 @@ impl Compiler {
     }
 }
 
-/// What can be told without compiling.
+/// Checks that take no compiler.
 fn check(wasm: &[u8]) -> Result<(), CompileError> {
     if wasm.len() > MAX_COMPONENT_SIZE {
         return Err(CompileError::TooLarge { size: wasm.len() });

@@ -19,7 +19,7 @@ pub struct TaskSchema {
     pub params: Vec<Param>,
     /// The result as a WIT type; none where there is no result.
     pub result: Option<String>,
-    /// What the task fails with, as a WIT type; none where it says nothing. `task-error` is the one of
+    /// The type of its `err`, as a WIT type; none where it says nothing. `task-error` is the one of
     /// `petiole:task/types`.
     pub error: Option<String>,
     /// From the guest's source (custom section `petiole:docs`); empty where there are none.

@@ -19,7 +19,7 @@ pub(super) const CAPACITY: Capacity = Capacity {
 /// An entry's code, in its folder.
 pub(super) const CODE_FILE: &str = "code";
 
-/// What is being made has a name that begins so, and is gone after the time that it can take; what is older, a
+/// Names of what is being made begin so, and are gone after the time that it can take; what is older, a
 /// process that was killed has left.
 const UNFINISHED: [&str; 2] = ["new-", "compile-"];
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Catalog, CatalogError, Digest, ManifestError, ModuleName, NameError, Store, Upload,
+    Catalog, CatalogError, Component, ManifestError, ModuleName, NameError, Store, Upload,
     VersionNumber,
 };
 use petiole_runtime::{CompileError, LoadError};
@@ -117,18 +117,11 @@ impl Administration {
         registry: &Registry,
         actor: Actor,
         name: &str,
-        component: Vec<u8>,
+        component: Component,
         upload: Upload,
     ) -> Result<Installed, AdministrationError> {
-        // Off the threads that run tasks: it is up to 64 MiB.
-        let hashed = tokio::task::spawn_blocking(move || (Digest::of(&component), component));
-        let (digest, component) = hashed
-            .await
-            .map_err(|error| InstallError::Registry(error.into()))?;
-        let now = Timestamp::now();
-        let installed = registry
-            .install(name, component, digest, upload.clone(), now)
-            .await;
+        let (digest, now) = (component.digest(), Timestamp::now());
+        let installed = registry.install(name, component, upload.clone(), now).await;
         let entry = Entry::upload(name, digest, &upload, &installed);
         self.audit.record_async(actor, entry).await;
         Ok(installed?)

@@ -14,6 +14,7 @@
 
 mod catalog;
 mod catalog_file;
+mod component;
 mod digest;
 mod error;
 mod manifest;
@@ -29,6 +30,7 @@ mod workers;
 
 pub use catalog::{Catalog, Snapshot};
 pub use catalog_file::Generation;
+pub use component::Component;
 pub use digest::{Digest, DigestError};
 pub use error::{CatalogError, StoreError};
 pub use manifest::{Manifest, ManifestError};

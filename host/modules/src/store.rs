@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::{Digest, StoreError};
+use crate::{Component, Digest, StoreError};
 
 /// How long a component that no version names is kept: between its upload and the version that
 /// names it, at most this may pass.
@@ -74,45 +74,34 @@ impl Store {
     ///
     /// # Errors
     /// When it can't be written, or the store stays locked.
-    pub fn put(&self, component: &[u8]) -> Result<Digest, StoreError> {
-        let digest = Digest::of(component);
-        self.put_as(&digest, component)?;
-        Ok(digest)
-    }
-
-    /// The same, for a component whose digest is known.
-    ///
-    /// # Errors
-    /// When it can't be written, or the store stays locked.
-    pub fn put_as(&self, digest: &Digest, component: &[u8]) -> Result<(), StoreError> {
+    pub fn put(&self, component: &Component) -> Result<(), StoreError> {
         let _lock = self.lock_shared()?;
         // Also where the component is there already: that repairs a corrupt one, and makes it new
         // to `collect`.
-        self.write(&self.path(digest), component)
+        self.write(&self.path(&component.digest()), component.bytes())
     }
 
     /// A stored component.
     ///
     /// # Errors
     /// When it isn't there, can't be read, or is not what was put.
-    pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+    pub fn get(&self, digest: &Digest) -> Result<Component, StoreError> {
         let path = self.path(digest);
         let component = match fs::read(&path) {
-            Ok(component) => component,
+            Ok(bytes) => Component::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { digest: *digest });
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let found = Digest::of(&component);
-        if found != *digest {
-            return Err(StoreError::Corrupt {
+        match component.digest() {
+            found if found == *digest => Ok(component),
+            found => Err(StoreError::Corrupt {
                 digest: *digest,
                 found,
                 path,
-            });
+            }),
         }
-        Ok(component)
     }
 
     /// Where a component is, or would be.

@@ -45,7 +45,7 @@ pub use granted::{Folder, Granted, KeyValueSpace};
 pub use limits::budget::{Budget, BudgetUse, PLANS_MADE, Room, Taken};
 pub use limits::unpaused::{is_long, unpaused};
 pub use limits::{Limit, Limits};
-pub use module::{LoadError, Module, Runtime, Task};
+pub use module::{Binary, LoadError, Module, Runtime, Task};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
 pub use schema::signature::{Param, TaskSignature};

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use petiole_api::Actor;
 use petiole_api::Administration;
 use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument};
-use petiole_modules::Store;
+use petiole_modules::{Component, Store};
 use petiole_worker::{NotLoaded, Registry};
 use url::Url;
 
@@ -54,10 +54,10 @@ impl Target {
         let actor = Actor::local();
         let upload = petiole_api::upload(&actor, &push.manifest, push.signature);
         let upload = upload.map_err(Failure::usage)?;
+        let component = Component::new(push.component);
         let administration = administration(config)?;
         in_registry(config, async |registry| {
-            let installed =
-                administration.install(&registry, actor, &push.name, push.component, upload);
+            let installed = administration.install(&registry, actor, &push.name, component, upload);
             Ok(administration.shared(&installed.await?, push.wait).await)
         })
     }

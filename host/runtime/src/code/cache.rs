@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::code::engine;
 
@@ -17,9 +18,9 @@ use crate::code::engine;
 const MAX_ENTRIES: usize = 256;
 const MAX_BYTES: u64 = 8 << 30;
 
-/// What is being made has a name that begins so, and is gone after the time that it can take; what is older, a
+/// An entry that is being made has a name that begins so, and is gone after the time that it can take; an older one, a
 /// process that was killed has left.
-const UNFINISHED: [&str; 2] = ["new-", "compile-"];
+const UNFINISHED: &str = "new-";
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 
 const KEY_FILE: &str = "key";
@@ -158,14 +159,14 @@ impl Cache {
     }
 
     /// The folder: private, so that it also holds what is being made.
-    pub(crate) fn dir(&self) -> &Path {
+    fn dir(&self) -> &Path {
         &self.0.dir
     }
 
-    /// The place of this component's compiled code.
-    pub(crate) fn entry(&self, wasm: &[u8]) -> Entry {
+    /// The place of the compiled code of the component with this SHA-256.
+    pub(crate) fn entry(&self, component: &[u8; 32]) -> Entry {
         let mut name = Sha256::new();
-        name.update(Sha256::digest(wasm));
+        name.update(component);
         name.update(self.0.compatibility);
         Entry {
             cache: self.clone(),
@@ -188,10 +189,10 @@ impl Entry {
         blocking(move || entry.verify()).await
     }
 
-    /// Makes the entry, and gives the path of its code.
-    pub(crate) async fn store(&self, code: Vec<u8>) -> Result<PathBuf, CacheError> {
+    /// Begins to make the entry.
+    pub(crate) async fn begin(&self) -> Result<NewEntry, CacheError> {
         let entry = self.clone();
-        blocking(move || entry.write(&code)).await
+        blocking(move || entry.new_entry()).await
     }
 
     fn dir(&self) -> PathBuf {
@@ -202,12 +203,12 @@ impl Entry {
         let dir = self.dir();
         let path = dir.join(CODE_FILE);
         // What can't be read now, for want of descriptors or memory, is not damaged: only what is not there is.
-        let (code, mac) = (read(&path)?, read(&dir.join(MAC_FILE))?);
-        if code.is_none() && mac.is_none() && !exists(&dir)? {
+        let (actual, mac) = (self.mac(&path)?, read(&dir.join(MAC_FILE))?);
+        if actual.is_none() && mac.is_none() && !exists(&dir)? {
             return Ok(None);
         }
-        let (code, mac) = (code.unwrap_or_default(), mac.unwrap_or_default());
-        if self.mac(&code)?.verify_slice(&mac).is_ok() {
+        let whole = actual.zip(mac);
+        if whole.is_some_and(|(actual, mac)| actual.verify_slice(&mac).is_ok()) {
             // What can't be marked as used is deleted earlier: no reason not to use it.
             let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
             return Ok(Some(path));
@@ -217,36 +218,74 @@ impl Entry {
         Ok(None)
     }
 
-    fn write(&self, code: &[u8]) -> Result<PathBuf, CacheError> {
-        let dir = self.dir();
-        let new = tempfile::Builder::new()
-            .prefix("new-")
+    fn new_entry(&self) -> Result<NewEntry, CacheError> {
+        let dir = tempfile::Builder::new()
+            .prefix(UNFINISHED)
             .tempdir_in(self.cache.dir());
-        let new = new.or_else(failed("making a folder in", self.cache.dir()))?;
-        let mac = self.mac(code)?.finalize().into_bytes();
-        write_file(&new.path().join(CODE_FILE), code)?;
-        write_file(&new.path().join(MAC_FILE), &mac)?;
-        match fs::rename(new.path(), &dir) {
-            Ok(()) => self.cache.prune(&self.name),
+        let dir = dir.or_else(failed("making a folder in", self.cache.dir()))?;
+        let entry = self.clone();
+        let new = NewEntry { entry, dir };
+        write_file(&new.code(), b"")?;
+        Ok(new)
+    }
+
+    /// The MAC of this entry with the code in a file, where there is one.
+    fn mac(&self, code: &Path) -> Result<Option<Hmac<Sha256>>, CacheError> {
+        let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.cache.0.key.0);
+        let mut mac = mac.map_err(|error| CacheError::Host(error.to_string()))?;
+        mac.update(self.name.as_bytes());
+        let read = fs::File::open(code).and_then(|mut code| io::copy(&mut code, &mut mac));
+        Ok(there_is(code, read)?.map(|_| mac))
+    }
+}
+
+/// An entry that is being made: nobody takes code from it, and it is gone unless it is finished.
+#[derive(Debug)]
+pub(crate) struct NewEntry {
+    entry: Entry,
+    dir: TempDir,
+}
+
+impl NewEntry {
+    /// The file for the code, which is there and empty.
+    pub(crate) fn code(&self) -> PathBuf {
+        self.dir.path().join(CODE_FILE)
+    }
+
+    /// Makes it the entry, and gives the path of its code.
+    pub(crate) async fn finish(self) -> Result<PathBuf, CacheError> {
+        blocking(move || self.rename()).await
+    }
+
+    fn rename(self) -> Result<PathBuf, CacheError> {
+        let (code, dir) = (self.code(), self.entry.dir());
+        let synced = fs::File::open(&code).and_then(|code| code.sync_all());
+        synced.or_else(failed("writing", &code))?;
+        let Some(mac) = self.entry.mac(&code)? else {
+            return failed("reading", &code)(io::ErrorKind::NotFound.into());
+        };
+        write_file(
+            &self.dir.path().join(MAC_FILE),
+            &mac.finalize().into_bytes(),
+        )?;
+        match fs::rename(self.dir.path(), &dir) {
+            Ok(()) => self.entry.cache.prune(&self.entry.name),
             // another process was first: its code is as good, if it is whole
-            Err(_) if self.verify()?.is_some() => {}
+            Err(_) if self.entry.verify()?.is_some() => {}
             Err(error) => return failed("renaming to", &dir)(error),
         }
         Ok(dir.join(CODE_FILE))
     }
-
-    fn mac(&self, code: &[u8]) -> Result<Hmac<Sha256>, CacheError> {
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.cache.0.key.0);
-        let mut mac = mac.map_err(|error| CacheError::Host(error.to_string()))?;
-        mac.update(self.name.as_bytes());
-        mac.update(code);
-        Ok(mac)
-    }
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    there_is(path, fs::read(path))
+}
+
+/// What was read, where there is such a file.
+fn there_is<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, CacheError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory
@@ -325,7 +364,7 @@ impl Cache {
 }
 
 fn is_unfinished(name: &str) -> bool {
-    UNFINISHED.iter().any(|start| name.starts_with(start))
+    name.starts_with(UNFINISHED)
 }
 
 fn remove(dir: &Path) {
@@ -419,16 +458,22 @@ mod tests {
         bytes: 1000,
     };
 
-    fn new_cache() -> (tempfile::TempDir, Cache) {
+    fn new_cache() -> (TempDir, Cache) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open_with(&dir.path().join("cache"), MOST).unwrap();
         (dir, cache)
     }
 
+    fn write(entry: &Entry, code: &[u8]) {
+        let new = entry.new_entry().unwrap();
+        fs::write(new.code(), code).unwrap();
+        new.rename().unwrap();
+    }
+
     /// Stores, as if it had been used so long ago.
     fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
-        let entry = cache.entry(wasm);
-        entry.write(code).unwrap();
+        let entry = cache.entry(&Sha256::digest(wasm).into());
+        write(&entry, code);
         let used = SystemTime::now() - Duration::from_secs(seconds_ago);
         fs::File::open(entry.dir())
             .and_then(|dir| dir.set_modified(used))
@@ -508,7 +553,7 @@ mod tests {
             assert!(is_there(&entry));
             damage(&entry.dir());
             assert!(!is_there(&entry), "{kind}");
-            entry.write(b"one").unwrap();
+            write(&entry, b"one");
             assert!(is_there(&entry), "{kind}: made again");
         }
     }
@@ -517,7 +562,7 @@ mod tests {
     fn what_a_killed_process_left_is_removed() {
         let (_dir, cache) = new_cache();
         let entry = store(&cache, b"1", b"one", 7200);
-        for (name, hours) in [("compile-a", 2), ("new-b", 2), ("compile-c", 0)] {
+        for (name, hours) in [("new-a", 2), ("new-b", 2), ("new-c", 0)] {
             let dir = cache.dir().join(name);
             fs::create_dir(&dir).unwrap();
             let used = SystemTime::now() - Duration::from_secs(hours * 3600);
@@ -526,8 +571,8 @@ mod tests {
                 .unwrap();
         }
         let again = Cache::open_with(cache.dir(), MOST).unwrap();
-        assert!(!again.dir().join("compile-a").exists() && !again.dir().join("new-b").exists());
-        assert!(again.dir().join("compile-c").exists(), "it may be at work");
+        assert!(!again.dir().join("new-a").exists() && !again.dir().join("new-b").exists());
+        assert!(again.dir().join("new-c").exists(), "it may be at work");
         assert!(is_there(&entry));
     }
 

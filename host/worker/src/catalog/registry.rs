@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Catalog, Digest, Generation, KeyId, ModuleName, SignatureError, SignaturePolicy, Signed,
-    Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
+    Catalog, Component, Digest, Generation, KeyId, Manifest, ModuleName, SignatureError,
+    SignaturePolicy, Signed, Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
 };
-use petiole_runtime::{Budget, Cache, Compiler, Module, Runtime};
+use petiole_runtime::{Binary, Budget, Cache, Compiler, Module, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -143,8 +143,7 @@ impl Registry {
         self.runtime.budget()
     }
 
-    /// Checks a component, compiles it, keeps it as a new version of the module and activates it. `digest` is the
-    /// component's.
+    /// Checks a component, compiles it, keeps it as a new version of the module and activates it.
     ///
     /// # Errors
     /// When the component is refused, with everything that is wrong with it, or can't be kept: then what was active
@@ -152,25 +151,14 @@ impl Registry {
     pub async fn install(
         &self,
         name: &str,
-        component: Vec<u8>,
-        digest: Digest,
+        component: Component,
         upload: Upload,
         now: Timestamp,
     ) -> Result<Installed, InstallError> {
         let name: ModuleName = name.parse()?;
-        let component: Arc<[u8]> = component.into();
         let signed_by = self.signer(&name, &component, &upload).await?;
-        let module = self
-            .runtime
-            .load(
-                name.as_str(),
-                &component,
-                &self.cache,
-                &self.compiler,
-                self.grants.interfaces(&name, upload.manifest()),
-            )
-            .await
-            .map_err(|error| self.grants.refusal(&name, upload.manifest(), error))?;
+        let module = self.compiled(&name, &component, upload.manifest()).await?;
+        let digest = component.digest();
         let registration = Registration {
             module: &name,
             version: 0,
@@ -181,9 +169,7 @@ impl Registry {
         let tasks = registration.tasks(&self.defaults, &self.grants)?;
         self.check_names(&name, &tasks)?;
         let upload = upload.with_tasks(tasks.iter().map(|task| &task.name));
-        let version = self
-            .keep(name.clone(), component, digest, upload, now)
-            .await?;
+        let version = self.keep(name.clone(), component, upload, now).await?;
         let loaded = self.take_over(&name, version, &digest, &module).await?;
         Ok(Installed {
             module: name,
@@ -368,23 +354,32 @@ impl Registry {
             let component = store.get(&wanted.digest).map_err(RegistryError::from)?;
             // Again, at each load: whoever can write to the store could have changed any of it.
             if let Some(policy) = &signatures {
-                policy.check_version(&module, &component, &wanted)?;
+                policy.check_version(&module, component.bytes(), &wanted)?;
             }
             Ok::<_, InstallError>(component)
         });
         let component = component.await.map_err(RegistryError::from)??;
-        let module = self
-            .runtime
-            .load(
-                name.as_str(),
-                &component,
-                &self.cache,
-                &self.compiler,
-                self.grants.interfaces(name, &version.manifest),
-            )
-            .await
-            .map_err(|error| self.grants.refusal(name, &version.manifest, error))?;
+        let module = self.compiled(name, &component, &version.manifest).await?;
         self.register(name, version, &module)
+    }
+
+    async fn compiled(
+        &self,
+        name: &ModuleName,
+        component: &Component,
+        manifest: &Manifest,
+    ) -> Result<Module, InstallError> {
+        let binary = Binary {
+            wasm: component.bytes(),
+            sha256: *component.digest().as_bytes(),
+        };
+        let interfaces = self.grants.interfaces(name, manifest);
+        let (cache, compiler) = (&self.cache, &self.compiler);
+        let loaded = self
+            .runtime
+            .load(name.as_str(), binary, cache, compiler, interfaces);
+        let loaded = loaded.await;
+        loaded.map_err(|error| self.grants.refusal(name, manifest, error))
     }
 
     /// Makes a version answer, unless the catalog has gone on to another one.
@@ -556,17 +551,17 @@ impl Registry {
     async fn signer(
         &self,
         name: &ModuleName,
-        component: &Arc<[u8]>,
+        component: &Component,
         upload: &Upload,
     ) -> Result<Option<KeyId>, InstallError> {
         let Some(policy) = self.signatures.clone() else {
             return Ok(None);
         };
-        let (name, component, upload) = (name.clone(), Arc::clone(component), upload.clone());
+        let (name, component, upload) = (name.clone(), component.clone(), upload.clone());
         let checked = tokio::task::spawn_blocking(move || -> Result<_, SignatureError> {
             let signed = Signed {
                 name: &name,
-                component: &component,
+                component: component.bytes(),
                 manifest: upload.manifest_toml(),
             };
             policy.check(signed, upload.signature())
@@ -577,15 +572,14 @@ impl Registry {
     async fn keep(
         &self,
         name: ModuleName,
-        component: Arc<[u8]>,
-        digest: Digest,
+        component: Component,
         upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, RegistryError> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
-            store.put_as(&digest, &component)?;
-            let size = u64::try_from(component.len()).unwrap_or(u64::MAX);
+            store.put(&component)?;
+            let (digest, size) = (component.digest(), component.size());
             let by = upload.by().to_owned();
             let number = store.catalog().add(&name, digest, size, upload, now)?;
             store.catalog().activate(&name, number, &by, now)?;

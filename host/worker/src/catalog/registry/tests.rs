@@ -64,12 +64,10 @@ async fn push(
     component: Vec<u8>,
     manifest: &str,
 ) -> Result<Installed, InstallError> {
-    let digest = Digest::of(&component);
+    let component = Component::new(component);
     let upload = Upload::new("a test").with_manifest(manifest).unwrap();
     let now = Timestamp::now();
-    registry
-        .install("my.tasks", component, digest, upload, now)
-        .await
+    registry.install("my.tasks", component, upload, now).await
 }
 
 fn names(tasks: &[Arc<RegisteredTask>]) -> Vec<&str> {
@@ -295,15 +293,9 @@ async fn an_install_answers_with_its_own_version_or_says_what_happened() {
     // Another worker was quicker.
     let two = registry(dir.path(), "two", Compiler::in_process()).await;
     push(&two, component("walk"), "").await.unwrap();
-    let name = "my.tasks".parse().unwrap();
-    let run = component("run");
-    let load = one.runtime.load(
-        "my.tasks",
-        &run,
-        &one.cache,
-        &one.compiler,
-        Default::default(),
-    );
+    let (name, manifest) = ("my.tasks".parse().unwrap(), Manifest::default());
+    let run = Component::new(component("run"));
+    let load = one.compiled(&name, &run, &manifest);
     let module = load.await.unwrap();
     let answer = one.take_over(&name, 1, &first.digest, &module).await;
     let error = answer.unwrap_err();
@@ -327,7 +319,9 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let one = registry(dir.path(), "one", Compiler::in_process()).await;
     let upload = Upload::new("a test").with_tasks(["my.tasks.run"]);
-    let digest = one.store().put(b"no component").unwrap();
+    let garbage = Component::new(&b"no component"[..]);
+    one.store().put(&garbage).unwrap();
+    let digest = garbage.digest();
     let (name, now) = ("my.tasks".parse().unwrap(), Timestamp::now());
     let catalog = one.catalog();
     let version = catalog.add(&name, digest, 12, upload, now).unwrap();
@@ -346,10 +340,14 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let [failed] = one.not_loaded().try_into().unwrap();
     assert!(failed.refused);
     // Nobody takes its names meanwhile.
-    let digest = Digest::of(&component("run"));
     let upload = Upload::new("a test").with_manifest("[tasks.run]\nname = 'my.tasks.run'");
     let taken = one
-        .install("thief", component("run"), digest, upload.unwrap(), now)
+        .install(
+            "thief",
+            Component::new(component("run")),
+            upload.unwrap(),
+            now,
+        )
         .await;
     let taken = taken.unwrap_err();
     assert!(
@@ -363,7 +361,7 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
 
 #[test]
 fn the_next_version_of_a_module_goes_on_with_its_turns() {
-    let manifest = |text: &str| petiole_modules::Manifest::from_toml(text).unwrap();
+    let manifest = |text: &str| Manifest::from_toml(text).unwrap();
     let loaded = |turns| Loaded {
         version: 1,
         digest: Digest::of(b""),

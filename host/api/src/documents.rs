@@ -1,13 +1,10 @@
 //! The documents of the API: what it answers with, and what its clients read.
 
-use std::time::Duration;
-
 use petiole_modules::{Module, ModuleName, ModuleState, WorkerState};
-use petiole_permits::Capabilities;
-use petiole_runtime::Limits;
+use petiole_permits::{Capabilities, LIMITS, Limits};
 use petiole_worker::{Installed, RegisteredTask, TaskGrants};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The longest that an upload waits for the workers, in seconds.
 pub const MAX_WAIT: u64 = 120;
@@ -178,47 +175,12 @@ impl From<&TaskGrants> for CapabilitiesDocument {
 
 impl From<&Limits> for LimitsDocument {
     fn from(limits: &Limits) -> Self {
-        let Limits {
-            memory,
-            table_elements,
-            cpu_time,
-            soft_cpu_time,
-            time,
-            soft_time,
-            arguments,
-            result,
-            log,
-            handles,
-            random,
-            host_calls,
-            children,
-            descendants,
-            depth,
-            requests,
-            disk,
-        } = limits;
-        let soft = |time: &Option<Duration>| time.map(|time| time.as_secs_f64()).into();
-        let limits: [(&str, Value); 17] = [
-            ("memory", (*memory).into()),
-            ("table_elements", (*table_elements).into()),
-            ("cpu_time", cpu_time.as_secs_f64().into()),
-            ("soft_cpu_time", soft(soft_cpu_time)),
-            ("time", time.as_secs_f64().into()),
-            ("soft_time", soft(soft_time)),
-            ("arguments", (*arguments).into()),
-            ("result", (*result).into()),
-            ("log", (*log).into()),
-            ("handles", (*handles).into()),
-            ("random", (*random).into()),
-            ("host_calls", (*host_calls).into()),
-            ("children", (*children).into()),
-            ("descendants", (*descendants).into()),
-            ("depth", (*depth).into()),
-            ("requests", (*requests).into()),
-            ("disk", (*disk).into()),
-        ];
-        let limits = limits.map(|(name, limit)| (name.to_owned(), limit));
-        Self(limits.into_iter().collect())
+        let amounts = limits.amounts();
+        let limits = LIMITS.iter().map(|spec| {
+            let amount = amounts.get(spec.name);
+            (spec.name.to_owned(), json!(amount))
+        });
+        Self(limits.collect())
     }
 }
 

@@ -24,7 +24,8 @@ use hyper::body::Frame;
 use petiole_celery::Routes;
 use petiole_celery::plan::Policy;
 use petiole_modules::Digest;
-use petiole_runtime::{Cache, Compiler, Limits, PoolSize, Runtime};
+use petiole_permits::Limits;
+use petiole_runtime::{Cache, Compiler, PoolSize, Runtime};
 use petiole_storage::results::Results;
 use petiole_worker::{Grants, Registry, TaskDefaults, Worker, WorkerConfig};
 use serde_json::Value;
@@ -61,20 +62,8 @@ const LIMITS: Limits = Limits {
     memory: 64 << 20,
     table_elements: 1000,
     cpu_time: Duration::from_secs(1),
-    soft_cpu_time: None,
     time: Duration::from_secs(1),
-    soft_time: None,
-    arguments: 1000,
-    result: 1000,
-    log: 1000,
-    handles: 10,
-    random: 1000,
-    host_calls: 1000,
-    children: 10,
-    descendants: 10,
-    depth: 10,
-    requests: 10,
-    disk: 1000,
+    ..Limits::DEFAULTS
 };
 
 /// An API on an embedded broker, results and an empty store, all in `dir`.

@@ -6,8 +6,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use petiole_api::Scope;
 use petiole_api::documents::MAX_WAIT;
+use petiole_permits::Size;
 
-use crate::config::{Bytes, LogFormat, LogLevel, Seconds, from_text};
+use crate::config::{LogFormat, LogLevel, Seconds, from_text};
 
 const AFTER_HELP: &str = "\
 Configuration: defaults, then petiole.toml, then the environment (PETIOLE_BROKER_URL, PETIOLE_RESULT_BACKEND,
@@ -177,7 +178,7 @@ pub(crate) struct LimitArgs {
     pub soft_cpu_time_limit: Option<Seconds>,
     /// Memory of a task, for example 256MiB [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<Bytes>,
+    pub memory_limit: Option<Size>,
 }
 
 /// Which modules a command works on.

@@ -119,7 +119,7 @@ pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
 
 /// Bytes of memory for all tasks together.
 fn memory_budget(config: &Resolved) -> usize {
-    usize::try_from(config.memory_budget.value.0).unwrap_or(usize::MAX)
+    usize::try_from(config.memory_budget.value.bytes()).unwrap_or(usize::MAX)
 }
 
 /// Opens the cache of compiled code.
@@ -137,7 +137,7 @@ pub(crate) fn compiler(config: &Resolved) -> Result<Compiler> {
         .map_err(Failure::failed)?;
     let limits = CompileLimits {
         time: config.compile_time.value.0,
-        memory: config.compile_memory.value.0,
+        memory: config.compile_memory.value.bytes(),
     };
     Ok(Compiler::child(exe, limits))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 
 use ipnet::IpNet;
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::{HttpRule, Size, TcpRule};
@@ -113,6 +114,7 @@ pub(crate) struct Fields {
     tcp: Vec<TcpRule>,
     keyvalue: bool,
     folders: BTreeMap<String, Access>,
+    #[serde(deserialize_with = "at_least_a_byte")]
     temp: Option<Size>,
     clocks: bool,
     random: bool,
@@ -270,6 +272,13 @@ impl Default for Capabilities {
             clocks: true,
             random: true,
         }
+    }
+}
+
+fn at_least_a_byte<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Size>, D::Error> {
+    match Size::deserialize(deserializer)? {
+        size if size.bytes() == 0 => Err(D::Error::custom("0 is not a size: from 1B")),
+        size => Ok(Some(size)),
     }
 }
 

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
 use petiole_modules::{Component, Manifest, ModuleName};
-use petiole_runtime::{
-    Binary, Compiler, Context, Granted, Limits, Module, Run, Task, TaskSignature, Usage,
-};
+use petiole_permits::Limits;
+use petiole_runtime::{Binary, Compiler, Context, Granted, Module, Run, Task, TaskSignature, Usage};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 

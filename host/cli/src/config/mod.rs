@@ -25,7 +25,7 @@ pub(crate) use outside::Outside;
 pub(crate) use redact::{redact, redact_text};
 pub(crate) use resolve::Resolved;
 pub(crate) use show::show;
-pub(crate) use units::{Bytes, LogFormat, LogLevel, Seconds};
+pub(crate) use units::{LogFormat, LogLevel, Seconds};
 pub(crate) use url::{api_url, is_loopback};
 pub(crate) use wants::from_text;
 

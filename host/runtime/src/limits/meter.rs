@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use petiole_permits::{Limit, Limits};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
-use crate::limits::budget::{Reading, Waits};
-use crate::limits::unpaused::unpaused;
-use crate::limits::{Limit, LimitExceeded, Limits};
+use crate::limits::LimitExceeded;
+use crate::limits::budget::reading::Reading;
+use crate::limits::budget::waits::Waits;
+use crate::limits::off_the_executor::off_the_executor;
 
 /// The bytes that a guest may ask of `wasi:random` at once: they are made without a pause, and others
 /// wait meanwhile.
@@ -138,7 +140,7 @@ impl Meter {
             reading.enter().await?;
             let polled = poll_fn(|cx| {
                 self.poll.store(self.clock(), Relaxed);
-                Poll::Ready(unpaused(next_long, || run.as_mut().poll(cx)))
+                Poll::Ready(off_the_executor(next_long, || run.as_mut().poll(cx)))
             });
             let polled = polled.await;
             let (used, exact) = (self.since_poll(), self.exact.swap(true, Relaxed));
@@ -373,23 +375,9 @@ mod tests {
 
     fn meter(cpu_time: Duration) -> Meter {
         let limits = Limits {
-            memory: 0,
-            table_elements: 0,
             cpu_time,
-            soft_cpu_time: None,
             time: Duration::from_secs(60),
-            soft_time: None,
-            arguments: 0,
-            result: 0,
-            log: 0,
-            handles: 0,
-            random: 0,
-            host_calls: 0,
-            children: 0,
-            descendants: 0,
-            depth: 0,
-            requests: 0,
-            disk: 0,
+            ..Limits::DEFAULTS
         };
         Meter::new(limits, "task", "id")
     }

@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use petiole_celery::RetrySettings;
 use petiole_modules::{Manifest, ModuleName, VersionNumber};
-use petiole_runtime::{Limit, Limits, Module, Task};
+use petiole_permits::{Amount, Limit, Limits};
+use petiole_runtime::{Module, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Grants, TaskDefaults, TaskGrants};
@@ -78,9 +79,9 @@ pub enum SettingsError {
         /// As the manifest names it.
         key: &'static str,
         /// What the manifest says.
-        asked: String,
+        asked: Amount,
         /// What the worker allows.
-        most: String,
+        most: Amount,
         /// As the configuration names it.
         limit: Limit,
     },

@@ -1,12 +1,13 @@
 use petiole_celery::{Outcome, json};
-use petiole_runtime::{Granted, Limit, Run, Usage};
+use petiole_permits::Limit;
+use petiole_runtime::{Granted, Run, Usage};
 use serde_json::{Map, Value};
 
 use crate::tell::task_log::shown;
 
-/// What logs and metrics tell of a run, once its plan says how the task has ended.
+/// A run, as logs and metrics have it once its plan says how the task has ended.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RunReport {
     pub(crate) usage: Usage,
     /// The limit that ended it.
     pub(crate) limit: Option<Limit>,
@@ -16,7 +17,7 @@ pub(crate) struct Told {
     pub(crate) long: bool,
 }
 
-impl Told {
+impl RunReport {
     pub(crate) fn of(run: &Run, granted: &Granted) -> Self {
         Self {
             usage: run.usage,

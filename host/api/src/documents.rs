@@ -1,8 +1,9 @@
 //! The documents of the API: what it answers with, and what its clients read.
 
-use petiole_modules::{Module, ModuleName, ModuleState, WorkerState};
+use petiole_modules::{Module, ModuleName, ModuleState, VersionNumber, WorkerState};
 use petiole_permits::{Capabilities, LIMITS, Limits};
-use petiole_worker::{Installed, RegisteredTask, TaskGrants};
+use petiole_runtime::{Param, TaskSignature};
+use petiole_worker::{DeclaredTask, Installed, RegisteredTask, TaskGrants, Terms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -142,23 +143,63 @@ pub struct VersionDocument {
 impl From<&RegisteredTask> for TaskDocument {
     fn from(task: &RegisteredTask) -> Self {
         let signature = task.task.signature();
+        let (grants, limits) = (&task.grants, &task.limits);
+        Self::new(
+            &task.name,
+            &task.module,
+            task.version,
+            signature,
+            grants,
+            limits,
+        )
+    }
+}
+
+impl From<&DeclaredTask> for TaskDocument {
+    fn from(task: &DeclaredTask) -> Self {
+        let Terms {
+            name,
+            grants,
+            limits,
+            ..
+        } = &task.terms;
+        Self::new(
+            name,
+            &task.module,
+            task.version,
+            &task.signature,
+            grants,
+            limits,
+        )
+    }
+}
+
+impl TaskDocument {
+    fn new(
+        name: &str,
+        module: &ModuleName,
+        version: VersionNumber,
+        signature: &TaskSignature,
+        grants: &TaskGrants,
+        limits: &Limits,
+    ) -> Self {
         let text = signature.to_string();
         // A manifest may have renamed it.
         let signature_text = match text.strip_prefix(signature.name.as_str()) {
-            Some(rest) => format!("{}{rest}", task.name),
+            Some(rest) => format!("{name}{rest}"),
             None => text,
         };
         Self {
-            name: task.name.clone(),
-            module: task.module.to_string(),
-            version: task.version,
+            name: name.to_owned(),
+            module: module.to_string(),
+            version,
             signature: signature_text,
             params: signature.params.iter().map(ParamDocument::from).collect(),
             result: signature.result.clone(),
             error: signature.error.clone(),
             docs: signature.docs.clone(),
-            capabilities: CapabilitiesDocument::from(&*task.grants),
-            limits: LimitsDocument::from(&task.limits),
+            capabilities: CapabilitiesDocument::from(grants),
+            limits: LimitsDocument::from(limits),
         }
     }
 }
@@ -184,8 +225,8 @@ impl From<&Limits> for LimitsDocument {
     }
 }
 
-impl From<&petiole_runtime::Param> for ParamDocument {
-    fn from(param: &petiole_runtime::Param) -> Self {
+impl From<&Param> for ParamDocument {
+    fn from(param: &Param) -> Self {
         Self {
             name: param.name.clone(),
             ty: param.ty.clone(),

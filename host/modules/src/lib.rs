@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! components/<sha256>.wasm   never changed once there
+//! components/<sha256>.json   the schema of its tasks
 //! catalog/<generation>.json  the highest number counts; each change writes the next one
 //! lock                       held by whoever writes
 //! workers/                   what each worker has loaded, written anew while it lives

@@ -36,7 +36,7 @@ fn push(
     now: Timestamp,
 ) -> Result<VersionNumber, CatalogError> {
     let component = Component::new(component.to_vec());
-    store.put(&component)?;
+    store.put(&component, b"[]")?;
     store.catalog().add(
         &name(module),
         component.digest(),
@@ -51,8 +51,8 @@ fn what_is_put_is_got() {
     let (folder, store, _) = new_store();
     let component = Component::new(&b"component"[..]);
     let digest = component.digest();
-    store.put(&component).unwrap();
-    store.put(&component).unwrap();
+    store.put(&component, b"[]").unwrap();
+    store.put(&component, b"[]").unwrap();
     assert_eq!(store.get(&digest).unwrap(), component);
     assert_eq!(fs::read(store.path(&digest)).unwrap(), b"component");
     assert_eq!(
@@ -70,7 +70,7 @@ fn a_corrupt_component_is_detected_and_repaired_by_putting_it_again() {
     let (_folder, store, _) = new_store();
     let component = Component::new(&b"component"[..]);
     let digest = component.digest();
-    store.put(&component).unwrap();
+    store.put(&component, b"[]").unwrap();
     for damage in [b"componenT".as_slice(), b"comp", b""] {
         fs::write(store.path(&digest), damage).unwrap();
         match store.get(&digest) {
@@ -87,7 +87,7 @@ fn a_corrupt_component_is_detected_and_repaired_by_putting_it_again() {
             other => unreachable!("{other:?}"),
         }
     }
-    store.put(&component).unwrap();
+    store.put(&component, b"[]").unwrap();
     assert_eq!(store.get(&digest).unwrap(), component);
 }
 
@@ -228,6 +228,8 @@ fn components_without_a_version_go_an_hour_later() {
     push(&store, "third_app", b"three", later).unwrap();
     assert!(matches!(store.get(&two), Err(StoreError::Missing { .. })));
     assert!(store.get(&one).is_ok(), "another module names it");
+    assert!(matches!(store.schema(&two), Err(StoreError::NoSchema { digest }) if digest == two));
+    assert_eq!(store.schema(&one).unwrap(), b"[]");
 }
 
 #[test]

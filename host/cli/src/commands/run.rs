@@ -5,7 +5,9 @@ use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
 use petiole_modules::{Component, Manifest, ModuleName};
 use petiole_permits::Limits;
-use petiole_runtime::{Binary, Compiler, Context, Granted, Module, Run, Task, TaskSignature, Usage};
+use petiole_runtime::{
+    Binary, Compiler, Context, Granted, Module, Run, Task, TaskSignature, Usage,
+};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
@@ -99,7 +101,7 @@ async fn load(
     let module = loaded
         .await
         .map_err(|error| refusal(grants.refusal(name, manifest, error)))?;
-    check_functions(&module, manifest).map_err(refusal)?;
+    check_functions(module.functions(), manifest).map_err(refusal)?;
     Ok(module)
 }
 

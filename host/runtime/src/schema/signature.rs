@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::schema::task_error::is_task_error;
 use crate::schema::wit_type::{Name, WitType};
 
 /// A task's name, its parameters and what it gives back, as `petiole tasks` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSignature {
     /// What Celery calls it: module name + `.` + function, for example `my_app.tasks.run_task`.
     pub name: String,
@@ -26,7 +26,7 @@ pub struct TaskSignature {
 }
 
 /// A task's parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
     /// In snake_case: the name of the keyword argument.
     pub name: String,

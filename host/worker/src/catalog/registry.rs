@@ -19,8 +19,10 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::active::{Active, Claim, Found, Loaded, NotLoaded, Turns, Why, reason};
 use crate::catalog::announce::announce;
+use crate::catalog::declared::schema;
 use crate::catalog::grants::{Grants, TaskGrants};
-use crate::catalog::registered::{RegisteredTask, Registration, SettingsError};
+use crate::catalog::registered::{RegisteredTask, Registration};
+use crate::catalog::settings_error::SettingsError;
 use crate::catalog::trouble::{InstallError, RegistryError};
 use crate::config::TaskDefaults;
 
@@ -169,7 +171,10 @@ impl Registry {
         let tasks = registration.tasks(&self.defaults, &self.grants)?;
         self.check_names(&name, &tasks)?;
         let upload = upload.with_tasks(tasks.iter().map(|task| &task.name));
-        let version = self.keep(name.clone(), component, upload, now).await?;
+        let schema = schema(&module);
+        let version = self
+            .keep(name.clone(), component, schema, upload, now)
+            .await?;
         let loaded = self.take_over(&name, version, &digest, &module).await?;
         Ok(Installed {
             module: name,
@@ -573,12 +578,13 @@ impl Registry {
         &self,
         name: ModuleName,
         component: Component,
+        schema: Vec<u8>,
         upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, RegistryError> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
-            store.put(&component)?;
+            store.put(&component, &schema)?;
             let (digest, size) = (component.digest(), component.size());
             let by = upload.by().to_owned();
             let number = store.catalog().add(&name, digest, size, upload, now)?;

@@ -320,7 +320,7 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let one = registry(dir.path(), "one", Compiler::in_process()).await;
     let upload = Upload::new("a test").with_tasks(["my.tasks.run"]);
     let garbage = Component::new(&b"no component"[..]);
-    one.store().put(&garbage).unwrap();
+    one.store().put(&garbage, b"[]").unwrap();
     let digest = garbage.digest();
     let (name, now) = ("my.tasks".parse().unwrap(), Timestamp::now());
     let catalog = one.catalog();

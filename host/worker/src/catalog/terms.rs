@@ -1,0 +1,85 @@
+//! What a manifest and this worker make of a component's functions.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use petiole_celery::RetrySettings;
+use petiole_modules::{Manifest, ModuleName};
+use petiole_permits::Limits;
+
+use crate::catalog::grants::{Grants, TaskGrants};
+use crate::catalog::settings_error::SettingsError;
+use crate::config::TaskDefaults;
+
+/// What a task is called, may use and is given: by its manifest, and by what this worker allows.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The name that Celery calls it by.
+    pub name: String,
+    /// What a call may use.
+    pub limits: Limits,
+    /// How often and when it runs again that asks for it.
+    pub retry: RetrySettings,
+    /// What it may reach beyond its sandbox: shared by the tasks of its module that ask for the same.
+    pub grants: Arc<TaskGrants>,
+}
+
+/// The terms of a module's functions, in their order.
+pub(crate) fn terms<'a>(
+    module: &ModuleName,
+    functions: impl Iterator<Item = &'a str> + Clone,
+    manifest: &Manifest,
+    defaults: &TaskDefaults,
+    grants: &Grants,
+) -> Result<Vec<Terms>, SettingsError> {
+    check_functions(functions.clone(), manifest)?;
+    // What tasks are granted that ask for nothing of their own, once it is known.
+    let mut shared: Option<Arc<TaskGrants>> = None;
+    let (mut names, mut all) = (HashSet::new(), Vec::new());
+    for function in functions {
+        let settings = manifest.settings(function);
+        let own = settings.name.clone();
+        let name = own.unwrap_or_else(|| default_name(module, function));
+        let limits = defaults.limits(&name, &settings)?;
+        let decide = |asked| grants.decide(module, &name, asked).map(Arc::new);
+        let granted = match (&settings.capabilities, &mut shared) {
+            (Some(asked), _) => decide(asked)?,
+            (None, Some(shared)) => Arc::clone(shared),
+            (None, shared) => Arc::clone(shared.insert(decide(&manifest.capabilities)?)),
+        };
+        let retry = defaults.retry(&name, &settings, &limits)?;
+        if !names.insert(name.clone()) {
+            return Err(SettingsError::SameName { task: name });
+        }
+        all.push(Terms {
+            name,
+            limits,
+            retry,
+            grants: granted,
+        });
+    }
+    Ok(all)
+}
+
+pub(crate) fn default_name(module: &ModuleName, function: &str) -> String {
+    format!("{module}.{function}")
+}
+
+/// That a manifest names functions that there are.
+///
+/// # Errors
+/// When it has settings for one that the component does not export.
+pub fn check_functions<'a>(
+    functions: impl Iterator<Item = &'a str> + Clone,
+    manifest: &Manifest,
+) -> Result<(), SettingsError> {
+    let exported: HashSet<_> = functions.clone().collect();
+    let mut named = manifest.tasks.keys();
+    match named.find(|function| !exported.contains(function.as_str())) {
+        None => Ok(()),
+        Some(function) => Err(SettingsError::UnknownTask {
+            function: function.clone(),
+            exported: functions.collect::<Vec<_>>().join(", "),
+        }),
+    }
+}

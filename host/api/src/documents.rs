@@ -29,24 +29,24 @@ pub struct TaskDocument {
     pub error: Option<String>,
     /// From the guest's source.
     pub docs: String,
-    /// What it may reach.
+    /// Its reach beyond the sandbox.
     pub capabilities: CapabilitiesDocument,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: LimitsDocument,
 }
 
-/// What a task may reach beyond its sandbox.
+/// The reach of a task beyond its sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CapabilitiesDocument {
     /// By its manifest.
     pub asked: Capabilities,
-    /// What it is given of that.
+    /// The part that it is given.
     pub granted: Capabilities,
-    /// What it is not given, each as a person reads it: `http GET https://x.example.com`.
+    /// The rest, each as a person reads it: `http GET https://x.example.com`.
     pub refused: Vec<String>,
 }
 
-/// What one call of a task may use, by the names of `[limits]`. Times are in seconds, sizes in bytes.
+/// The limits of one call of a task, by the names of `[limits]`. Times are in seconds, sizes in bytes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LimitsDocument(pub Map<String, Value>);
@@ -63,7 +63,7 @@ pub struct ParamDocument {
     pub optional: bool,
 }
 
-/// What an upload came to.
+/// The answer to an upload.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct InstalledDocument {
     /// The module.
@@ -89,7 +89,7 @@ pub struct InstalledDocument {
 pub struct RefusedDocument {
     /// The function.
     pub name: String,
-    /// Why it is none.
+    /// The reason.
     pub reason: String,
 }
 
@@ -104,7 +104,7 @@ pub struct ModuleDocument {
     pub workers: Vec<WorkerDocument>,
 }
 
-/// How a worker has a module.
+/// A module as a worker has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WorkerDocument {
     /// Its name.
@@ -123,7 +123,7 @@ impl ModuleDocument {
 }
 
 impl WorkerDocument {
-    /// How each worker has a module.
+    /// A module as each worker has it.
     pub fn of(module: &ModuleName, workers: &[WorkerState]) -> Vec<Self> {
         let of_one = |state: &WorkerState| Self {
             worker: state.worker.clone(),
@@ -236,7 +236,7 @@ impl From<&Param> for ParamDocument {
 }
 
 impl InstalledDocument {
-    /// What was installed in a store with these workers.
+    /// An installed version in a store with these workers.
     pub fn new(installed: &Installed, workers: &[WorkerState]) -> Self {
         let refused = installed.refused.iter();
         Self {

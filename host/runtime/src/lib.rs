@@ -35,7 +35,8 @@ mod schema;
 mod wasi;
 
 pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
-pub use code::cache::{Cache, CacheError};
+pub use code::cache::Cache;
+pub use code::cache::error::CacheError;
 pub use code::compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };

@@ -9,7 +9,8 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::call::Function;
-use crate::code::cache::{Cache, CacheError};
+use crate::code::cache::Cache;
+use crate::code::cache::error::CacheError;
 use crate::code::compile::{CompileError, Compiler};
 use crate::code::engine::{PoolSize, RuntimeError, pooled};
 use crate::code::{engine, imports};

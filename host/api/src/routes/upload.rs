@@ -22,10 +22,10 @@ use crate::door::Place;
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// How long receiving an upload may take.
+/// The time for receiving an upload.
 const UPLOAD: Duration = Duration::from_secs(120);
 
-/// How long an upload waits for its turn.
+/// The time that an upload waits for its turn.
 const UPLOAD_TURN: Duration = Duration::from_secs(120);
 
 /// Room for one upload, as soon as there is some: each is a component in memory.

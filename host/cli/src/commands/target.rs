@@ -1,4 +1,4 @@
-//! What modules and tasks are asked of: a worker's HTTP API, or a store itself.
+//! The place of modules and tasks: a worker's HTTP API, or a store itself.
 
 use anyhow::anyhow;
 use petiole_api::Actor;
@@ -16,7 +16,7 @@ use crate::exit::{Failure, Result};
 use crate::logging::escaped;
 use crate::{client_tls, open, session};
 
-/// Where modules are.
+/// The place of modules.
 pub(super) enum Target {
     Api(Client),
     Store(Box<Resolved>),

@@ -1,8 +1,13 @@
 //! Compiled code on disk, which nobody but this worker's own compiler has written.
 
+pub(crate) mod error;
+mod key;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +17,8 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::code::cache::error::{CacheError, failed};
+use crate::code::cache::key::Key;
 use crate::code::engine;
 
 /// The entries that are kept, and their bytes in all; past either those go that were used longest ago.
@@ -23,11 +30,8 @@ const MAX_BYTES: u64 = 8 << 30;
 const UNFINISHED: &str = "new-";
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 
-const KEY_FILE: &str = "key";
 const CODE_FILE: &str = "code";
 const MAC_FILE: &str = "mac";
-/// Bytes of the key, and of a MAC.
-const KEY_LEN: usize = 32;
 
 /// A private folder of compiled components. A clone is the same cache; several processes may share one.
 ///
@@ -51,67 +55,6 @@ struct Inner {
 struct Most {
     entries: usize,
     bytes: u64,
-}
-
-struct Key([u8; KEY_LEN]);
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(..)")
-    }
-}
-
-/// The cache can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// The operating system refuses.
-    #[error("compiled code cache: {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// Others could put code there that this worker would run.
-    #[error("compiled code cache: {} is open to others (mode {mode:o}): run `chmod 700` on it, or name another folder", dir.display())]
-    NotPrivate {
-        /// The folder.
-        dir: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// The folder is another user's, who could put code there.
-    #[error("compiled code cache: {} belongs to user {owner}, not to {user}, who runs this worker: name another folder", dir.display())]
-    NotOwned {
-        /// The folder.
-        dir: PathBuf,
-        /// Its owner's id.
-        owner: u32,
-        /// This process' user's id.
-        user: u32,
-    },
-    /// The key file is damaged.
-    #[error("compiled code cache: {} does not hold a key: delete the folder, it is made again", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No random numbers, no engine, or a task that panicked.
-    #[error("compiled code cache: {0}")]
-    Host(String),
-}
-
-fn failed<T>(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Result<T, CacheError> {
-    let path = path.to_owned();
-    move |source| {
-        Err(CacheError::Io {
-            action,
-            path,
-            source,
-        })
-    }
 }
 
 impl Cache {
@@ -146,7 +89,7 @@ impl Cache {
                 mode,
             });
         }
-        let key = Key(read_or_make_key(dir)?);
+        let key = Key::read_or_make(dir)?;
         let compatibility = compatibility()?;
         let cache = Self(Arc::new(Inner {
             dir: dir.to_owned(),
@@ -282,7 +225,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     there_is(path, fs::read(path))
 }
 
-/// What was read, where there is such a file.
+/// The bytes read, where there is such a file.
 fn there_is<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, CacheError> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -385,35 +328,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
         .or_else(failed("writing", path))
 }
 
-/// The key appears whole, by linking: whoever comes second reads the first one's.
-fn read_or_make_key(dir: &Path) -> Result<[u8; KEY_LEN], CacheError> {
-    let path = dir.join(KEY_FILE);
-    if !path.exists() {
-        let mut key = [0; KEY_LEN];
-        getrandom::fill(&mut key)
-            .map_err(|error| CacheError::Host(format!("no random numbers: {error}")))?;
-        // tempfile makes files with mode 0600
-        let mut file =
-            tempfile::NamedTempFile::new_in(dir).or_else(failed("making a file in", dir))?;
-        file.write_all(&key)
-            .and_then(|()| file.as_file().sync_all())
-            .or_else(failed("writing", &path))?;
-        match file.persist_noclobber(&path) {
-            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
-                return failed("making", &path)(error.error);
-            }
-            _ => {}
-        }
-    }
-    let mut key = Vec::with_capacity(KEY_LEN);
-    let file = fs::File::open(&path).or_else(failed("reading", &path))?;
-    let limit = u64::try_from(KEY_LEN).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit)
-        .read_to_end(&mut key)
-        .or_else(failed("reading", &path))?;
-    key.try_into().map_err(|_| CacheError::Key { path })
-}
-
 /// Compiled code fits an engine of the same settings on the same kind of CPU.
 fn compatibility() -> Result<[u8; 32], CacheError> {
     let engine = engine::compiling().map_err(|error| CacheError::Host(format!("{error:#}")))?;
@@ -446,169 +360,4 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| CacheError::Host(error.to_string()))?
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-
-    const MOST: Most = Most {
-        entries: 3,
-        bytes: 1000,
-    };
-
-    fn new_cache() -> (TempDir, Cache) {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open_with(&dir.path().join("cache"), MOST).unwrap();
-        (dir, cache)
-    }
-
-    fn write(entry: &Entry, code: &[u8]) {
-        let new = entry.new_entry().unwrap();
-        fs::write(new.code(), code).unwrap();
-        new.rename().unwrap();
-    }
-
-    /// Stores, as if it had been used so long ago.
-    fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
-        let entry = cache.entry(&Sha256::digest(wasm).into());
-        write(&entry, code);
-        let used = SystemTime::now() - Duration::from_secs(seconds_ago);
-        fs::File::open(entry.dir())
-            .and_then(|dir| dir.set_modified(used))
-            .unwrap();
-        entry
-    }
-
-    fn is_there(entry: &Entry) -> bool {
-        entry.verify().unwrap().is_some()
-    }
-
-    #[test]
-    fn what_was_used_longest_ago_goes_first() {
-        let (_dir, cache) = new_cache();
-        let [one, two, three] =
-            [(1, 50), (2, 40), (3, 30)].map(|(n, ago)| store(&cache, &[n], b"code", ago));
-        // Used again.
-        assert!(is_there(&one));
-        let four = store(&cache, &[4], b"code", 0);
-        assert_eq!(
-            [&one, &two, &three, &four].map(is_there),
-            [true, false, true, true]
-        );
-    }
-
-    #[test]
-    fn the_bytes_in_all_are_bounded_but_the_newest_stays() {
-        let (_dir, cache) = new_cache();
-        let one = store(&cache, b"1", &[1; 600], 20);
-        let two = store(&cache, b"2", &[2; 600], 10);
-        assert_eq!([&one, &two].map(is_there), [false, true]);
-        let large = store(&cache, b"3", &[3; 5000], 0);
-        assert_eq!([&two, &large].map(is_there), [false, true]);
-    }
-
-    #[test]
-    fn another_components_code_is_no_entry() {
-        let (_dir, cache) = new_cache();
-        let one = store(&cache, b"1", b"one", 0);
-        let two = store(&cache, b"2", b"two", 0);
-        let aside = cache.dir().join("aside");
-        fs::rename(one.dir(), &aside).unwrap();
-        fs::rename(two.dir(), one.dir()).unwrap();
-        fs::rename(&aside, two.dir()).unwrap();
-        assert_eq!([&one, &two].map(is_there), [false, false]);
-        assert!(!one.dir().exists(), "it is deleted, and compiled again");
-    }
-
-    #[test]
-    fn damage_of_any_kind_is_found() {
-        type Damage = fn(&Path);
-        let kinds: [(&str, Damage); 6] = [
-            ("cut off", |dir| {
-                let code = fs::read(dir.join(CODE_FILE)).unwrap();
-                fs::write(dir.join(CODE_FILE), &code[..code.len() - 1]).unwrap();
-            }),
-            ("longer", |dir| {
-                let mut code = fs::read(dir.join(CODE_FILE)).unwrap();
-                code.push(0);
-                fs::write(dir.join(CODE_FILE), code).unwrap();
-            }),
-            ("no code", |dir| {
-                fs::remove_file(dir.join(CODE_FILE)).unwrap()
-            }),
-            ("no mac", |dir| fs::remove_file(dir.join(MAC_FILE)).unwrap()),
-            ("short mac", |dir| {
-                fs::write(dir.join(MAC_FILE), [0]).unwrap()
-            }),
-            ("folder", |dir| {
-                fs::remove_file(dir.join(CODE_FILE)).unwrap();
-                fs::create_dir(dir.join(CODE_FILE)).unwrap();
-            }),
-        ];
-        for (kind, damage) in kinds {
-            let (_dir, cache) = new_cache();
-            let entry = store(&cache, b"1", b"one", 0);
-            assert!(is_there(&entry));
-            damage(&entry.dir());
-            assert!(!is_there(&entry), "{kind}");
-            write(&entry, b"one");
-            assert!(is_there(&entry), "{kind}: made again");
-        }
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_removed() {
-        let (_dir, cache) = new_cache();
-        let entry = store(&cache, b"1", b"one", 7200);
-        for (name, hours) in [("new-a", 2), ("new-b", 2), ("new-c", 0)] {
-            let dir = cache.dir().join(name);
-            fs::create_dir(&dir).unwrap();
-            let used = SystemTime::now() - Duration::from_secs(hours * 3600);
-            fs::File::open(&dir)
-                .and_then(|dir| dir.set_modified(used))
-                .unwrap();
-        }
-        let again = Cache::open_with(cache.dir(), MOST).unwrap();
-        assert!(!again.dir().join("new-a").exists() && !again.dir().join("new-b").exists());
-        assert!(again.dir().join("new-c").exists(), "it may be at work");
-        assert!(is_there(&entry));
-    }
-
-    #[test]
-    fn a_folder_of_another_user_is_refused() {
-        // Only root can make one, and only root's tests see the difference between the two.
-        if !rustix::process::geteuid().is_root() {
-            let error = Cache::open(Path::new("/")).unwrap_err();
-            assert!(
-                matches!(error, CacheError::NotOwned { owner: 0, .. }),
-                "{error}"
-            );
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
-        let error = Cache::open(dir.path()).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                CacheError::NotOwned {
-                    owner: 65_534,
-                    user: 0,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_folder_that_can_not_be_written_is_told() {
-        for dir in ["/proc/petiole-cache", "/dev/null/cache"] {
-            let error = Cache::open(Path::new(dir)).unwrap_err();
-            assert!(matches!(error, CacheError::Io { .. }), "{error}");
-            assert!(error.to_string().contains(dir), "{error}");
-        }
-    }
 }

@@ -1,5 +1,8 @@
 //! Compiling components, in a child process that can be killed: compilation can't be interrupted.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -361,44 +364,4 @@ async fn finished(child: &mut Child) -> std::io::Result<(ExitStatus, String)> {
     }
     let status = child.wait().await?;
     Ok((status, String::from_utf8_lossy(&message).into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_pass_is_not_the_components_fault() {
-        let status = ExitStatus::from_raw(Signal::KILL.as_raw());
-        let table = [
-            (CompileError::NotWasm { start: vec![] }, true),
-            (CompileError::CoreModule, true),
-            (CompileError::TooLarge { size: 1 }, true),
-            (
-                CompileError::Invalid {
-                    reason: String::new(),
-                },
-                true,
-            ),
-            (
-                CompileError::TooSlow {
-                    limit: Duration::ZERO,
-                },
-                false,
-            ),
-            (
-                CompileError::Crashed {
-                    status,
-                    memory: 1,
-                    stderr: String::new(),
-                },
-                false,
-            ),
-            (CompileError::Busy, false),
-            (CompileError::Host(Errno::MFILE.into()), false),
-        ];
-        for (error, is_of_component) in table {
-            assert_eq!(error.is_of_component(), is_of_component, "{error}");
-        }
-    }
 }

@@ -20,14 +20,14 @@ pub struct DeclaredTask {
     pub module: ModuleName,
     /// The module's version.
     pub version: VersionNumber,
-    /// What can be called, and with what.
+    /// Its schema.
     pub signature: TaskSignature,
-    /// What the manifest makes of it.
+    /// Its name, and what it may use.
     pub terms: Terms,
 }
 
 /// The tasks that the active versions of a store declare, by their names, and the versions that are left out. It blocks.
-/// What a version imports is not looked at: that is found out where it is loaded.
+/// Imports are not looked at: they are where a version is loaded.
 ///
 /// # Errors
 /// When the catalog can't be read.

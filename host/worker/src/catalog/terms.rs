@@ -1,4 +1,4 @@
-//! What a manifest and this worker make of a component's functions.
+//! The terms of tasks: a component's functions by their manifest and by what this worker allows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::catalog::grants::{Grants, TaskGrants};
 use crate::catalog::settings_error::SettingsError;
 use crate::config::TaskDefaults;
 
-/// What a task is called, may use and is given: by its manifest, and by what this worker allows.
+/// A task's name, limits, retries and grants.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// The name that Celery calls it by.
     pub name: String,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: Limits,
-    /// How often and when it runs again that asks for it.
+    /// The number and the times of its retries.
     pub retry: RetrySettings,
-    /// What it may reach beyond its sandbox: shared by the tasks of its module that ask for the same.
+    /// Its reach beyond its sandbox: shared by the tasks of its module that ask for the same.
     pub grants: Arc<TaskGrants>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn terms<'a>(
     grants: &Grants,
 ) -> Result<Vec<Terms>, SettingsError> {
     check_functions(functions.clone(), manifest)?;
-    // What tasks are granted that ask for nothing of their own, once it is known.
+    // The grants of tasks that ask for nothing of their own, once they are known.
     let mut shared: Option<Arc<TaskGrants>> = None;
     let (mut names, mut all) = (HashSet::new(), Vec::new());
     for function in functions {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Catalog, Component, Digest, Generation, KeyId, Manifest, ModuleName, SignatureError,
-    SignaturePolicy, Signed, Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
+    Component, Digest, Generation, KeyId, Manifest, ModuleName, SignatureError, SignaturePolicy,
+    Signed, Snapshot, Store, Upload, Version, VersionNumber, WorkerState,
 };
 use petiole_runtime::{Binary, Budget, Cache, Compiler, Module, Runtime};
 use tokio::sync::{Notify, watch};
@@ -509,11 +509,6 @@ impl Registry {
             // The sender lives in `self`.
             let _ = replaced.changed().await;
         }
-    }
-
-    /// The versions in the store. It blocks; what it changes shows here after [`refresh`](Self::refresh).
-    pub fn catalog(&self) -> Catalog {
-        self.store.catalog()
     }
 
     fn active(&self) -> Arc<Active> {

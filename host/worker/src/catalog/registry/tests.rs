@@ -323,7 +323,7 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     one.store().put(&garbage, b"[]").unwrap();
     let digest = garbage.digest();
     let (name, now) = ("my.tasks".parse().unwrap(), Timestamp::now());
-    let catalog = one.catalog();
+    let catalog = one.store().catalog();
     let version = catalog.add(&name, digest, 12, upload, now).unwrap();
     catalog.activate(&name, version, "a test", now).unwrap();
     one.refresh().await.unwrap();

@@ -2,7 +2,7 @@
 
 use petiole_modules::{Module, ModuleName, ModuleState, VersionNumber, WorkerState};
 use petiole_permits::{Capabilities, LIMITS, Limits};
-use petiole_runtime::{Param, TaskSignature};
+use petiole_runtime::{Param, TaskSchema};
 use petiole_worker::{DeclaredTask, Installed, RegisteredTask, TaskGrants, Terms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -142,13 +142,13 @@ pub struct VersionDocument {
 
 impl From<&RegisteredTask> for TaskDocument {
     fn from(task: &RegisteredTask) -> Self {
-        let signature = task.task.signature();
+        let schema = task.task.schema();
         let (grants, limits) = (&task.grants, &task.limits);
         Self::new(
             &task.name,
             &task.module,
             task.version,
-            signature,
+            schema,
             grants,
             limits,
         )
@@ -167,7 +167,7 @@ impl From<&DeclaredTask> for TaskDocument {
             name,
             &task.module,
             task.version,
-            &task.signature,
+            &task.schema,
             grants,
             limits,
         )
@@ -179,13 +179,13 @@ impl TaskDocument {
         name: &str,
         module: &ModuleName,
         version: VersionNumber,
-        signature: &TaskSignature,
+        schema: &TaskSchema,
         grants: &TaskGrants,
         limits: &Limits,
     ) -> Self {
-        let text = signature.to_string();
+        let text = schema.to_string();
         // A manifest may have renamed it.
-        let signature_text = match text.strip_prefix(signature.name.as_str()) {
+        let signature = match text.strip_prefix(schema.name.as_str()) {
             Some(rest) => format!("{name}{rest}"),
             None => text,
         };
@@ -193,11 +193,11 @@ impl TaskDocument {
             name: name.to_owned(),
             module: module.to_string(),
             version,
-            signature: signature_text,
-            params: signature.params.iter().map(ParamDocument::from).collect(),
-            result: signature.result.clone(),
-            error: signature.error.clone(),
-            docs: signature.docs.clone(),
+            signature,
+            params: schema.params.iter().map(ParamDocument::from).collect(),
+            result: schema.result.clone(),
+            error: schema.error.clone(),
+            docs: schema.docs.clone(),
             capabilities: CapabilitiesDocument::from(grants),
             limits: LimitsDocument::from(limits),
         }

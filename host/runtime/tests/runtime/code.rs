@@ -70,7 +70,7 @@ async fn a_cached_component_needs_no_compiler() {
         )
         .await
         .unwrap();
-    assert_eq!(module.task("add").unwrap().signature().name, "m.add");
+    assert_eq!(module.task("add").unwrap().schema().name, "m.add");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use petiole_modules::{
     CatalogError, ModuleName, SignaturePolicy, Store, StoreError, Version, VersionNumber,
 };
-use petiole_runtime::{Module, Task, TaskSignature};
+use petiole_runtime::{Module, Task, TaskSchema};
 
 use crate::catalog::active::{NotLoaded, in_order_of_claim, reason};
 use crate::catalog::grants::Grants;
@@ -21,7 +21,7 @@ pub struct DeclaredTask {
     /// The module's version.
     pub version: VersionNumber,
     /// Its schema.
-    pub signature: TaskSignature,
+    pub schema: TaskSchema,
     /// Its name, and what it may use.
     pub terms: Terms,
 }
@@ -79,15 +79,15 @@ fn declared(
     }
     let schema = store.schema(&digest).map_err(RegistryError::from)?;
     let schema = serde_json::from_slice(&schema);
-    let schema: Vec<TaskSignature> =
+    let schema: Vec<TaskSchema> =
         schema.map_err(|_| RegistryError::from(StoreError::NoSchema { digest }))?;
-    let functions = schema.iter().map(|signature| signature.function.as_str());
+    let functions = schema.iter().map(|task| task.function.as_str());
     let terms = terms(name, functions, &version.manifest, defaults, grants)?;
     let tasks = schema.into_iter().zip(terms);
-    let task = |(signature, terms)| DeclaredTask {
+    let task = |(schema, terms)| DeclaredTask {
         module: name.clone(),
         version: version.number,
-        signature,
+        schema,
         terms,
     };
     Ok(tasks.map(task).collect())
@@ -95,13 +95,13 @@ fn declared(
 
 /// A component's schema, as a store keeps it for [`declared_tasks`].
 pub(crate) fn schema(component: &Module) -> Vec<u8> {
-    let tasks: Vec<_> = component.tasks().map(Task::signature).collect();
+    let tasks: Vec<_> = component.tasks().map(Task::schema).collect();
     // Texts and lists of such: it can't fail.
     serde_json::to_vec(&tasks).unwrap_or_default()
 }
 
 impl DeclaredTask {
     fn has_default_name(&self) -> bool {
-        self.terms.name == default_name(&self.module, &self.signature.function)
+        self.terms.name == default_name(&self.module, &self.schema.function)
     }
 }

@@ -52,7 +52,7 @@ impl RegisteredTask {
 
     /// Whether it has the name that its module and its function make, rather than one from the manifest.
     pub(crate) fn has_default_name(&self) -> bool {
-        self.name == default_name(&self.module, &self.task.signature().function)
+        self.name == default_name(&self.module, &self.task.schema().function)
     }
 }
 

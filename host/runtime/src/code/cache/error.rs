@@ -1,3 +1,5 @@
+//! Why the cache can't be used.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +45,6 @@ pub enum CacheError {
     Host(String),
 }
 
-/// For `or_else`: the error with what was tried, on what.
 pub(super) fn failed<T>(
     action: &'static str,
     path: &Path,

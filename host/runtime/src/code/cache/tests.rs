@@ -1,15 +1,25 @@
+//! Caches of three entries.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::*;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-const MOST: Most = Most {
+use sha2::{Digest, Sha256};
+
+use crate::code::cache::Cache;
+use crate::code::cache::capacity::{CODE_FILE, Capacity};
+use crate::code::cache::entry::{Entry, MAC_FILE};
+use crate::code::cache::error::CacheError;
+
+const CAPACITY: Capacity = Capacity {
     entries: 3,
     bytes: 1000,
 };
 
-fn new_cache() -> (TempDir, Cache) {
+fn new_cache() -> (tempfile::TempDir, Cache) {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open_with(&dir.path().join("cache"), MOST).unwrap();
+    let cache = Cache::open_with(&dir.path().join("cache"), CAPACITY).unwrap();
     (dir, cache)
 }
 
@@ -21,7 +31,7 @@ fn write(entry: &Entry, code: &[u8]) {
 
 /// Stores, as if it had been used so long ago.
 fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
-    let entry = cache.entry(&Sha256::digest(wasm).into());
+    let entry = Entry::of(cache, &Sha256::digest(wasm).into());
     write(&entry, code);
     let used = SystemTime::now() - Duration::from_secs(seconds_ago);
     fs::File::open(entry.dir())
@@ -119,7 +129,7 @@ fn what_a_killed_process_left_is_removed() {
             .and_then(|dir| dir.set_modified(used))
             .unwrap();
     }
-    let again = Cache::open_with(cache.dir(), MOST).unwrap();
+    let again = Cache::open_with(cache.dir(), CAPACITY).unwrap();
     assert!(!again.dir().join("new-a").exists() && !again.dir().join("new-b").exists());
     assert!(again.dir().join("new-c").exists(), "it may be at work");
     assert!(is_there(&entry));

@@ -3,7 +3,7 @@
 use petiole_modules::{Module, ModuleName, ModuleState, VersionNumber, WorkerState};
 use petiole_permits::{Capabilities, LIMITS, Limits};
 use petiole_runtime::{Param, TaskSchema};
-use petiole_worker::{DeclaredTask, Installed, RegisteredTask, TaskGrants, Terms};
+use petiole_worker::{DeclaredTask, Installed, RegisteredTask, TaskConfig, TaskGrants};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -157,12 +157,12 @@ impl From<&RegisteredTask> for TaskDocument {
 
 impl From<&DeclaredTask> for TaskDocument {
     fn from(task: &DeclaredTask) -> Self {
-        let Terms {
+        let TaskConfig {
             name,
             grants,
             limits,
             ..
-        } = &task.terms;
+        } = &task.config;
         Self::new(
             name,
             &task.module,

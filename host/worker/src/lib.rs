@@ -26,7 +26,7 @@ pub use catalog::not_granted::{NotGranted, NotLinked, Reason};
 pub use catalog::registered::RegisteredTask;
 pub use catalog::registry::{Installed, Registry};
 pub use catalog::settings_error::SettingsError;
-pub use catalog::terms::{Terms, check_functions};
+pub use catalog::task_config::{TaskConfig, check_functions};
 pub use catalog::trouble::{InstallError, Passing, RegistryError};
 pub use config::{TaskDefaults, WorkerConfig};
 pub use shutdown::{Shutdown, Stage};

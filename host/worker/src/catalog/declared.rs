@@ -9,7 +9,8 @@ use petiole_runtime::{Module, Task, TaskSchema};
 
 use crate::catalog::active::{NotLoaded, in_order_of_claim, reason};
 use crate::catalog::grants::Grants;
-use crate::catalog::terms::{Terms, default_name, terms};
+
+use crate::catalog::task_config::{TaskConfig, configure, default_name};
 use crate::catalog::trouble::{InstallError, RegistryError};
 use crate::config::TaskDefaults;
 
@@ -23,7 +24,7 @@ pub struct DeclaredTask {
     /// Its schema.
     pub schema: TaskSchema,
     /// Its name, and what it may use.
-    pub terms: Terms,
+    pub config: TaskConfig,
 }
 
 /// The tasks that the active versions of a store declare, by their names, and the versions that are left out. It blocks.
@@ -58,7 +59,7 @@ pub fn declared_tasks(
         .map(|(since, name, tasks)| (*since, name, &tasks[..]));
     let mut tasks = BTreeMap::new();
     for task in in_order_of_claim(modules.collect(), DeclaredTask::has_default_name) {
-        tasks.entry(&task.terms.name).or_insert(task);
+        tasks.entry(&task.config.name).or_insert(task);
     }
     Ok((tasks.into_values().cloned().collect(), left_out))
 }
@@ -82,13 +83,13 @@ fn declared(
     let schema: Vec<TaskSchema> =
         schema.map_err(|_| RegistryError::from(StoreError::NoSchema { digest }))?;
     let functions = schema.iter().map(|task| task.function.as_str());
-    let terms = terms(name, functions, &version.manifest, defaults, grants)?;
-    let tasks = schema.into_iter().zip(terms);
-    let task = |(schema, terms)| DeclaredTask {
+    let configs = configure(name, functions, &version.manifest, defaults, grants)?;
+    let tasks = schema.into_iter().zip(configs);
+    let task = |(schema, config)| DeclaredTask {
         module: name.clone(),
         version: version.number,
         schema,
-        terms,
+        config,
     };
     Ok(tasks.map(task).collect())
 }
@@ -102,6 +103,6 @@ pub(crate) fn schema(component: &Module) -> Vec<u8> {
 
 impl DeclaredTask {
     fn has_default_name(&self) -> bool {
-        self.terms.name == default_name(&self.module, &self.schema.function)
+        self.config.name == default_name(&self.module, &self.schema.function)
     }
 }

@@ -8,5 +8,5 @@ pub(crate) mod not_granted;
 pub(crate) mod registered;
 pub(crate) mod registry;
 pub(crate) mod settings_error;
-pub(crate) mod terms;
+pub(crate) mod task_config;
 pub(crate) mod trouble;

@@ -8,7 +8,7 @@ use petiole_runtime::{Module, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::settings_error::SettingsError;
-use crate::catalog::terms::{Terms, default_name, terms};
+use crate::catalog::task_config::{TaskConfig, configure, default_name};
 use crate::{Grants, TaskDefaults, TaskGrants};
 
 /// A task that answers: an export of an active module, with the settings that its manifest gives it.
@@ -73,17 +73,17 @@ impl Registration<'_> {
         grants: &Grants,
     ) -> Result<Vec<Arc<RegisteredTask>>, SettingsError> {
         let functions = self.component.functions();
-        let terms = terms(self.module, functions, self.manifest, defaults, grants)?;
-        let tasks = self.component.tasks().zip(terms);
-        let registered = |(task, terms): (&Task, Terms)| {
+        let configs = configure(self.module, functions, self.manifest, defaults, grants)?;
+        let tasks = self.component.tasks().zip(configs);
+        let registered = |(task, config): (&Task, TaskConfig)| {
             Arc::new(RegisteredTask {
-                name: terms.name,
+                name: config.name,
                 module: self.module.clone(),
                 version: self.version,
                 task: task.clone(),
-                limits: terms.limits,
-                retry: terms.retry,
-                grants: terms.grants,
+                limits: config.limits,
+                retry: config.retry,
+                grants: config.grants,
                 turns: self.turns.clone(),
                 awaits_host: AtomicBool::new(false),
             })

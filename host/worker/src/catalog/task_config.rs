@@ -1,4 +1,4 @@
-//! The terms of tasks: a component's functions by their manifest and by what this worker allows.
+//! The configuration of tasks: by their manifest, and by what this worker allows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::config::TaskDefaults;
 
 /// A task's name, limits, retries and grants.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct TaskConfig {
     /// The name that Celery calls it by.
     pub name: String,
     /// The limits of a call.
@@ -24,14 +24,14 @@ pub struct Terms {
     pub grants: Arc<TaskGrants>,
 }
 
-/// The terms of a module's functions, in their order.
-pub(crate) fn terms<'a>(
+/// The configuration of a module's functions, in their order.
+pub(crate) fn configure<'a>(
     module: &ModuleName,
     functions: impl Iterator<Item = &'a str> + Clone,
     manifest: &Manifest,
     defaults: &TaskDefaults,
     grants: &Grants,
-) -> Result<Vec<Terms>, SettingsError> {
+) -> Result<Vec<TaskConfig>, SettingsError> {
     check_functions(functions.clone(), manifest)?;
     // The grants of tasks that ask for nothing of their own, once they are known.
     let mut shared: Option<Arc<TaskGrants>> = None;
@@ -51,7 +51,7 @@ pub(crate) fn terms<'a>(
         if !names.insert(name.clone()) {
             return Err(SettingsError::SameName { task: name });
         }
-        all.push(Terms {
+        all.push(TaskConfig {
             name,
             limits,
             retry,

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of the worker, and those of the others that it may depend on: arrows point down only.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("petiole-celery", &[]),
     ("petiole-permits", &[]),
     ("petiole-tls", &[]),
@@ -37,8 +37,21 @@ const ARROWS: [(&str, &[&str]); 9] = [
         ],
     ),
     (
+        "petiole-api",
+        &[
+            "petiole-celery",
+            "petiole-permits",
+            "petiole-modules",
+            "petiole-runtime",
+            "petiole-broker",
+            "petiole-storage",
+            "petiole-worker",
+        ],
+    ),
+    (
         "petiole-cli",
         &[
+            "petiole-api",
             "petiole-celery",
             "petiole-permits",
             "petiole-modules",
@@ -51,25 +64,27 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates of others that are the concern of a few of ours.
-const KEEPERS: [(&str, &[&str]); 9] = [
+const KEEPERS: [(&str, &[&str]); 11] = [
     ("wasmtime", &["petiole-runtime"]),
     ("wasmtime-wasi", &["petiole-runtime"]),
     ("wasmtime-wasi-http", &["petiole-runtime"]),
     // the HTTP API has limits that axum's own server can't be given
-    ("hyper", &["petiole-cli", "petiole-runtime"]),
+    ("hyper", &["petiole-api", "petiole-runtime"]),
     // the benchmark's measure is lapin without the worker
     ("lapin", &["petiole-broker", "petiole-tests"]),
     ("redis", &["petiole-storage"]),
     ("rusqlite", &["petiole-storage"]),
-    ("axum", &["petiole-cli"]),
+    ("axum", &["petiole-api"]),
+    ("governor", &["petiole-api"]),
+    ("x509-parser", &["petiole-api"]),
     ("anyhow", &["petiole-cli", "petiole-tests", "xtask"]),
 ];
 
 /// What the pure crates must do without.
 const NOT_PURE: [&str; 4] = ["tokio", "tracing", "futures", "fastrand"];
 
-/// The dependencies of each crate of the workspace, those of its tests left out.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// The packages of the workspace, as `cargo metadata` has them.
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -81,22 +96,20 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// The dependencies of each crate of the workspace, those of its tests left out.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
+    let of = |package: &Value| {
+        let dependencies = package["dependencies"].as_array().unwrap();
+        let lasting = dependencies.iter().filter(|one| one["kind"] != "dev");
+        lasting.map(name).collect()
+    };
+    packages()
         .iter()
-        .map(|package| {
-            let dependencies = package["dependencies"].as_array().unwrap();
-            (
-                name(package),
-                dependencies
-                    .iter()
-                    .filter(|one| one["kind"] != "dev")
-                    .map(name)
-                    .collect(),
-            )
-        })
+        .map(|package| (name(package), of(package)))
         .collect()
 }
 
@@ -168,6 +181,49 @@ fn the_pure_crates_are_pure() {
             );
         }
     }
+}
+
+/// Packages that name dependencies for the features they select: the manifest says why.
+const SELECT_FEATURES: [&str; 1] = ["petiole-tests"];
+
+/// The text of all Rust files below a folder.
+fn sources(folder: &Path) -> String {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return String::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let texts = paths.map(|path| match path.extension() {
+        _ if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+#[test]
+fn no_dependency_is_unused() {
+    let mut unused = Vec::new();
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        if SELECT_FEATURES.contains(&name) {
+            continue;
+        }
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let text = sources(manifest.parent().unwrap());
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let rename = dependency["rename"].as_str();
+            let dependency = rename.or(dependency["name"].as_str()).unwrap();
+            let identifier = dependency.replace('-', "_");
+            let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if !words.any(|word| word == identifier) {
+                unused.push(format!("{name}: {dependency}"));
+            }
+        }
+    }
+    assert!(
+        unused.is_empty(),
+        "dependencies that no file names: {unused:?}"
+    );
 }
 
 /// The documents whose tables name the test that holds a promise.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use petiole_api::documents::TaskDocument;
 use petiole_worker::RegisteredTask;
 
-use crate::api::TaskDocument;
 use crate::config::{Resolved, redact};
 use crate::logging::escaped;
 

@@ -3,7 +3,7 @@
 
 use crate::config::Resolved;
 use crate::exit::{Failure, Result};
-use crate::{http, open};
+use crate::{api, open};
 
 /// Looks at everything that a worker needs on this machine.
 pub(crate) fn check(config: &Resolved) -> Result<()> {
@@ -11,6 +11,6 @@ pub(crate) fn check(config: &Resolved) -> Result<()> {
     config.check_results().map_err(Failure::usage)?;
     config.outside().map_err(Failure::usage)?;
     config.certificates().map_err(Failure::usage)?;
-    http::check(config)?;
+    api::check(config)?;
     open::check(config)
 }

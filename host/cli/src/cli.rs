@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use petiole_api::Scope;
+use petiole_api::documents::MAX_WAIT;
+use petiole_permits::Size;
 
-use crate::api::MAX_WAIT;
-use crate::config::{Bytes, LogFormat, LogLevel, Scope, Seconds, from_text};
+use crate::config::{LogFormat, LogLevel, Seconds, from_text};
 
 const AFTER_HELP: &str = "\
 Configuration: defaults, then petiole.toml, then the environment (PETIOLE_BROKER_URL, PETIOLE_RESULT_BACKEND,
@@ -175,7 +178,7 @@ pub(crate) struct LimitArgs {
     pub soft_cpu_time_limit: Option<Seconds>,
     /// Memory of a task, for example 256MiB [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
-    pub memory_limit: Option<Bytes>,
+    pub memory_limit: Option<Size>,
 }
 
 /// Which modules a command works on.
@@ -190,6 +193,24 @@ pub(crate) struct TargetArgs {
     /// Whose certificate the API's has to be from: a PEM file [default: the system's authorities]
     #[arg(long, value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
+}
+
+/// Scopes, with the help for each.
+fn scopes() -> impl TypedValueParser<Value = Scope> {
+    let value = |scope: Scope| {
+        let help = match scope {
+            Scope::Upload => "Push modules, which makes them active",
+            Scope::Read => "Modules, tasks, results and metrics",
+            Scope::Send => "Send tasks, and read their results",
+            Scope::Admin => "Everything",
+        };
+        PossibleValue::new(scope.as_str()).help(help)
+    };
+    PossibleValuesParser::new(Scope::ALL.map(value)).try_map(|text| {
+        let mut all = Scope::ALL.into_iter();
+        let scope = all.find(|scope| scope.as_str() == text);
+        scope.ok_or("there is no such scope")
+    })
 }
 
 /// How long a push waits.
@@ -238,7 +259,8 @@ pub(crate) struct TokenArgs {
         long = "scope",
         value_name = "SCOPE",
         required = true,
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = scopes()
     )]
     pub scopes: Vec<Scope>,
     /// Print JSON

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use petiole_api::{AdministrationError, Fault};
+
 use crate::config::redact_text;
 use crate::logging::escaped;
 
@@ -78,6 +80,17 @@ impl std::fmt::Display for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::failed(error)
+    }
+}
+
+impl From<AdministrationError> for Failure {
+    fn from(error: AdministrationError) -> Self {
+        match error.fault() {
+            Fault::Malformed | Fault::Unknown | Fault::Conflict | Fault::Refused => {
+                Self::usage(error)
+            }
+            Fault::Busy | Fault::NotFollowed | Fault::Host => Self::failed(error),
+        }
     }
 }
 

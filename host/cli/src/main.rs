@@ -1,19 +1,18 @@
 //! `petiole`: the worker and the tools around it, on one command line.
 
 mod api;
-mod audit;
 mod banner;
 mod check;
 mod cli;
+mod client;
 mod client_tls;
 mod commands;
 mod config;
+mod executor;
 mod exit;
-mod http;
 mod logging;
 mod memory;
 mod open;
-mod send;
 mod session;
 mod signals;
 mod tables;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_modules::SignaturePolicy;
@@ -13,7 +14,6 @@ use petiole_storage::keyvalue::ConnectError;
 use petiole_storage::results::{ResultError, Results};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
-use crate::audit::Audit;
 use crate::config::{Outside, Resolved, is_key, redact};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
@@ -119,7 +119,7 @@ pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
 
 /// Bytes of memory for all tasks together.
 fn memory_budget(config: &Resolved) -> usize {
-    usize::try_from(config.memory_budget.value.0).unwrap_or(usize::MAX)
+    usize::try_from(config.memory_budget.value.bytes()).unwrap_or(usize::MAX)
 }
 
 /// Opens the cache of compiled code.
@@ -137,7 +137,7 @@ pub(crate) fn compiler(config: &Resolved) -> Result<Compiler> {
         .map_err(Failure::failed)?;
     let limits = CompileLimits {
         time: config.compile_time.value.0,
-        memory: config.compile_memory.value.0,
+        memory: config.compile_memory.value.bytes(),
     };
     Ok(Compiler::child(exe, limits))
 }

@@ -19,11 +19,16 @@ pub struct Snapshot {
     pub modules: Vec<Module>,
 }
 
-impl Catalog {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+impl Store {
+    /// The catalog of this store.
+    pub fn catalog(&self) -> Catalog {
+        Catalog {
+            store: self.clone(),
+        }
     }
+}
 
+impl Catalog {
     /// Adds a version of a module, creating the module where it is new. It is not active yet. The
     /// same component with the same manifest is the version that it was before; a signature that comes with
     /// it takes the place of an earlier one. Beyond

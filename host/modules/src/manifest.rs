@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use petiole_permits::{Capabilities, MAX_ASKED};
+use petiole_permits::{Amount, Amounts, Capabilities, LIMITS, MAX_ASKED};
 use serde::{Deserialize, Serialize};
 
 use crate::TaskSettings;
@@ -158,25 +158,10 @@ fn check_function(function: &str) -> Result<(), ManifestError> {
 }
 
 fn check(table: &str, settings: &TaskSettings) -> Result<(), ManifestError> {
-    let TaskSettings {
-        name,
-        time_limit,
-        soft_time_limit,
-        cpu_time_limit,
-        soft_cpu_time_limit,
-        ..
-    } = settings;
-    check_times(
-        table,
-        ["soft_time_limit", "time_limit"],
-        [soft_time_limit, time_limit],
-    )?;
-    check_times(
-        table,
-        ["soft_cpu_time_limit", "cpu_time_limit"],
-        [soft_cpu_time_limit, cpu_time_limit],
-    )?;
-    let Some(name) = name else { return Ok(()) };
+    check_times(table, &settings.limits)?;
+    let Some(name) = &settings.name else {
+        return Ok(());
+    };
     let is_name = |c: char| c.is_alphanumeric() || c.is_ascii_punctuation();
     if name.is_empty() || !name.chars().all(is_name) {
         let reason =
@@ -200,27 +185,32 @@ fn check_capabilities(table: &str, asked: &Capabilities) -> Result<(), ManifestE
     }
 }
 
-/// A soft limit and the hard one.
-fn check_times(
-    table: &str,
-    keys: [&str; 2],
-    limits: [&Option<Duration>; 2],
-) -> Result<(), ManifestError> {
-    for (key, limit) in keys.iter().zip(limits) {
-        if limit.is_some_and(|limit| limit == Duration::ZERO) {
-            return Err(wrong(table, key, "a time limit is at least a millisecond"));
+/// Times in which something can run, and soft limits that are shorter than theirs.
+fn check_times(table: &str, limits: &Amounts) -> Result<(), ManifestError> {
+    for spec in LIMITS {
+        let Some(limit) = limits.get(spec.name) else {
+            continue;
+        };
+        if *limit == Amount::Time(Duration::ZERO) {
+            return Err(wrong(
+                table,
+                spec.manifest,
+                "a time limit is at least a millisecond",
+            ));
         }
-    }
-    if let [Some(soft), Some(hard)] = limits
-        && soft >= hard
-    {
-        let [soft_key, hard_key] = keys;
-        let (soft, hard) = (soft.as_secs_f64(), hard.as_secs_f64());
-        return Err(wrong(
-            table,
-            soft_key,
-            format!("{soft} s is not shorter than the {hard_key} of {hard} s"),
-        ));
+        let hard = LIMITS
+            .iter()
+            .find(|hard| spec.is_soft && hard.name == spec.limit.name());
+        if let Some(hard) = hard
+            && let Some(allowed) = limits.get(hard.name)
+            && limit >= allowed
+        {
+            let reason = format!(
+                "{limit} is not shorter than the {} of {allowed}",
+                hard.manifest
+            );
+            return Err(wrong(table, spec.manifest, reason));
+        }
     }
     Ok(())
 }
@@ -239,9 +229,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use petiole_permits::Size;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn seconds(seconds: f64) -> Amount {
+        Amount::Time(Duration::from_secs_f64(seconds))
+    }
+
+    fn size(bytes: u64) -> Amount {
+        Amount::Size(Size::new(bytes))
+    }
 
     const EXAMPLE: &str = r#"
         [defaults]
@@ -264,22 +263,27 @@ mod tests {
         let manifest = Manifest::from_toml(EXAMPLE).unwrap();
         let defaults = TaskSettings {
             name: None,
-            time_limit: Some(Duration::from_secs(30)),
-            soft_time_limit: Some(Duration::from_secs(20)),
-            memory: Some(64 << 20),
+            limits: Amounts::from([
+                ("time", seconds(30.0)),
+                ("soft_time", seconds(20.0)),
+                ("memory", size(64 << 20)),
+                ("result", size(1000)),
+            ]),
             max_retries: Some(3),
             default_retry_delay: Some(Duration::from_secs(180)),
-            max_result: Some(1000),
-            ..TaskSettings::default()
+            capabilities: None,
         };
         let own = TaskSettings {
             name: Some("other.name".to_owned()),
-            time_limit: Some(Duration::from_secs(5)),
             // 20 s of the defaults would come after the task's own 5 s.
-            soft_time_limit: None,
+            limits: Amounts::from([
+                ("time", seconds(5.0)),
+                ("memory", size(64 << 20)),
+                ("result", size(1000)),
+            ]),
             max_retries: Some(0),
             default_retry_delay: Some(Duration::ZERO),
-            ..defaults.clone()
+            capabilities: None,
         };
         assert_eq!(manifest.settings("run_task"), own);
         assert_eq!(manifest.settings("any_other"), defaults);
@@ -327,27 +331,30 @@ mod tests {
         let manifest = Manifest::from_toml(WHOLE).unwrap();
         let whole = TaskSettings {
             name: None,
-            time_limit: Some(Duration::from_secs(30)),
-            soft_time_limit: Some(Duration::from_secs(20)),
-            cpu_time_limit: Some(Duration::from_secs(3)),
-            soft_cpu_time_limit: Some(Duration::from_millis(2500)),
-            memory: Some(64 << 20),
+            limits: Amounts::from([
+                ("time", seconds(30.0)),
+                ("soft_time", seconds(20.0)),
+                ("cpu_time", seconds(3.0)),
+                ("soft_cpu_time", seconds(2.5)),
+                ("memory", size(64 << 20)),
+                ("result", size(1 << 20)),
+                ("table_elements", Amount::Count(1000)),
+                ("arguments", size(16 << 10)),
+                ("log", size(4 << 10)),
+                ("handles", Amount::Count(100)),
+                ("random", size(1 << 20)),
+                ("host_calls", Amount::Count(1_000_000_000_000)),
+                ("children", Amount::Count(0)),
+                ("descendants", Amount::Count(10)),
+                ("depth", Amount::Count(1)),
+                ("requests", Amount::Count(3)),
+                ("disk", size(5 << 30)),
+            ]),
             max_retries: Some(3),
             default_retry_delay: Some(Duration::from_secs(180)),
-            max_result: Some(1 << 20),
-            max_table_elements: Some(1000),
-            max_arguments: Some(16 << 10),
-            max_log: Some(4 << 10),
-            max_handles: Some(100),
-            max_random: Some(1 << 20),
-            max_host_calls: Some(1_000_000_000_000),
-            max_children: Some(0),
-            max_descendants: Some(10),
-            max_depth: Some(1),
-            max_requests: Some(3),
-            max_disk: Some(5 << 30),
             capabilities: None,
         };
+        assert_eq!(whole.limits.len(), LIMITS.len());
         assert_eq!(manifest.settings("any"), whole);
         // A task with settings of its own takes each of the others from the defaults.
         let quiet = manifest.settings("quiet");
@@ -418,8 +425,8 @@ mod tests {
         }"#;
         let manifest: Manifest = serde_json::from_str(json).unwrap();
         let settings = manifest.settings("run_task");
-        assert_eq!(settings.time_limit, Some(Duration::from_secs(10)));
-        assert_eq!(settings.max_result, Some(1000));
+        assert_eq!(settings.limits["time"], seconds(10.0));
+        assert_eq!(settings.limits["result"], size(1000));
         assert_eq!(manifest.capabilities("run_task"), &Capabilities::default());
         assert_eq!(manifest.concurrency, None);
     }
@@ -447,17 +454,9 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        let table = [
-            ("1", 1),
-            ("\"512\"", 512),
-            ("\"1kB\"", 1000),
-            ("\"1 KiB\"", 1024),
-            ("\"4GiB\"", 4 << 30),
-            ("\"2MB\"", 2_000_000),
-        ];
-        for (text, bytes) in table {
+        for text in ["67108864", "\"64MiB\"", "\"64M\"", "\"65536 KiB\""] {
             let manifest = Manifest::from_toml(&format!("[defaults]\nmemory = {text}")).unwrap();
-            assert_eq!(manifest.defaults.memory, Some(bytes), "{text}");
+            assert_eq!(manifest.defaults.limits["memory"], size(64 << 20), "{text}");
         }
     }
 
@@ -496,7 +495,10 @@ mod tests {
             ("[defaults]\nmemory = 0", "0 is not a size"),
             ("[defaults]\nmemory = -5", "-5 is not a size"),
             ("[defaults]\nmemory = \"1025GiB\"", "1025GiB is not a size"),
-            ("[defaults]\nmemory = \"1.5MiB\"", "1.5MiB is not a size"),
+            (
+                "[defaults]\nmemory = \"1.5MiB\"",
+                "\"1.5MiB\" is not a size",
+            ),
             (
                 "[defaults]\nmemory = \"99999999999999999999GiB\"",
                 "is not a size",
@@ -527,9 +529,9 @@ mod tests {
         fn any_time_and_size_survive_json(seconds in 0.001..31_536_000.0_f64, bytes in 1..=4_294_967_296_u64) {
             let text = format!("[defaults]\ntime_limit = {seconds:?}\nmemory = {bytes}");
             let manifest = Manifest::from_toml(&text).unwrap();
-            let limit = manifest.defaults.time_limit.unwrap();
+            let limit = Duration::from_micros(manifest.defaults.limits["time"].number());
             prop_assert!((limit.as_secs_f64() - seconds).abs() <= 0.001);
-            prop_assert_eq!(manifest.defaults.memory, Some(bytes));
+            prop_assert_eq!(manifest.defaults.limits["memory"], size(bytes));
             let json = serde_json::to_string(&manifest).unwrap();
             prop_assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
         }

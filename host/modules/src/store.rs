@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::{Catalog, Digest, StoreError};
+use crate::{Digest, StoreError};
 
 /// How long a component that no version names is kept: between its upload and the version that
 /// names it, at most this may pass.
@@ -118,11 +118,6 @@ impl Store {
     /// Where a component is, or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.components().join(format!("{digest}.wasm"))
-    }
-
-    /// The catalog of this store.
-    pub fn catalog(&self) -> Catalog {
-        Catalog::new(self.clone())
     }
 
     pub(crate) fn catalog_folder(&self) -> PathBuf {

@@ -76,7 +76,7 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
                 tcp,
                 keyvalue,
                 folders,
-                temp: temp.and_then(Size::new),
+                temp: temp.map(Size::new),
                 clocks,
                 random,
             },

@@ -400,7 +400,7 @@ fn manifests_say_what_is_wrong() {
         (r#"folders = { ".." = "read-only" }"#, "is no folder's name"),
         (r#"folders = { tmp = "read-only" }"#, "is no folder's name"),
         (r#"folders = { a = "write" }"#, "unknown variant `write`"),
-        (r#"temp = 0"#, "\"0\" is not a size"),
+        (r#"temp = 0"#, "0 is not a size"),
         (r#"temp = "1.5MiB""#, "\"1.5MiB\" is not a size"),
         (r#"temp = "99999999999999GiB""#, "is not a size"),
         (r#"temp = -1"#, "is not a size"),
@@ -547,22 +547,6 @@ fn a_cut_goes_through_no_secret() {
         let redactor = Redactor::new(&secrets);
         assert_eq!(redactor.unfinished(text.as_bytes()), unfinished, "{text}");
     }
-}
-
-#[test]
-fn sizes() {
-    for (text, bytes, written) in [
-        ("1", 1, "1B"),
-        ("16MiB", 16 << 20, "16MiB"),
-        ("1 kB", 1000, "1000B"),
-        ("2048", 2048, "2KiB"),
-        ("3GiB", 3 << 30, "3GiB"),
-    ] {
-        let size: Size = text.parse().unwrap();
-        assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, written));
-        assert_eq!(written.parse::<Size>().unwrap(), size);
-    }
-    assert_eq!(Size::new(0), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Runs components: reflects their exports into typed task signatures, maps JSON to WIT values both
+//! Runs components: reflects their exports into tasks with schemas, maps JSON to WIT values both
 //! ways, and calls an export in a fresh sandbox with limits. The one crate that names wasmtime.
 //!
-//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a signature, checks
+//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a schema, checks
 //! arguments ([`Task::bind`]) and is called ([`Task::call`]). What a guest does is a
 //! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
 //! could not do is a [`HostFault`].
@@ -22,66 +22,39 @@
 //! | `result<T, E>` inside of a value | `{"ok": ..}`, `{"err": ..}` |
 //! | `json` of `petiole:task/types` | the value that its text stands for; `option<json>` has no `some(null)` |
 
-mod backtrace;
-mod bind;
-mod bindings;
-mod budget;
-mod cache;
 mod call;
-mod canonical;
-mod compile;
-mod docs;
-mod egress;
-mod engine;
-mod file_streams;
-mod files;
-mod filesystem;
-mod from_json;
+mod code;
 mod granted;
-mod host;
-mod http;
-mod imports;
-#[cfg(test)]
-mod json_properties;
-#[cfg(test)]
-mod json_tables;
-mod json_texts;
-mod keyvalue;
-mod last_words;
-mod limiter;
 mod limits;
-mod meter;
-mod metered;
-mod mismatch;
+mod linker;
+mod loaded;
+mod log;
 mod module;
 mod outcome;
-mod random;
-mod redact;
-mod reflect;
-mod request_body;
-mod signature;
-mod sockets;
-mod task_error;
-mod task_log;
-mod temp;
-mod to_json;
-mod unpaused;
+mod run;
+mod runtime;
+mod sandbox;
+mod schema;
+mod task;
 mod wasi;
-mod wit_type;
 
-pub use bind::{ArgumentError, Arguments};
-pub use budget::{Budget, BudgetUse, PLANS_MADE, Room, Taken};
-pub use cache::{Cache, CacheError};
-pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
-pub use compile::{
+pub use code::cache::Cache;
+pub use code::cache::error::CacheError;
+pub use code::compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };
-pub use egress::{Network, Resolver};
-pub use engine::{PoolSize, RuntimeError};
+pub use code::engine::{PoolSize, RuntimeError};
+pub use code::imports::{Interfaces, RefusedImport};
 pub use granted::{Folder, Granted, KeyValueSpace};
-pub use imports::{Interfaces, RefusedImport};
-pub use limits::{Limit, Limits};
-pub use module::{LoadError, Module, Runtime, Task};
-pub use reflect::RefusedExport;
-pub use signature::{Param, TaskSignature};
-pub use unpaused::{is_long, unpaused};
+pub use limits::budget::room::{Room, Taken};
+pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
+pub use limits::off_the_executor::{is_long, off_the_executor};
+pub use module::{Module, Task};
+pub use run::{HostFault, Run, RunMemory, Usage};
+pub use runtime::{LoadError, Runtime};
+pub use schema::bind::{ArgumentError, Arguments};
+pub use schema::reflect::RefusedExport;
+pub use schema::task_schema::{Param, TaskSchema};
+pub use task::context::Context;
+pub use task::progress::Progress;
+pub use wasi::net::network::{Network, Resolver};

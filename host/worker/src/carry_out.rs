@@ -2,11 +2,12 @@
 
 mod patience;
 mod publishing;
+mod unsent;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_broker::{Broker, PublishError, Unsettled};
+use petiole_broker::{Broker, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_runtime::Taken;
@@ -15,8 +16,8 @@ use petiole_storage::results::{End, ResultBackend, ResultError, Results};
 pub(crate) use self::patience::PATIENCE;
 use self::patience::{FIRST_PAUSE, LONGEST_PAUSE, Patience, or_cold};
 use crate::causes::causes;
-use crate::outage::{Outage, Outages};
 use crate::shutdown::Shutdown;
+use crate::tell::outage::{Outage, Outages};
 
 /// Pauses between two questions to a result backend in trouble, whether there are tasks or not: doubled from the first
 /// to the longest.
@@ -32,12 +33,8 @@ pub(crate) enum Fault {
     Store(#[from] ResultError),
     #[error("message not confirmed")]
     Publish(#[from] PublishError),
-    #[error("not settled")]
-    Settle(#[from] Unsettled),
     #[error("cold shutdown")]
     ColdShutdown,
-    #[error("its connection is gone, or the worker is told to stop")]
-    NotBegun,
     #[error("the quarantine queue does not take it, and the worker is told to stop")]
     NotKept,
 }
@@ -248,9 +245,7 @@ impl Servers {
             Fault::Sandbox(_)
             | Fault::Store(_)
             | Fault::Publish(_)
-            | Fault::Settle(_)
             | Fault::ColdShutdown
-            | Fault::NotBegun
             | Fault::NotKept => return false,
         }
         true

@@ -6,7 +6,7 @@ use petiole_broker::Terms;
 use petiole_celery::RetrySettings;
 use petiole_celery::plan::Policy;
 use petiole_modules::TaskSettings;
-use petiole_runtime::Limits;
+use petiole_permits::Limits;
 
 use crate::SettingsError;
 use crate::carry_out::PATIENCE;

@@ -3,9 +3,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use petiole_broker::Broker;
 
-use crate::metrics::Metrics;
-use crate::outage::Outages;
-use crate::registry::Registry;
+use crate::catalog::registry::Registry;
+use crate::tell::metrics::Metrics;
+use crate::tell::outage::Outages;
 
 /// What a worker does and has done: for readiness and metrics.
 pub struct Status {

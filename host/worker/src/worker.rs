@@ -11,14 +11,15 @@ use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 use crate::carry_out::{FIRST_PROBE, Servers};
+use crate::catalog::announce::announce;
+use crate::catalog::registry::Registry;
 use crate::config::WorkerConfig;
 use crate::one_by_one::OneByOne;
 use crate::pipeline::Pipeline;
-use crate::registry::Registry;
-use crate::runs::Runs;
 use crate::shutdown::{Shutdown, Stage};
-use crate::slot::Slots;
 use crate::status::Status;
+use crate::turns::runs::Runs;
+use crate::turns::slot::Slots;
 
 /// How long closing the broker's connections may take at the end.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -88,8 +89,13 @@ impl Worker {
         declare(&**broker, &config).await?;
         let limit = config.drain;
         let mut following = pin!(async {
-            let registry = pipeline.registry.follow(&pipeline.servers.policy.hostname);
-            tokio::join!(registry, pipeline.servers.follow_results(FIRST_PROBE));
+            let (registry, servers) = (&pipeline.registry, &pipeline.servers);
+            let announcing = announce(registry, &servers.policy.hostname);
+            tokio::join!(
+                registry.follow(),
+                announcing,
+                servers.follow_results(FIRST_PROBE)
+            );
         });
         // Until it is known what modules there are, messages are left in their queues, to workers that have some.
         tokio::select! {

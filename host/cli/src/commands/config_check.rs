@@ -1,3 +1,4 @@
+use super::output::print_text;
 use crate::check::check;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written, show};
@@ -8,7 +9,7 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     let flags = Written::of_worker(args).map_err(Failure::usage)?;
     let config = sources.resolve(flags).map_err(Failure::usage)?;
     check(&config)?;
-    super::print_text(&show(&config))?;
+    print_text(&show(&config))?;
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }

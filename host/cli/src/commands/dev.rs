@@ -1,19 +1,18 @@
 use std::path::Path;
 
 use anyhow::Context;
-use jiff::Timestamp;
-use petiole_modules::{Digest, Upload};
+use petiole_api::Actor;
+use petiole_modules::Upload;
 
 use super::node::Node;
-use super::{block_on, component_file, signature_file};
-use crate::audit::{Actor, Entry};
+use super::{component_file, signature_file};
 use crate::check::check;
 use crate::cli::DevArgs;
 use crate::config::{Resolved, Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Failure, Result};
-use crate::http::Listening;
 use crate::signals::Signals;
-use crate::{http, logging, session};
+use crate::{api, logging, session};
 
 /// `petiole dev`
 pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
@@ -29,13 +28,12 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
         let settings = settings
             .map(|(key, value)| (key.to_owned(), value.as_str().into()))
             .collect();
-        let listening = http::listen(&config, Some(http::DEV)).await?;
-        let api = listening.map(Listening::serve);
-        let node = Node::open(config, api.as_ref()).await?;
+        let api = api::serve_dev(&config).await?;
+        let node = Node::open(config, Some(&api)).await?;
         push(&node, files).await?;
         let hint = hint(&node);
         let signals = Signals::listen().context("can't listen to signals")?;
-        Box::pin(node.work(api, signals, settings, &hint)).await
+        Box::pin(node.work(Some(api), signals, settings, &hint)).await
     })
 }
 
@@ -63,37 +61,26 @@ fn upload(file: &Path) -> Result<File> {
     let manifest = file.with_extension("toml");
     let manifest = manifest.exists().then_some(manifest);
     let manifest = component_file::manifest(manifest.as_deref())?.unwrap_or_default();
-    let upload = Upload::new(Actor::local().name()).with_manifest(&manifest);
-    let mut upload = upload.map_err(Failure::usage)?;
-    if let Some(signature) = signature_file::read(file, None)? {
-        upload = upload.with_signature(signature);
-    }
+    let signature = signature_file::read(file, None)?;
+    let upload = petiole_api::upload(&Actor::local(), &manifest, signature);
     Ok(File {
         module: component_file::module_name(file)?,
         component: component_file::read(file)?,
-        upload,
+        upload: upload.map_err(Failure::usage)?,
     })
 }
 
 async fn push(node: &Node, files: Vec<File>) -> Result<()> {
     for file in files {
-        let (digest, upload) = (Digest::of(&file.component), file.upload);
-        let installed = node
-            .registry
-            .install(
-                &file.module,
-                file.component,
-                digest,
-                upload.clone(),
-                Timestamp::now(),
-            )
-            .await;
-        let entry = Entry::upload(&file.module, digest, &upload, &installed);
-        node.audit.record(&Actor::local(), &entry);
-        installed.map_err(|error| match error.is_refusal() {
-            true => Failure::usage(error),
-            false => Failure::failed(error),
-        })?;
+        let actor = Actor::local();
+        let installed = node.administration.install(
+            &node.registry,
+            actor,
+            &file.module,
+            file.component,
+            file.upload,
+        );
+        installed.await?;
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! What a task is given, for people: capabilities and limits.
 
-use petiole_permits::{Capabilities, Refused};
+use petiole_api::documents::{CapabilitiesDocument, LimitsDocument};
+use petiole_permits::{Capabilities, LIMITS, Refused, Size, Unit};
 use serde_json::Value;
 
-use crate::api::{CapabilitiesDocument, LimitsDocument};
-use crate::config::Bytes;
 use crate::logging::escaped;
 
 /// A line each for what is asked for, granted and refused, where there is any. What was asked for is not said
@@ -72,11 +71,10 @@ fn items(capabilities: &Capabilities) -> Vec<String> {
 }
 
 fn amount(name: &str, limit: &Value) -> String {
-    let size = ["memory", "arguments", "result", "log", "random", "disk"].contains(&name);
-    match (limit.as_u64(), limit.as_f64()) {
-        (Some(bytes), _) if size => Bytes(bytes).to_string(),
-        (Some(count), _) => count.to_string(),
-        (None, Some(seconds)) => format!("{seconds} s"),
-        (None, None) => limit.to_string(),
+    let spec = LIMITS.iter().find(|spec| spec.name == name);
+    match (spec.map(|spec| spec.unit), limit.as_u64(), limit.as_f64()) {
+        (Some(Unit::Size), Some(bytes), _) => Size::new(bytes).to_string(),
+        (Some(Unit::Time), _, Some(seconds)) => format!("{seconds} s"),
+        _ => limit.to_string(),
     }
 }

@@ -7,6 +7,7 @@ mod dev;
 mod given;
 mod modules;
 mod node;
+mod output;
 mod push;
 mod quarantine;
 mod result;
@@ -21,10 +22,6 @@ mod worker;
 
 use std::path::Path;
 use std::process::ExitCode;
-
-use anyhow::Context;
-use petiole_celery::json;
-use serde_json::Value;
 
 use crate::cli::{Command, ConfigCommand};
 use crate::config::Sources;
@@ -66,34 +63,4 @@ pub(crate) fn run(command: Command, config: Option<&Path>) -> Result<ExitCode> {
         },
     }?;
     Ok(exit.into())
-}
-
-/// Runs a command's future on a runtime of its own.
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    runtime.context("can't start threads")?.block_on(future)
-}
-
-/// Prints a value as one line of JSON.
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value).context("can't write JSON")?;
-    print_text(&format!("{text}\n"))
-}
-
-/// Prints a value of a task as one line of JSON.
-fn print_value(value: &Value) -> Result<()> {
-    print_text(&format!("{}\n", json::Text(value)))
-}
-
-/// Writes to stdout. A reader that has gone (`| head`) is no failure.
-fn print_text(text: &str) -> Result<()> {
-    use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(
-            anyhow::Error::from(error).context("can't write to stdout"),
-        )),
-        _ => Ok(()),
-    }
 }

@@ -1,11 +1,12 @@
+use petiole_api::documents::{ModuleDocument, WorkerDocument};
 use petiole_modules::{KeyId, Module};
+use petiole_permits::Size;
 use serde_json::json;
 
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{print_json, print_text};
-use crate::api::{ModuleDocument, WorkerDocument};
 use crate::cli::{ModulesArgs, ModulesCommand};
-use crate::config::{Bytes, Sources};
+use crate::config::Sources;
 use crate::exit::{Exit, Result};
 use crate::logging::escaped;
 use crate::tables::table;
@@ -129,7 +130,7 @@ fn show(document: &ModuleDocument) -> String {
                 escaped(version.uploaded_by.as_deref().unwrap_or("-")),
                 escaped(version.activated_by.as_deref().unwrap_or("-")),
                 signer(version.signature.as_deref()),
-                Bytes(version.size).to_string(),
+                Size::new(version.size).to_string(),
                 version.digest.to_string(),
             ]
         })

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use petiole_api::{Administration, Api, Gate, Serving};
 use petiole_broker::Broker;
 use petiole_storage::results::Results;
 use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
-use super::print_text;
-use crate::audit::Audit;
+use super::output::print_text;
 use crate::banner::banner;
 use crate::config::Resolved;
-use crate::exit::{Exit, Result};
-use crate::http::{Api, Gate, Serving};
+use crate::exit::{Exit, Failure, Result};
 use crate::memory;
 use crate::open;
 use crate::session::Session;
@@ -22,7 +21,7 @@ pub(super) struct Node {
     config: Resolved,
     broker: Arc<dyn Broker>,
     results: Results,
-    pub(super) audit: Audit,
+    pub(super) administration: Administration,
     /// Its modules.
     pub(super) registry: Arc<Registry>,
 }
@@ -58,7 +57,7 @@ impl Node {
             config,
             broker,
             results,
-            audit,
+            administration: Administration::new(registry.store().clone(), audit),
             registry,
         })
     }
@@ -90,7 +89,7 @@ impl Node {
         signals.abort();
         keeping.abort();
         if let Some(api) = api {
-            api.close().await?;
+            api.close().await.map_err(Failure::failed)?;
         }
         ended.map_err(|WorkerError::Broker(error)| open::broker_failure(error))?;
         Ok(Exit::Ok)
@@ -125,7 +124,8 @@ impl Node {
             status,
             routes: Arc::new(self.config.routes()),
             origin: open::origin(&self.config).into(),
-            audit: self.audit.clone(),
+            administration: self.administration.clone(),
+            give_back: memory::give_back,
             gate,
         }
     }

@@ -6,9 +6,10 @@ use petiole_storage::results::{ResultBackend, is_final};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{block_on, print_json, print_value};
+use super::output::{print_json, print_value};
 use crate::cli::ResultArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
 use crate::open;

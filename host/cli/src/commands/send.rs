@@ -1,13 +1,15 @@
 use jiff::Timestamp;
+use petiole_api::{SendError, send};
 use petiole_celery::Signature;
 use petiole_celery::plan::ResultMode;
 use serde_json::{Map, Value, json};
 
-use super::{block_on, call, print_json, print_text, result};
+use super::output::{print_json, print_text};
+use super::{call, result};
 use crate::cli::SendArgs;
 use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
-use crate::send::{SendError, send};
 use crate::{open, session};
 
 /// `petiole send`

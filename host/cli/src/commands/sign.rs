@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use petiole_modules::{Digest, MANIFEST_PART, MODULE_PART, Manifest, ModuleName};
 
-use super::{component_file, print_text, signature_file};
+use super::output::print_text;
+use super::{component_file, signature_file};
 use crate::cli::SignArgs;
 use crate::exit::{Exit, Failure, Result};
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use jiff::Timestamp;
-use petiole_modules::{Catalog, CatalogError, Digest, ModuleName, Store, Upload};
-use petiole_worker::{NotLoaded, Registry, workers_with};
+use petiole_api::Actor;
+use petiole_api::Administration;
+use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument};
+use petiole_modules::Store;
+use petiole_worker::{NotLoaded, Registry};
 use url::Url;
 
-use crate::api::{Client, InstalledDocument, ModuleDocument, Push, TaskDocument};
-use crate::audit::{Action, Actor, Entry};
 use crate::cli::TargetArgs;
+use crate::client::{Client, Push};
 use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
+use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::logging::escaped;
 use crate::{client_tls, open, session};
@@ -49,34 +51,14 @@ impl Target {
             Self::Api(client) => return client.push(&push),
             Self::Store(config) => config,
         };
-        let Push {
-            name,
-            component,
-            manifest,
-            signature,
-            wait,
-        } = push;
         let actor = Actor::local();
-        let upload = Upload::new(actor.name()).with_manifest(&manifest);
-        let mut upload = upload.map_err(Failure::usage)?;
-        if let Some(signature) = signature {
-            upload = upload.with_signature(signature);
-        }
-        let (audit, digest) = (open::audit(config)?, Digest::of(&component));
+        let upload = petiole_api::upload(&actor, &push.manifest, push.signature);
+        let upload = upload.map_err(Failure::usage)?;
+        let administration = administration(config)?;
         in_registry(config, async |registry| {
-            let installed = registry
-                .install(&name, component, digest, upload.clone(), Timestamp::now())
-                .await;
-            audit.record(&actor, &Entry::upload(&name, digest, &upload, &installed));
-            let installed = installed.map_err(|error| match error.is_refusal() {
-                true => Failure::usage(error),
-                false => Failure::failed(error),
-            })?;
-            let store = registry.store();
-            let workers = workers_with(store, &installed.module, installed.version, wait).await;
-            // It is installed, whatever the workers' folder says.
-            let workers = workers.unwrap_or_default();
-            Ok(InstalledDocument::new(&installed, &workers))
+            let installed =
+                administration.install(&registry, actor, &push.name, push.component, upload);
+            Ok(administration.shared(&installed.await?, push.wait).await)
         })
     }
 
@@ -99,56 +81,48 @@ impl Target {
     }
 
     pub(super) fn modules(&self) -> Result<Vec<ModuleDocument>> {
-        let config = match self {
-            Self::Api(client) => return client.modules(),
-            Self::Store(config) => config,
-        };
-        let store = store(config)?;
-        let modules = store.catalog().list().map_err(catalog_failure)?;
-        let workers = store.workers().map_err(Failure::failed)?;
-        let document = |module| ModuleDocument::new(module, &workers);
-        Ok(modules.into_iter().map(document).collect())
+        match self {
+            Self::Api(client) => client.modules(),
+            Self::Store(config) => Ok(petiole_api::modules(&store(config)?)?),
+        }
     }
 
     pub(super) fn module(&self, name: &str) -> Result<ModuleDocument> {
-        let config = match self {
-            Self::Api(client) => return client.module(name),
-            Self::Store(config) => config,
-        };
-        let (store, name) = (store(config)?, module_name(name)?);
-        let module = store.catalog().show(&name).map_err(catalog_failure)?;
-        let workers = store.workers().map_err(Failure::failed)?;
-        Ok(ModuleDocument::new(module, &workers))
+        match self {
+            Self::Api(client) => client.module(name),
+            Self::Store(config) => Ok(petiole_api::module(&store(config)?, name)?),
+        }
     }
 
     pub(super) fn activate(&self, name: &str, version: u32) -> Result<()> {
         match self {
-            Self::Api(client) => client.activate(name, version).map(drop),
-            Self::Store(config) => change(config, Action::Activate, name, |catalog, name, by| {
-                catalog.activate(name, version, by, Timestamp::now())?;
-                Ok(((), Some(version)))
-            }),
+            Self::Api(client) => drop(client.activate(name, version)?),
+            Self::Store(config) => {
+                drop(administration(config)?.activate(&Actor::local(), name, version)?);
+            }
         }
+        Ok(())
     }
 
+    /// The version that is active then.
     pub(super) fn rollback(&self, name: &str) -> Result<u32> {
-        match self {
-            Self::Api(client) => client.rollback(name).map(|rolled| rolled.version),
-            Self::Store(config) => change(config, Action::Rollback, name, |catalog, name, by| {
-                let version = catalog.rollback(name, by, Timestamp::now())?;
-                Ok((version, Some(version)))
-            }),
-        }
+        Ok(match self {
+            Self::Api(client) => client.rollback(name)?.version,
+            Self::Store(config) => {
+                let changed = administration(config)?.rollback(&Actor::local(), name)?;
+                changed.version
+            }
+        })
     }
 
     pub(super) fn remove(&self, name: &str, version: Option<u32>, force: bool) -> Result<()> {
         match self {
-            Self::Api(client) => client.remove(name, version, force).map(drop),
-            Self::Store(config) => change(config, Action::Remove, name, |catalog, name, _| {
-                catalog.remove(name, version, force, Timestamp::now())?;
-                Ok(((), version))
-            }),
+            Self::Api(client) => drop(client.remove(name, version, force)?),
+            Self::Store(config) => {
+                drop(administration(config)?.remove(&Actor::local(), name, version, force)?);
+            }
         }
+        Ok(())
     }
 }
 
@@ -178,53 +152,16 @@ fn in_registry<T>(
     config: &Resolved,
     work: impl AsyncFnOnce(Arc<Registry>) -> Result<T>,
 ) -> Result<T> {
-    super::block_on(async {
+    block_on(async {
         let grants = open::grants_to_nobody(config).await?;
         work(open::registry(config, 1, grants).await?).await
     })
 }
 
-/// Changes the catalog, and puts it into the audit.
-fn change<T>(
-    config: &Resolved,
-    action: Action,
-    name: &str,
-    change: impl FnOnce(
-        &Catalog,
-        &ModuleName,
-        &str,
-    ) -> std::result::Result<(T, Option<u32>), CatalogError>,
-) -> Result<T> {
-    let (name, actor) = (module_name(name)?, Actor::local());
-    let (audit, catalog) = (open::audit(config)?, catalog(config)?);
-    let changed = change(&catalog, &name, &actor.name());
-    let entry = match &changed {
-        Ok((_, version)) => Entry::done(action, name.as_str(), *version),
-        Err(error) => Entry::refused(action, Some(name.as_str()), Some(error.to_string())),
-    };
-    audit.record(&actor, &entry);
-    changed.map(|(answer, _)| answer).map_err(catalog_failure)
-}
-
-fn catalog(config: &Resolved) -> Result<Catalog> {
-    Ok(store(config)?.catalog())
+fn administration(config: &Resolved) -> Result<Administration> {
+    Ok(Administration::new(store(config)?, open::audit(config)?))
 }
 
 fn store(config: &Resolved) -> Result<Store> {
     Store::open(&config.store.value).map_err(Failure::usage)
-}
-
-fn module_name(name: &str) -> Result<ModuleName> {
-    name.parse()
-        .map_err(|error: petiole_modules::NameError| Failure::usage(error))
-}
-
-fn catalog_failure(error: CatalogError) -> Failure {
-    match error {
-        CatalogError::UnknownModule { .. }
-        | CatalogError::UnknownVersion { .. }
-        | CatalogError::ActiveVersion { .. }
-        | CatalogError::NoPrevious { .. } => Failure::usage(error),
-        error => Failure::failed(error),
-    }
 }

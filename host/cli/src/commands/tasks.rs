@@ -1,9 +1,10 @@
 use anyhow::anyhow;
+use petiole_api::documents::TaskDocument;
 use wildmatch::WildMatch;
 
+use super::given;
+use super::output::{print_json, print_text};
 use super::target::Target;
-use super::{given, print_json, print_text};
-use crate::api::TaskDocument;
 use crate::cli::TasksArgs;
 use crate::config::Sources;
 use crate::exit::{Exit, Failure, Result};

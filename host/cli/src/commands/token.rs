@@ -1,11 +1,11 @@
+use petiole_api::TokenEntry;
 use petiole_modules::Digest;
 use serde_json::json;
 
-use super::{print_json, print_text};
+use super::output::{print_json, print_text};
 use crate::cli::TokenArgs;
-use crate::config::{TokenEntry, check_token_name};
+use crate::config::check_token_name;
 use crate::exit::{Exit, Failure, Result};
-use crate::http;
 
 /// `petiole token`
 pub(super) fn run(args: TokenArgs) -> Result {
@@ -17,7 +17,7 @@ pub(super) fn run(args: TokenArgs) -> Result {
     check_token_name(&name).map_err(|reason| Failure::usage(anyhow::anyhow!(reason)))?;
     scopes.sort();
     scopes.dedup();
-    let token = http::generate();
+    let token = petiole_api::generate_token();
     let entry = TokenEntry {
         sha256: Digest::of(token.as_bytes()),
         name,

@@ -1,14 +1,13 @@
 use anyhow::Context;
 
-use super::block_on;
 use super::node::Node;
 use crate::check::check;
 use crate::cli::WorkerArgs;
 use crate::config::{Sources, Written};
+use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
-use crate::http::Listening;
 use crate::signals::Signals;
-use crate::{http, logging};
+use crate::{api, logging};
 
 /// `petiole worker`
 pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
@@ -17,8 +16,7 @@ pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
     check(&config)?;
     logging::init(config.loglevel.value, config.log_format.value);
     block_on(async {
-        let listening = http::listen(&config, None).await?;
-        let api = listening.map(Listening::serve);
+        let api = api::serve(&config).await?;
         let mut signals = Signals::listen().context("can't listen to signals")?;
         // Servers that are not up yet are waited for.
         let node = tokio::select! {

@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use petiole_permits::{Grant, is_folder, is_variable};
+use petiole_permits::{Grant, Size, is_folder, is_variable};
 
 use super::layer::Setting;
 use super::resolve::{Resolved, most_of_task};
-use super::units::Bytes;
 use super::{ConfigError, url};
 
 /// The shortest token that the API takes: 16 characters.
 const MIN_TOKEN: usize = 16;
 
 /// What a 32-bit linear memory can hold.
-const ADDRESSABLE: Bytes = Bytes(4 << 30);
+const ADDRESSABLE: Size = Size::new(4 << 30);
 
 pub(super) fn check(c: &Resolved) -> Result<(), ConfigError> {
     urls(c)?;
@@ -117,7 +116,7 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
             return Err(time.wrong(format!("limits.{name} is 0: no task could run")));
         }
     }
-    if c.limits.memory.value.0 == 0 {
+    if c.limits.memory.value.bytes() == 0 {
         let memory = &c.limits.memory;
         return Err(memory.wrong("limits.memory is 0: no task could run"));
     }
@@ -134,7 +133,7 @@ fn limits(c: &Resolved) -> Result<(), ConfigError> {
 }
 
 /// The least memory for all tasks together: 32 MiB, of which one has some beside its values and tables.
-const MIN_BUDGET: Bytes = Bytes(32 << 20);
+const MIN_BUDGET: Size = Size::new(32 << 20);
 
 fn least_budget(c: &Resolved) -> Result<(), ConfigError> {
     c.memory_budget.check(|budget| match *budget < MIN_BUDGET {

@@ -6,14 +6,14 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf, absolute};
 
 use petiole_celery::Destination;
-use petiole_permits::Grant;
+use petiole_permits::{Grant, Size};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::ConfigError;
 use super::http::{WrittenHttp, WrittenSignatures};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
-use super::units::{Bytes, LogFormat, LogLevel, Seconds, Share};
+use super::units::{LogFormat, LogLevel, Seconds, Share};
 use super::values::{Place, Source};
 use super::wants::wrong;
 
@@ -72,7 +72,7 @@ pub(crate) struct WrittenRetry {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenCompile {
     pub time: Option<Seconds>,
-    pub memory: Option<Bytes>,
+    pub memory: Option<Size>,
 }
 
 /// A table in the order in which it is written.

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf, absolute};
-use std::str::FromStr;
 
-use petiole_modules::Digest;
-use serde::{Deserialize, Serialize};
+use petiole_api::TokenEntry;
+use serde::Deserialize;
 use toml::Value;
 
 use super::ConfigError;
@@ -40,34 +39,6 @@ const API_CERT: Key = no_flag("api_cert", &["PETIOLE_API_CERT"]);
 const API_KEY: Key = no_flag("api_key", &["PETIOLE_API_KEY"]);
 const SIGNATURE_KEYS: Key = no_flag("signatures.keys", &["PETIOLE_SIGNATURE_KEYS"]);
 const SIGNATURES_REQUIRED: Key = no_flag("signatures.required", &["PETIOLE_SIGNATURES_REQUIRED"]);
-
-/// What a token opens.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-#[clap(rename_all = "lowercase")]
-pub(crate) enum Scope {
-    /// Push modules, which makes them active
-    Upload,
-    /// Modules, tasks, results and metrics
-    Read,
-    /// Send tasks, and read their results
-    Send,
-    /// Everything
-    Admin,
-}
-
-/// `[[http.tokens]]`: who may use the API. The token itself is nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TokenEntry {
-    /// As the audit names it.
-    pub name: String,
-    /// Of the token.
-    pub sha256: Digest,
-    pub scopes: Vec<Scope>,
-}
 
 /// `[http]`: the worker's HTTP API.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -120,27 +91,6 @@ pub(crate) struct HttpSettings {
     pub api_ca: Setting<Option<PathBuf>>,
     pub api_cert: Setting<Option<PathBuf>>,
     pub api_key: Setting<Option<PathBuf>>,
-}
-
-impl FromStr for Scope {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        <Self as clap::ValueEnum>::from_str(text, true)
-            .map_err(|_| format!("{text:?} is none of upload, read, send, admin"))
-    }
-}
-
-impl Scope {
-    /// As it is written.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Read => "read",
-            Self::Send => "send",
-            Self::Admin => "admin",
-        }
-    }
 }
 
 /// Whether an entry of `signatures.keys` is a key: 42 bytes in base64, of which the first two say minisign.
@@ -330,6 +280,8 @@ pub(crate) fn check_token_name(name: &str) -> Result<(), String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use petiole_api::Scope;
+
     use super::super::layer::Layer;
     use super::super::{Resolved, Written, show};
     use super::*;

@@ -2,15 +2,16 @@
 
 use std::fmt::Display;
 
-use petiole_runtime::Limits;
+use petiole_permits::{Amount, Amounts, Limits, Size};
 use serde::Deserialize;
+use toml::Value;
 
 use super::ConfigError;
 use super::env::Env;
 use super::keys::Key;
 use super::layer::{Layers, Setting};
 use super::show::{Row, maybe, row};
-use super::units::{Bytes, Count, Seconds};
+use super::units::{Count, Seconds};
 
 macro_rules! limits {
     (
@@ -105,17 +106,19 @@ macro_rules! limits {
 
             pub(super) fn rows(&self) -> Vec<Row> {
                 vec![
-                    $(row(&key::$name, &self.$name, |limit| (*limit).into()),)*
-                    $(maybe(&key::$soft, &self.$soft, |limit| (*limit).into()),)*
+                    $(row(&key::$name, &self.$name, |limit| value((*limit).into())),)*
+                    $(maybe(&key::$soft, &self.$soft, |limit| value((*limit).into())),)*
                 ]
             }
 
             /// As the runtime takes them.
             pub(crate) fn limits(&self) -> Result<Limits, ConfigError> {
-                Ok(Limits {
-                    $($name: amount(&key::$name, &self.$name)?,)*
-                    $($soft: self.$soft.value.map(|time| time.0),)*
-                })
+                let mut amounts = Amounts::new();
+                $(amounts.insert(stringify!($name), self.$name.value.into());)*
+                $(amounts.extend(self.$soft.value.map(|time| (stringify!($soft), time.into())));)*
+                let limits = Limits::of(&amounts);
+                $(countable(&key::$name, &self.$name, &limits)?;)*
+                Ok(limits)
             }
         }
 
@@ -125,15 +128,16 @@ macro_rules! limits {
             }
 
             pub(super) fn rows(&self) -> Vec<Row> {
-                vec![$(row(&key::most::$name, &self.$name, |limit| (*limit).into()),)*]
+                vec![$(row(&key::most::$name, &self.$name, |limit| value((*limit).into())),)*]
             }
 
             /// As the runtime takes them; soft limits have no maximum of their own.
             pub(crate) fn limits(&self) -> Result<Limits, ConfigError> {
-                Ok(Limits {
-                    $($name: amount(&key::most::$name, &self.$name)?,)*
-                    $($soft: None,)*
-                })
+                let mut amounts = Amounts::new();
+                $(amounts.insert(stringify!($name), self.$name.value.into());)*
+                let limits = Limits::of(&amounts);
+                $(countable(&key::most::$name, &self.$name, &limits)?;)*
+                Ok(limits)
             }
         }
     };
@@ -141,21 +145,21 @@ macro_rules! limits {
 
 limits! {
     hard {
-        memory: Bytes = Bytes(256 << 20), at most Bytes(1 << 30), "MEMORY_LIMIT" "--memory-limit";
+        memory: Size = Size::new(256 << 20), at most Size::new(1 << 30), "MEMORY_LIMIT" "--memory-limit";
         table_elements: Count = Count(400_000), at most Count(800_000), "TABLE_ELEMENTS_LIMIT";
         cpu_time: Seconds = Seconds::whole(300), at most Seconds::whole(86_400), "CPU_TIME_LIMIT" "--cpu-time-limit";
         time: Seconds = Seconds::whole(300), at most Seconds::whole(86_400), "TIME_LIMIT" "--time-limit";
-        arguments: Bytes = Bytes(16 << 20), at most Bytes(16 << 20), "ARGUMENTS_LIMIT";
-        result: Bytes = Bytes(8 << 20), at most Bytes(64 << 20), "RESULT_LIMIT";
-        log: Bytes = Bytes(1 << 20), at most Bytes(64 << 20), "LOG_LIMIT";
+        arguments: Size = Size::new(16 << 20), at most Size::new(16 << 20), "ARGUMENTS_LIMIT";
+        result: Size = Size::new(8 << 20), at most Size::new(64 << 20), "RESULT_LIMIT";
+        log: Size = Size::new(1 << 20), at most Size::new(64 << 20), "LOG_LIMIT";
         handles: Count = Count(10_000), at most Count(100_000), "HANDLES_LIMIT";
-        random: Bytes = Bytes(64 << 20), at most Bytes(1 << 30), "RANDOM_LIMIT";
+        random: Size = Size::new(64 << 20), at most Size::new(1 << 30), "RANDOM_LIMIT";
         host_calls: Count = Count(100_000_000), at most Count(1_000_000_000_000), "HOST_CALLS_LIMIT";
         children: Count = Count(1_000), at most Count(100_000), "CHILDREN_LIMIT";
         descendants: Count = Count(10_000), at most Count(1_000_000), "DESCENDANTS_LIMIT";
         depth: Count = Count(100), at most Count(1_000), "DEPTH_LIMIT";
         requests: Count = Count(100), at most Count(100_000), "REQUESTS_LIMIT";
-        disk: Bytes = Bytes(64 << 20), at most Bytes(4 << 30), "DISK_LIMIT";
+        disk: Size = Size::new(64 << 20), at most Size::new(4 << 30), "DISK_LIMIT";
     }
     soft {
         soft_cpu_time: "SOFT_CPU_TIME_LIMIT" "--soft-cpu-time-limit";
@@ -186,14 +190,28 @@ fn check<T: PartialOrd + Display>(
     Ok(())
 }
 
-fn amount<A: Copy + Display, T: TryFrom<A>>(
+/// A limit that the worker's own number for it can hold.
+fn countable<T: Copy + Display + Into<Amount>>(
     key: &Key,
-    limit: &Setting<A>,
-) -> Result<T, ConfigError> {
-    T::try_from(limit.value).map_err(|_| {
-        limit.wrong(format!(
-            "{} {} is more than a worker can count",
-            key.name, limit.value
-        ))
-    })
+    limit: &Setting<T>,
+    limits: &Limits,
+) -> Result<(), ConfigError> {
+    let name = key.name.split_once('.').map_or(key.name, |(_, name)| name);
+    if limits.amounts().get(name) == Some(&limit.value.into()) {
+        return Ok(());
+    }
+    Err(limit.wrong(format!(
+        "{} {} is more than a worker can count",
+        key.name, limit.value
+    )))
+}
+
+/// As it is written.
+fn value(amount: Amount) -> Value {
+    match amount {
+        Amount::Size(size) => size.to_string().into(),
+        // TOML has no larger integers, so that none is written either.
+        Amount::Count(count) => i64::try_from(count).unwrap_or(i64::MAX).into(),
+        Amount::Time(time) => time.as_secs_f64().into(),
+    }
 }

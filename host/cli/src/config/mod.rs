@@ -20,14 +20,13 @@ mod values;
 mod wants;
 
 pub(crate) use file::Written;
-pub(crate) use http::{HttpSettings, Scope, TokenEntry, check_token_name, is_key};
+pub(crate) use http::{HttpSettings, check_token_name, is_key};
 pub(crate) use outside::Outside;
 pub(crate) use redact::{redact, redact_text};
 pub(crate) use resolve::Resolved;
 pub(crate) use show::show;
-pub(crate) use units::{Bytes, LogFormat, LogLevel, Seconds};
+pub(crate) use units::{LogFormat, LogLevel, Seconds};
 pub(crate) use url::{api_url, is_loopback};
-pub(crate) use values::check_private;
 pub(crate) use wants::from_text;
 
 use std::path::{Path, PathBuf};

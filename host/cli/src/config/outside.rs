@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use petiole_permits::Secret;
+use petiole_permits::{Secret, Size};
 
 use super::ConfigError;
 use super::layer::Setting;
 use super::machine;
 use super::resolve::Resolved;
-use super::units::Bytes;
 use super::values::{Privacy, Source};
 
 /// What a worker can give to tasks.
@@ -26,7 +25,7 @@ impl Resolved {
     /// What can be used as it is, and will hardly do.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let budget = &self.memory_budget;
-        let beyond = beyond(budget.value, machine::memory().map(Bytes));
+        let beyond = beyond(budget.value, machine::memory().map(Size::new));
         let warning = beyond.map(|warning| format!("{}: {warning}", budget.origin));
         warning.into_iter().collect()
     }
@@ -92,7 +91,7 @@ fn read(
 }
 
 /// What is said of a budget that is more than the memory that there is, where the system tells.
-fn beyond(budget: Bytes, memory: Option<Bytes>) -> Option<String> {
+fn beyond(budget: Size, memory: Option<Size>) -> Option<String> {
     let memory = memory.filter(|memory| budget > *memory)?;
     Some(format!(
         "memory_budget {budget} is more than the {memory} that this machine or its cgroup has: the system will end the \
@@ -106,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_budget_beyond_the_memory_that_there_is_is_told() {
-        let told = |budget, memory: Option<u64>| beyond(Bytes(budget), memory.map(Bytes)).is_some();
+        let told = |budget, memory: Option<u64>| {
+            beyond(Size::new(budget), memory.map(Size::new)).is_some()
+        };
         assert!(told(2 << 30, Some(1 << 30)));
         assert!(!told(1 << 30, Some(1 << 30)) && !told(u64::MAX, None));
     }

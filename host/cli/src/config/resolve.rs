@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use petiole_celery::{Destination, Routes};
-use petiole_permits::{Grant, Policy};
+use petiole_permits::{Grant, Policy, Size};
 use petiole_runtime::Budget;
 
 use super::check::check;
@@ -14,7 +14,7 @@ use super::http::HttpSettings;
 use super::keys;
 use super::layer::{Layer, Layers, Setting};
 use super::limits::{LimitSettings, MaxLimitSettings};
-use super::units::{Bytes, Count, LogFormat, LogLevel, Seconds, Share};
+use super::units::{Count, LogFormat, LogLevel, Seconds, Share};
 use super::values::Source;
 use super::{ConfigError, machine, node};
 
@@ -32,7 +32,7 @@ pub(crate) struct Resolved {
     pub prefetch_multiplier: Setting<NonZeroU16>,
     pub delivery_limit: Setting<NonZeroU16>,
     pub soft_shutdown_timeout: Setting<Seconds>,
-    pub memory_budget: Setting<Bytes>,
+    pub memory_budget: Setting<Size>,
     pub results: Setting<String>,
     pub result_expires: Setting<Seconds>,
     pub result_extended: Setting<bool>,
@@ -49,7 +49,7 @@ pub(crate) struct Resolved {
     pub retry_delay: Setting<Seconds>,
     pub retry_max: Setting<u32>,
     pub compile_time: Setting<Seconds>,
-    pub compile_memory: Setting<Bytes>,
+    pub compile_memory: Setting<Size>,
     pub queue_concurrency: BTreeMap<String, Setting<NonZeroU16>>,
     pub keyvalue: Setting<Option<String>>,
     pub env: BTreeMap<String, Setting<Source>>,
@@ -97,10 +97,14 @@ const FOUR: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 const TWENTY: NonZeroU16 = NonZeroU16::MIN.saturating_add(19);
 
 /// The most memory that one task may have, beside its tables.
-pub(super) fn most_of_task(budget: Bytes, concurrency: NonZeroU16, tables: Count) -> Bytes {
+pub(super) fn most_of_task(budget: Size, concurrency: NonZeroU16, tables: Count) -> Size {
     let size = |size| usize::try_from(size).unwrap_or(usize::MAX);
-    let most = Budget::most_of_run(size(budget.0), concurrency.get().into(), size(tables.0));
-    Bytes(u64::try_from(most).unwrap_or(u64::MAX)).in_whole_mib()
+    let most = Budget::most_of_run(
+        size(budget.bytes()),
+        concurrency.get().into(),
+        size(tables.0),
+    );
+    Size::new(u64::try_from(most).unwrap_or(u64::MAX)).in_whole_mib()
 }
 
 impl Resolved {
@@ -176,7 +180,11 @@ impl Resolved {
             retry_delay: l.or(&keys::RETRY_DELAY, |w| w.retry.delay, Seconds::whole(180)),
             retry_max: l.or(&keys::RETRY_MAX, |w| w.retry.max, 3),
             compile_time: l.or(&keys::COMPILE_TIME, |w| w.compile.time, Seconds::whole(120)),
-            compile_memory: l.or(&keys::COMPILE_MEMORY, |w| w.compile.memory, Bytes(4 << 30)),
+            compile_memory: l.or(
+                &keys::COMPILE_MEMORY,
+                |w| w.compile.memory,
+                Size::new(4 << 30),
+            ),
             queue_concurrency: l.named(&keys::QUEUE_CONCURRENCY, |w| &w.queue_concurrency),
             keyvalue: l.maybe(&keys::KEYVALUE, |w| w.keyvalue.clone()),
             env: l.named(&keys::ENV, |w| &w.env),
@@ -399,7 +407,7 @@ mod tests {
         let memory = &resolved.limits.memory;
         assert_eq!(
             (memory.value, memory.origin.as_str()),
-            (Bytes(64 << 20), "petiole.toml")
+            (Size::new(64 << 20), "petiole.toml")
         );
         assert!(!resolved.limits.time.is_given());
         let limits = resolved.limits.limits().unwrap();
@@ -412,10 +420,10 @@ mod tests {
         let resolved = |text: &str| Resolved::new(&[file(text)]);
         let small = resolved("concurrency = 4\nmemory_budget = '128MiB'").unwrap();
         let most = small.max_limits.memory.value;
-        assert!(most.0 < 128 << 20, "{most}");
+        assert!(most.bytes() < 128 << 20, "{most}");
         assert_eq!(small.limits.memory.value, most);
         let large = resolved("concurrency = 4\nmemory_budget = '64GiB'").unwrap();
-        assert_eq!(large.max_limits.memory.value, Bytes(1 << 30));
+        assert_eq!(large.max_limits.memory.value, Size::new(1 << 30));
         let refused = |text| resolved(text).err().unwrap().to_string();
         let error = refused("memory_budget = '1GiB'\nmax_limits = { memory = '2GiB' }");
         assert!(

@@ -125,7 +125,7 @@ pub(super) fn rows(c: &Resolved) -> Vec<Row> {
         row(&keys::RETRY_MAX, &c.retry_max, |n| i64::from(*n).into()),
         row(&keys::COMPILE_TIME, &c.compile_time, |time| (*time).into()),
         row(&keys::COMPILE_MEMORY, &c.compile_memory, |size| {
-            (*size).into()
+            size.to_string().into()
         }),
     ]);
     rows
@@ -167,7 +167,7 @@ fn top(c: &Resolved) -> Vec<Row> {
             |time| (*time).into(),
         ),
         row(&keys::MEMORY_BUDGET, &c.memory_budget, |size| {
-            (*size).into()
+            size.to_string().into()
         }),
         row(&keys::RESULTS, &c.results, |url| redact(url).into()),
         row(&keys::RESULT_EXPIRES, &c.result_expires, |time| {

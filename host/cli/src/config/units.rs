@@ -1,10 +1,10 @@
 //! Values with a unit, as they are written in flags, the environment and the file.
 
 use std::fmt;
-use std::num::TryFromIntError;
 use std::str::FromStr;
 use std::time::Duration;
 
+use petiole_permits::{Amount, Size, SizeError};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Value;
@@ -16,24 +16,10 @@ const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seconds(pub Duration);
 
-/// A size, written as a number of bytes or with a unit: `256MiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Bytes(pub u64);
-
-impl Bytes {
-    /// Rounded down, where that leaves any.
-    pub(crate) fn in_whole_mib(self) -> Self {
-        match self.0 - self.0 % (1 << 20) {
-            0 => self,
-            whole => Self(whole),
-        }
-    }
-}
-
 /// A size, or a part of all that there is: `2GiB`, `50%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
-    Size(Bytes),
+    Size(Size),
     /// From 1 to 100.
     Percent(u8),
 }
@@ -109,75 +95,12 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
-impl FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let factor: u64 = match unit.trim() {
-            "" | "B" => 1,
-            "KiB" | "K" | "k" => 1 << 10,
-            "MiB" | "M" => 1 << 20,
-            "GiB" | "G" => 1 << 30,
-            _ => return Err(not_a_size(text)),
-        };
-        number
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(factor))
-            .map(Self)
-            .ok_or_else(|| not_a_size(text))
-    }
-}
-
-fn not_a_size(text: &str) -> String {
-    format!("{text:?} is not a size, for example 256MiB (units: B, KiB, MiB, GiB)")
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units
-            .iter()
-            .find(|(factor, _)| self.0 >= *factor && self.0.is_multiple_of(*factor))
-        {
-            Some((factor, unit)) => write!(f, "{}{unit}", self.0 / factor),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Size;
-        impl Visitor<'_> for Size {
-            type Value = Bytes;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size, for example \"256MiB\"")
-            }
-            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Bytes, E> {
-                u64::try_from(n)
-                    .map(Bytes)
-                    .map_err(|_| E::custom(not_a_size(&n.to_string())))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_any(Size)
-    }
-}
-
 impl Share {
     /// In whole MiB, where that is not none.
-    pub(crate) fn of(self, whole: u64) -> Bytes {
+    pub(crate) fn of(self, whole: u64) -> Size {
         match self {
             Self::Size(size) => size,
-            Self::Percent(percent) => Bytes(whole / 100 * u64::from(percent)).in_whole_mib(),
+            Self::Percent(percent) => Size::new(whole / 100 * u64::from(percent)).in_whole_mib(),
         }
     }
 }
@@ -187,7 +110,10 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(percent) = text.trim().strip_suffix('%') else {
-            return text.parse().map(Self::Size);
+            return text
+                .parse()
+                .map(Self::Size)
+                .map_err(|error: SizeError| error.to_string());
         };
         match percent.trim_end().parse() {
             Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
@@ -234,64 +160,21 @@ impl fmt::Display for Count {
     }
 }
 
-impl From<Seconds> for Duration {
+impl From<Seconds> for Amount {
     fn from(seconds: Seconds) -> Self {
-        seconds.0
+        Self::Time(seconds.0)
     }
 }
 
-impl From<Bytes> for u64 {
-    fn from(bytes: Bytes) -> Self {
-        bytes.0
-    }
-}
-
-impl From<Count> for u64 {
+impl From<Count> for Amount {
     fn from(count: Count) -> Self {
-        count.0
-    }
-}
-
-impl TryFrom<Bytes> for usize {
-    type Error = TryFromIntError;
-
-    fn try_from(bytes: Bytes) -> Result<Self, TryFromIntError> {
-        bytes.0.try_into()
-    }
-}
-
-impl TryFrom<Count> for usize {
-    type Error = TryFromIntError;
-
-    fn try_from(count: Count) -> Result<Self, TryFromIntError> {
-        count.0.try_into()
-    }
-}
-
-impl TryFrom<Count> for u32 {
-    type Error = TryFromIntError;
-
-    fn try_from(count: Count) -> Result<Self, TryFromIntError> {
-        count.0.try_into()
+        Self::Count(count.0)
     }
 }
 
 impl From<Seconds> for Value {
     fn from(seconds: Seconds) -> Self {
         Self::Float(seconds.0.as_secs_f64())
-    }
-}
-
-impl From<Bytes> for Value {
-    fn from(bytes: Bytes) -> Self {
-        Self::String(bytes.to_string())
-    }
-}
-
-impl From<Count> for Value {
-    /// TOML has no larger integers, so that none is written either.
-    fn from(count: Count) -> Self {
-        Self::Integer(i64::try_from(count.0).unwrap_or(i64::MAX))
     }
 }
 
@@ -342,24 +225,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("1024", 1024),
-            ("1KiB", 1024),
-            ("256MiB", 256 << 20),
-            ("2 GiB", 2 << 30),
-        ] {
-            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
-        }
-        for text in ["", "MiB", "-1", "1.5GiB", "12XiB", "99999999999GiB"] {
-            assert!(text.parse::<Bytes>().is_err(), "{text}");
-        }
-        assert_eq!(Bytes(256 << 20).to_string(), "256MiB");
-        assert_eq!(Bytes(1000).to_string(), "1000");
-    }
-
-    #[test]
     fn shares() {
         for (text, bytes) in [
             ("2GiB", 2 << 30),
@@ -369,9 +234,9 @@ mod tests {
             ("100%", 1023 << 20),
         ] {
             let share: Share = text.parse().unwrap();
-            assert_eq!(share.of((1 << 30) - 1), Bytes(bytes), "{text}");
+            assert_eq!(share.of((1 << 30) - 1), Size::new(bytes), "{text}");
         }
-        assert_eq!(Share::Percent(50).of(1000), Bytes(500));
+        assert_eq!(Share::Percent(50).of(1000), Size::new(500));
         for text in ["", "%", "0%", "101%", "-1%", "0.5%", "much"] {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }

@@ -2,11 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::Metadata;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use petiole_api::check_private;
 use serde::Deserialize;
 use toml::Value;
 
@@ -124,21 +123,6 @@ fn read_file(path: &Path, privacy: Privacy) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
-}
-
-/// ssh's rule for private keys: one's own file must not be open to others. A file of another user (root's, in a
-/// container) is theirs to protect.
-pub(crate) fn check_private(path: &Path, meta: &Metadata) -> Result<(), String> {
-    let open_to_others = meta.mode() & 0o077 != 0;
-    if open_to_others && meta.uid() == rustix::process::geteuid().as_raw() {
-        return Err(format!(
-            "{} holds a secret, and other users may open it (mode {:03o}): chmod 600 {}",
-            path.display(),
-            meta.mode() & 0o777,
-            path.display()
-        ));
-    }
-    Ok(())
 }
 
 /// Shows no text: it may be a secret.

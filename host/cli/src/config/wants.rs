@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
+use petiole_permits::{Size, SizeError};
 use toml::de::{DeTable, DeValue};
 
-use super::units::{Bytes, Count, LogFormat, LogLevel, Seconds, Share};
+use super::units::{Count, LogFormat, LogLevel, Seconds, Share};
 use super::{redact, redact_text};
 
 /// A setting's value, as it is read from a text.
@@ -32,7 +33,7 @@ macro_rules! says_itself {
         }
     )*};
 }
-says_itself!(Bytes, Count, LogFormat, LogLevel, Seconds, Share);
+says_itself!(Count, LogFormat, LogLevel, Seconds, Share);
 
 /// The standard library's types, whose own errors speak of Rust; by what serde calls them too.
 macro_rules! wants {
@@ -60,6 +61,13 @@ wants! {
 }
 
 const ADDRESS: &str = "an IP address with its port, for example 127.0.0.1:8000";
+
+impl FromText for Size {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|error: SizeError| redact_text(&error.to_string()))
+    }
+}
 
 impl FromText for String {
     fn from_text(text: &str) -> Result<Self, String> {
@@ -169,15 +177,11 @@ fn said(message: &str, value: Option<&DeValue>) -> String {
     }
 }
 
-/// `"hush" is not a size` without what it quotes first. A rule that is none is quoted: it is one of several, and no secret.
+/// `"hush" is not a size` without what it names first. A rule that is none is quoted: it is one of several, and no secret.
 fn without_quote(message: &str) -> &str {
-    let quoted = message.strip_prefix('"');
-    let rest = quoted.and_then(|quoted| {
-        quoted
-            .find("\" is not ")
-            .and_then(|end| quoted.get(end + 2..))
-    });
-    rest.unwrap_or(message)
+    let end = message.find(" is not ");
+    end.and_then(|end| message.get(end + 1..))
+        .unwrap_or(message)
 }
 
 fn wants(expected: &str) -> &str {

@@ -24,6 +24,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use petiole_celery::{ChildKind, Outcome, State, child_id};
+use petiole_permits::{Limit, Limits};
 use petiole_runtime::*;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -33,11 +34,8 @@ const MIB: usize = 1024 * 1024;
 
 const LIMITS: Limits = Limits {
     memory: 4 * MIB,
-    table_elements: 400_000,
     cpu_time: Duration::from_secs(60),
-    soft_cpu_time: None,
     time: Duration::from_secs(60),
-    soft_time: None,
     arguments: MIB,
     result: 64 * 1024,
     log: 1024,
@@ -49,6 +47,7 @@ const LIMITS: Limits = Limits {
     depth: 3,
     requests: 3,
     disk: 1024,
+    ..Limits::DEFAULTS
 };
 
 struct Host {

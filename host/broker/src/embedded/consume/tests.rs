@@ -124,7 +124,7 @@ async fn a_message_that_can_not_be_read_undoes_no_settlement() {
     .await
     .unwrap();
     // With its ack the next message is fetched.
-    delivery.ack().await.unwrap();
+    delivery.receipt.ack().await.unwrap();
     let left = |connection: &Connection| {
         connection
             .prepare("SELECT consumer IS NULL FROM messages")?

@@ -1,0 +1,12 @@
+//! Who gets in, how often, and with how much at once.
+
+mod access;
+mod peer;
+mod places;
+mod rate;
+
+pub use access::{Scope, TokenEntry, generate_token};
+pub(crate) use access::{Token, Tokens, needed};
+pub(crate) use peer::{Peer, network};
+pub(crate) use places::{Place, Places};
+pub(crate) use rate::Rates;

@@ -1,0 +1,138 @@
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::{Extension, Json};
+use petiole_modules::{ModuleName, Upload};
+use petiole_runtime::MAX_COMPONENT_SIZE;
+use petiole_worker::Installed;
+use serde::Deserialize;
+
+use super::body::{self, Name};
+use super::form::{self, Form, MAX_FORM};
+use super::modules::or_record;
+use crate::actor::Actor;
+use crate::administration::{self, AdministrationError};
+use crate::audit::Action;
+use crate::documents::{InstalledDocument, MAX_WAIT};
+use crate::door::Place;
+use crate::error::ApiError;
+use crate::state::Api;
+
+/// How long receiving an upload may take.
+const UPLOAD: Duration = Duration::from_secs(120);
+
+/// How long an upload waits for its turn.
+const UPLOAD_TURN: Duration = Duration::from_secs(120);
+
+/// Room for one upload, as soon as there is some: each is a component in memory.
+async fn room(api: &Api, who: &Actor) -> Result<Place, ApiError> {
+    let Some(_waiting) = api.gate.uploads_waiting.try_take(who) else {
+        return Err(ApiError::busy("too many uploads are waiting"));
+    };
+    let room = api.gate.uploads.take(who, UPLOAD_TURN).await;
+    room.ok_or_else(|| ApiError::busy("other uploads take their time"))
+}
+
+/// An upload, all of it. It keeps its room until it is installed.
+struct Received {
+    module: ModuleName,
+    upload: Upload,
+    component: Vec<u8>,
+    room: Place,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    /// Seconds; at most [`MAX_WAIT`].
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `POST /v1/modules/{name}?wait=10`: the body is a form with the component, its manifest and its signature, or a
+/// component alone. Waits so many seconds for all workers to have it.
+pub(super) async fn upload(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    Name(name): Name,
+    wait: Result<Query<Wait>, QueryRejection>,
+    request: Request,
+) -> Result<(StatusCode, Json<InstalledDocument>), ApiError> {
+    let received = match wait {
+        Ok(Query(Wait { wait })) => received(&api, &actor, &name, request)
+            .await
+            .map(|received| (received, Duration::from_secs(wait.min(MAX_WAIT)))),
+        Err(error) => Err(error.into()),
+    };
+    let (received, wait) = or_record(&api, &actor, Action::Upload, &name, received).await?;
+    let installed = api.gate.work.spawn(install(api.clone(), actor, received));
+    let installed = installed.await;
+    let installed =
+        installed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    let document = api.administration.shared(&installed, wait).await;
+    Ok((StatusCode::CREATED, Json(document)))
+}
+
+async fn received(
+    api: &Api,
+    actor: &Actor,
+    name: &str,
+    request: Request,
+) -> Result<Received, ApiError> {
+    let module: ModuleName = name.parse().map_err(AdministrationError::from)?;
+    let room = room(api, actor).await?;
+    let form = form(request).await?;
+    let upload = administration::upload(actor, &form.manifest, form.signature);
+    let upload = upload.map_err(|error| {
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the manifest: {error}"),
+        )
+    })?;
+    Ok(Received {
+        module,
+        upload,
+        component: form.component.into(),
+        room,
+    })
+}
+
+/// A body that is no form is a component that comes alone.
+async fn form(request: Request) -> Result<Form, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let boundary = form::boundary(content_type.unwrap_or_default())?.map(str::to_owned);
+    let Some(boundary) = boundary else {
+        let component = body::bytes(request, "component", MAX_COMPONENT_SIZE, UPLOAD).await?;
+        return Ok(Form {
+            component,
+            manifest: String::new(),
+            signature: None,
+        });
+    };
+    let form = body::bytes(request, "form", MAX_FORM, UPLOAD).await?;
+    // Off the threads that run tasks: it is large.
+    let read = tokio::task::spawn_blocking(move || Form::read(form, &boundary));
+    let read = read.await;
+    Ok(read.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??)
+}
+
+/// Gone through with, though the client hangs up.
+async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed, ApiError> {
+    let Received {
+        module,
+        upload,
+        component,
+        room: _room,
+    } = received;
+    let installed = api
+        .administration
+        .install(&api.registry, actor, module.as_str(), component, upload)
+        .await;
+    // A component may have hundreds of thousands of names.
+    let _ = tokio::task::spawn_blocking(api.give_back).await;
+    Ok(installed?)
+}

@@ -1,0 +1,9 @@
+//! The modules that are active, their tasks, and what these are granted.
+
+pub(crate) mod active;
+pub(crate) mod announce;
+pub(crate) mod grants;
+pub(crate) mod not_granted;
+pub(crate) mod registered;
+pub(crate) mod registry;
+pub(crate) mod trouble;

@@ -1,0 +1,210 @@
+//! The active modules and their tasks: follows the catalog, loads what is active in it, and installs.
+//!
+//! What each of these comes to is decided in `active.rs`.
+
+mod follow;
+mod install;
+mod load;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use petiole_modules::{Catalog, ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
+use petiole_runtime::{Budget, Cache, Compiler, Runtime};
+use tokio::sync::{Notify, watch};
+
+use self::follow::Follower;
+pub use self::install::Installed;
+use crate::catalog::active::{Active, Claim, Found, NotLoaded};
+use crate::catalog::grants::Grants;
+use crate::catalog::registered::RegisteredTask;
+use crate::catalog::trouble::RegistryError;
+use crate::config::TaskDefaults;
+
+/// The tasks of the modules that are active in a store. What another process activates there shows as soon as one of its
+/// tasks is asked for, or within a second; a task that runs keeps the version it began with.
+pub struct Registry {
+    store: Store,
+    runtime: Runtime,
+    cache: Cache,
+    compiler: Compiler,
+    defaults: TaskDefaults,
+    grants: Grants,
+    /// Where there is none, signatures are kept and not looked at.
+    signatures: Option<SignaturePolicy>,
+    active: RwLock<Arc<Active>>,
+    /// Held by who replaces it.
+    replacing: Mutex<()>,
+    /// Counts the replacements.
+    replaced: watch::Sender<u64>,
+    catalog: tokio::sync::Mutex<Follower>,
+    /// Held by who loads.
+    loading: tokio::sync::Mutex<()>,
+    /// There may be something to load.
+    news: Notify,
+}
+
+impl Registry {
+    /// How long a task may take: the most that a manifest may ask for.
+    pub(crate) fn longest(&self) -> Duration {
+        self.defaults.most.time
+    }
+
+    /// Opens a store (`file://DIR`) and reads its catalog. [`refresh`](Self::refresh) loads what is active there. A store
+    /// that does not answer is asked again then.
+    ///
+    /// # Errors
+    /// When the URL is not a store's.
+    pub async fn open(
+        store_url: &str,
+        runtime: Runtime,
+        cache: Cache,
+        compiler: Compiler,
+        defaults: TaskDefaults,
+        grants: Grants,
+        signatures: Option<SignaturePolicy>,
+    ) -> Result<Arc<Self>, RegistryError> {
+        let registry = Arc::new(Self {
+            store: Store::of_url(store_url)?,
+            runtime,
+            cache,
+            compiler,
+            defaults,
+            grants,
+            signatures,
+            active: RwLock::default(),
+            replacing: Mutex::default(),
+            replaced: watch::Sender::new(0),
+            catalog: tokio::sync::Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            news: Notify::new(),
+        });
+        // What is in the way is kept, and shown by whoever needs the catalog.
+        let _ = registry.look().await;
+        Ok(registry)
+    }
+
+    /// What the memory of all its tasks stays within.
+    pub(crate) fn budget(&self) -> &Budget {
+        self.runtime.budget()
+    }
+
+    /// What a name stands for, as far as the catalog was read.
+    pub(crate) fn find(&self, name: &str) -> Found {
+        self.active().find(name, Instant::now())
+    }
+
+    /// The task of this full name, where it answers here.
+    pub fn task(&self, name: &str) -> Option<Arc<RegisteredTask>> {
+        self.active().tasks.get(name).cloned()
+    }
+
+    /// How large the body of a message may be whose task is this, in bytes; the worker's own limit where there is no
+    /// such task, and the most that a manifest may ask for where its module is not loaded.
+    pub(crate) fn argument_limit(&self, found: &Found) -> usize {
+        match found {
+            Found::Task(task) => task.limits.arguments,
+            Found::NotLoaded { .. } | Found::Refused { .. } => self.defaults.most.arguments,
+            Found::Unknown => self.defaults.limits.arguments,
+        }
+    }
+
+    /// Why a task does not answer here now, though an active module may have it.
+    pub fn awaited(&self, task: &str) -> Option<String> {
+        match self.find(task) {
+            Found::Task(_) | Found::Unknown | Found::Refused { .. } => None,
+            Found::NotLoaded { .. } => self.unready(),
+        }
+    }
+
+    /// All tasks that answer here, in the order of their names.
+    pub fn tasks(&self) -> Vec<Arc<RegisteredTask>> {
+        let mut tasks: Vec<_> = self.active().tasks.values().cloned().collect();
+        tasks.sort_by(|a, b| a.name.cmp(&b.name));
+        tasks
+    }
+
+    /// The version of a module that answers here.
+    pub fn version(&self, module: &ModuleName) -> Option<VersionNumber> {
+        let active = self.active();
+        active.modules.get(module).map(|loaded| loaded.version)
+    }
+
+    /// What is active in the catalog and does not answer here, in the order of the modules' names.
+    pub fn not_loaded(&self) -> Vec<NotLoaded> {
+        self.active().not_loaded()
+    }
+
+    /// What of the host keeps this worker from having all that is active; none where it has all, but for what it
+    /// refuses. Short: for readiness.
+    pub fn unready(&self) -> Option<String> {
+        self.active().unready()
+    }
+
+    /// How far this worker is.
+    pub(crate) fn state(&self, worker: &str) -> WorkerState {
+        WorkerState {
+            worker: worker.to_owned(),
+            modules: self.active().states(),
+        }
+    }
+
+    /// Counts up with each change of what is active here.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
+    }
+
+    /// The store. What blocks there is to be called on a thread for it; what it changes shows here after
+    /// [`refresh`](Self::refresh).
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until taking messages makes sense.
+    pub(crate) async fn serving(&self) {
+        let mut replaced = self.replaced.subscribe();
+        while !self.active().serves() {
+            // The sender lives in `self`.
+            let _ = replaced.changed().await;
+        }
+    }
+
+    /// The versions in the store. It blocks; what it changes shows here after [`refresh`](Self::refresh).
+    pub fn catalog(&self) -> Catalog {
+        self.store.catalog()
+    }
+
+    fn active(&self) -> Arc<Active> {
+        Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, change: impl FnOnce(&Active) -> Active) {
+        let _one = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.active();
+        let next = Arc::new(change(&before));
+        for claim in next.claims.difference(&before.claims) {
+            tell_claim(claim);
+        }
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.replaced
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+fn tell_claim(
+    Claim {
+        task,
+        module,
+        owner,
+    }: &Claim,
+) {
+    tracing::error!(
+        target: "petiole",
+        "task {task} of module {module} does not answer: module {owner} has the name; remove one of them, or rename the task in the manifest"
+    );
+}

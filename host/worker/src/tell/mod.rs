@@ -1,0 +1,7 @@
+//! Telling what a worker does: its metrics and its log.
+
+pub(crate) mod metrics;
+pub(crate) mod outage;
+pub(crate) mod report;
+pub(crate) mod run_report;
+pub(crate) mod task_log;

@@ -1,0 +1,183 @@
+//! Celery's log lines for a task, so that what reads a Celery worker's log reads this one.
+
+use std::fmt::{self, Display, Write};
+
+use jiff::Timestamp;
+use petiole_celery::plan::Ended;
+use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
+use petiole_runtime::{HostFault, Usage};
+use tracing::{debug, error, info, warn};
+
+use crate::tell::run_report::RunReport;
+
+/// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
+const SHOWN: usize = 1024;
+
+pub(crate) fn received(request: &Request) {
+    info!(target: "petiole", task = request.task, id = request.id, "Task {}[{}] received", request.task, request.id);
+}
+
+pub(crate) fn ended(request: &Request, ended: &Ended, run: &RunReport) {
+    let Request { task, id, .. } = request;
+    let Usage {
+        wall,
+        cpu,
+        peak_memory,
+        host_calls,
+        log,
+        bytes_in,
+        bytes_out,
+        ..
+    } = run.usage;
+    let (seconds, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
+    match ended {
+        Ended::Success => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] succeeded in {seconds:.6}s: {}", run.result);
+        }
+        Ended::Failure {
+            exception,
+            traceback,
+        } => {
+            let traceback = traceback.as_deref().unwrap_or_default();
+            error!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, traceback, "Task {task}[{id}] raised {}", raised(exception));
+        }
+        Ended::Retry { exception } => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] retry: {}", raised(exception));
+        }
+        Ended::Requeued { reason } => {
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] requeued: {}", shown(reason));
+        }
+        Ended::Rejected { reason } => {
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] rejected: {}", shown(reason));
+        }
+        Ended::Ignored => {
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] ignored");
+        }
+        // these are not run, and told of by `refused` and `postponed`
+        Ended::Revoked | Ended::Postponed => {}
+    }
+}
+
+pub(crate) fn postponed(request: &Request, until: Timestamp) {
+    let Request { task, id, .. } = request;
+    info!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until its eta {until}");
+}
+
+/// Not at a higher level: there may be any number of them, and why is said once, by the registry.
+pub(crate) fn awaits_module(request: &Request, until: Timestamp) {
+    let Request { task, id, .. } = request;
+    debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");
+}
+
+pub(crate) fn awaits_memory(request: &Request, until: Timestamp) {
+    let Request { task, id, .. } = request;
+    warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: other tasks have all of memory_budget");
+}
+
+/// `is_new`: the others that wait for the same say it at a lower level.
+pub(crate) fn awaits_host(request: &Request, until: Timestamp, fault: &HostFault, is_new: bool) {
+    let Request { task, id, .. } = request;
+    if is_new {
+        warn!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
+    } else {
+        debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: {fault}");
+    }
+}
+
+pub(crate) fn awaits_room(request: &Request) {
+    let Request { task, id, .. } = request;
+    info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: unsent messages of tasks that have ended fill the memory there is for them");
+}
+
+/// What the run came to was said by the worker that ran it, unless it was lost before.
+pub(crate) fn ended_before(task: &str, id: &str, sent: usize) {
+    info!(target: "petiole", task, id, sent, "Task {task}[{id}] is not run again: an earlier delivery has ended it, and {sent} of its messages were sent now");
+}
+
+pub(crate) fn refused(request: &Request, refusal: &Refusal) {
+    let Request { task, id, .. } = request;
+    warn!(target: "petiole", task, id, "Task {task}[{id}] refused: {refusal}");
+}
+
+pub(crate) fn undecodable(message: &Undecodable, queue: &str) {
+    let task = message.task.as_deref().unwrap_or("?");
+    let id = message.id.as_deref().unwrap_or("?");
+    warn!(target: "petiole", task, id, "Message of queue {queue} refused, task {task}[{id}]: {}", message.refusal);
+}
+
+fn raised(exception: &Exception) -> String {
+    let mut shown = Shown::default();
+    // an error says that there is no more room
+    let _ = write!(shown, "{}(", exception.exc_type);
+    for (place, argument) in exception.exc_message.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        let _ = write!(shown, "{comma}{}", json::Text(argument));
+    }
+    let _ = shown.write_char(')');
+    shown.text
+}
+
+/// The beginning of a value.
+pub(crate) fn shown(value: impl Display) -> String {
+    let mut shown = Shown::default();
+    let _ = write!(shown, "{value}");
+    shown.text
+}
+
+/// The beginning of a text: what a task says of itself is not written without end. Whoever writes more is told
+/// by an error, and stops.
+#[derive(Default)]
+struct Shown {
+    text: String,
+    characters: usize,
+}
+
+impl Write for Shown {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = SHOWN.saturating_sub(self.characters);
+        match more.char_indices().nth(room) {
+            None => {
+                self.text.push_str(more);
+                self.characters += more.chars().count();
+                Ok(())
+            }
+            Some((end, _)) => {
+                if self.characters <= SHOWN {
+                    self.text.push_str(more.get(..end).unwrap_or_default());
+                    self.text.push('…');
+                }
+                self.characters = SHOWN + 1;
+                Err(fmt::Error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_once() {
+        let exception = |arguments: &[Value]| Exception {
+            exc_type: "ValueError".into(),
+            exc_message: arguments.to_vec(),
+            exc_module: "builtins".into(),
+        };
+        assert_eq!(raised(&exception(&[])), "ValueError()");
+        assert_eq!(
+            raised(&exception(&[json!("a"), json!(1)])),
+            "ValueError(\"a\", 1)"
+        );
+        let long = raised(&exception(&[json!("ä".repeat(2000)), json!(1)]));
+        assert!(
+            long.starts_with("ValueError(\"ää") && long.ends_with("ä…"),
+            "{long}"
+        );
+        assert_eq!(long.chars().count(), SHOWN + 1);
+        assert_eq!(shown(json!("a".repeat(SHOWN - 2))).chars().count(), SHOWN);
+        assert_eq!(shown("b".repeat(SHOWN + 1)).chars().count(), SHOWN + 1);
+    }
+}

@@ -8,7 +8,8 @@ use petiole_runtime::Module;
 
 use super::Registry;
 use crate::catalog::active::Loaded;
-use crate::catalog::registered::{RegisteredTask, Registration, SettingsError};
+use crate::catalog::registered::{RegisteredTask, Registration};
+use crate::catalog::settings_error::SettingsError;
 use crate::catalog::trouble::{InstallError, RegistryError};
 
 /// A version that was installed, is active and loaded.

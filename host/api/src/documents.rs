@@ -141,10 +141,10 @@ pub struct VersionDocument {
 
 impl From<&RegisteredTask> for TaskDocument {
     fn from(task: &RegisteredTask) -> Self {
-        let signature = task.task.signature();
-        let text = signature.to_string();
+        let schema = task.task.schema();
+        let text = schema.to_string();
         // A manifest may have renamed it.
-        let signature_text = match text.strip_prefix(signature.name.as_str()) {
+        let signature = match text.strip_prefix(schema.name.as_str()) {
             Some(rest) => format!("{}{rest}", task.name),
             None => text,
         };
@@ -152,11 +152,11 @@ impl From<&RegisteredTask> for TaskDocument {
             name: task.name.clone(),
             module: task.module.to_string(),
             version: task.version,
-            signature: signature_text,
-            params: signature.params.iter().map(ParamDocument::from).collect(),
-            result: signature.result.clone(),
-            error: signature.error.clone(),
-            docs: signature.docs.clone(),
+            signature,
+            params: schema.params.iter().map(ParamDocument::from).collect(),
+            result: schema.result.clone(),
+            error: schema.error.clone(),
+            docs: schema.docs.clone(),
             capabilities: CapabilitiesDocument::from(&*task.grants),
             limits: LimitsDocument::from(&task.limits),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use petiole_permits::{Access, HttpRule, KeyValue, Secret, TcpRule};
 
-use crate::Interfaces;
+use crate::code::imports::Interfaces;
 
 /// What one task is given: what it asks for and the worker allows, with the values that go with it. Made
 /// once for a task, when its module is loaded. `Debug` shows no secret.

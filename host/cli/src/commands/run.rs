@@ -5,7 +5,7 @@ use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
 use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::Limits;
-use petiole_runtime::{Compiler, Context, Granted, Module, Run, Task, TaskSignature, Usage};
+use petiole_runtime::{Compiler, Context, Granted, Module, Run, Task, TaskSchema, Usage};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
@@ -70,7 +70,7 @@ fn given_to(
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<(Limits, Arc<Granted>)> {
-    let TaskSignature { name, function, .. } = task.signature();
+    let TaskSchema { name, function, .. } = task.schema();
     let limits = open::defaults(config)?.limits(name, &manifest.settings(function));
     let grants = grants.decide(module, name, manifest.capabilities(function));
     let (limits, grants) = (limits.map_err(refusal)?, grants.map_err(refusal)?);
@@ -132,12 +132,12 @@ fn functions(file: &Path, module: &Module) -> String {
     let mut text = format!("functions of {}:\n", file.display());
     let prefix = format!("{}.", module.name());
     for task in module.tasks() {
-        let signature = task.signature().to_string();
+        let schema = task.schema().to_string();
         text.push_str(&format!(
             "  {}\n",
-            escaped(signature.strip_prefix(&prefix).unwrap_or(&signature))
+            escaped(schema.strip_prefix(&prefix).unwrap_or(&schema))
         ));
-        for line in task.signature().docs.lines() {
+        for line in task.schema().docs.lines() {
             text.push_str(format!("      {}", escaped(line)).trim_end());
             text.push('\n');
         }
@@ -157,7 +157,7 @@ fn context(task: &Task) -> Context {
     Context {
         root_id: id.clone(),
         id,
-        task: task.signature().name.clone(),
+        task: task.schema().name.clone(),
         retries: 0,
         parent_id: None,
         group_id: None,

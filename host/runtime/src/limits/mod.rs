@@ -1,6 +1,8 @@
 //! A limit that a guest ran into.
 
 pub(crate) mod budget;
+pub(crate) mod counts;
+pub(crate) mod descriptors;
 pub(crate) mod limiter;
 pub(crate) mod meter;
 pub(crate) mod off_the_executor;

@@ -7,10 +7,10 @@ mod task_error;
 mod tests;
 
 use petiole_celery::{Exception, Outcome};
+use petiole_permits::Limit;
 use serde_json::Value;
 
 use crate::schema::json_texts::memory_within;
-use petiole_permits::Limit;
 
 /// The Python module that Petiole's own exceptions are said to be of.
 const EXCEPTIONS: &str = "petiole.exceptions";

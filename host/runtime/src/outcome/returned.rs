@@ -1,6 +1,7 @@
 //! Outcomes of what a guest has returned: its result, or its `err`.
 
 use petiole_celery::{Exception, Outcome, json};
+use petiole_permits::Limit;
 use serde_json::Value;
 use wasmtime::component::Val;
 
@@ -10,7 +11,6 @@ use crate::schema::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::schema::task_error::is_task_error;
 use crate::schema::to_json::{ToJsonError, payload, to_json};
 use crate::schema::wit_type::WitType;
-use petiole_permits::Limit;
 
 /// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
 const MAX_EXCEPTION_NAME: usize = 255;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use petiole_celery::{Exception, Outcome, RetryAt};
+use petiole_permits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
@@ -15,7 +16,6 @@ use crate::schema::mismatch::Mismatch;
 use crate::schema::tests::types::{enumeration, json_text, list, option, record, variant};
 use crate::schema::to_json::to_json;
 use crate::schema::wit_type::WitType;
-use petiole_permits::Limit;
 
 fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
     from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))

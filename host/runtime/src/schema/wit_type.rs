@@ -105,7 +105,7 @@ impl FromIterator<Name> for Cases {
     }
 }
 
-/// Why a type can't be in a task's signature.
+/// A type that can't be in a task's schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TypeError {
     #[error("{0} has no form in JSON")]

@@ -58,7 +58,7 @@ async fn a_cached_component_needs_no_compiler() {
         .load("m", &guest(), &again, &compiler, Interfaces::default())
         .await
         .unwrap();
-    assert_eq!(module.task("add").unwrap().signature().name, "m.add");
+    assert_eq!(module.task("add").unwrap().schema().name, "m.add");
 }
 
 #[test]

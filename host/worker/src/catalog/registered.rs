@@ -53,7 +53,7 @@ impl RegisteredTask {
 
     /// Whether it has the name that its module and its function make, rather than one from the manifest.
     pub(crate) fn has_default_name(&self) -> bool {
-        self.name == default_name(&self.module, &self.task.signature().function)
+        self.name == default_name(&self.module, &self.task.schema().function)
     }
 }
 
@@ -95,7 +95,7 @@ impl Registration<'_> {
         grants: &Grants,
         shared: &mut Option<Arc<TaskGrants>>,
     ) -> Result<RegisteredTask, SettingsError> {
-        let function = &task.signature().function;
+        let function = &task.schema().function;
         let settings = self.manifest.settings(function);
         let own = settings.name.clone();
         let name = own.unwrap_or_else(|| default_name(self.module, function));
@@ -137,9 +137,7 @@ pub fn check_functions(component: &Module, manifest: &Manifest) -> Result<(), Se
         return Ok(());
     };
     let tasks = component.tasks();
-    let exported: Vec<_> = tasks
-        .map(|task| task.signature().function.as_str())
-        .collect();
+    let exported: Vec<_> = tasks.map(|task| task.schema().function.as_str()).collect();
     Err(SettingsError::UnknownTask {
         function: function.clone(),
         exported: exported.join(", "),

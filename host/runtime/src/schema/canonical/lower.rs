@@ -11,7 +11,7 @@ use wasmtime::{Result, ValRaw, bail, format_err};
 use crate::limits::LimitExceeded;
 use crate::schema::from_json::BASE64;
 
-/// Core values that parameters are passed in; where a signature has more, they are in memory (`MAX_FLAT_PARAMS`
+/// Core values that parameters are passed in; where a function has more, they are in memory (`MAX_FLAT_PARAMS`
 /// of the canonical ABI).
 pub(in crate::schema) const MAX_FLAT_PARAMS: usize = 16;
 

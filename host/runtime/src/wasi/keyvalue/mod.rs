@@ -1,18 +1,18 @@
 //! `wasi:keyvalue`: a module's part of the key-value storage.
 
-use petiole_permits::{KeyValueError, MAX_BATCH_KEYS, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, Swap};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+mod bindings;
+pub(crate) mod interfaces;
+mod resources;
 
-use crate::bindings::keyvalue::wasi::keyvalue::{atomics, batch, store};
+use petiole_permits::{KeyValueError, MAX_BATCH_KEYS, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, Swap};
+use wasmtime::component::{Resource, ResourceTable};
+
 use crate::granted::KeyValueSpace;
-use crate::host::Sandbox;
 use crate::limits::meter::Meter;
 use crate::limits::wide;
-use atomics::CasError;
-use store::{Error, KeyResponse};
+use crate::wasi::keyvalue::bindings::wasi::keyvalue::store::{Error, KeyResponse};
+use crate::wasi::keyvalue::resources::Cas;
 
-/// The names of the one bucket that there is.
-const BUCKETS: [&str; 2] = ["default", ""];
 /// The compare-and-swap operations that a call may have begun: the host keeps the value that each expects.
 const MAX_SWAPS: usize = 16;
 /// What a guest is told of a storage that is down: nothing about where it is.
@@ -20,18 +20,6 @@ const DOWN: &str = "the key-value storage can't be used at the moment";
 
 /// What it is told of a cursor that no page had.
 const NO_CURSOR: &str = "no such cursor";
-
-/// A module's part of the storage; the same for each that is opened.
-#[expect(unreachable_pub, reason = "generated code re-exports it")]
-pub struct Bucket;
-
-/// A compare-and-swap operation that has begun.
-#[expect(unreachable_pub, reason = "generated code re-exports it")]
-pub struct Cas {
-    /// The whole key, prefix and all.
-    key: String,
-    expected: Option<Vec<u8>>,
-}
 
 /// What a call has of `wasi:keyvalue`.
 #[derive(Debug, Default)]
@@ -50,33 +38,10 @@ pub(crate) struct KeyValueView<'a> {
     pub(crate) table: &'a mut ResourceTable,
 }
 
-struct HasKeyValue;
-
-impl HasData for HasKeyValue {
-    type Data<'a> = KeyValueView<'a>;
-}
-
-pub(crate) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    store::add_to_linker::<_, HasKeyValue>(linker, Sandbox::keyvalue)?;
-    atomics::add_to_linker::<_, HasKeyValue>(linker, Sandbox::keyvalue)?;
-    batch::add_to_linker::<_, HasKeyValue>(linker, Sandbox::keyvalue)
-}
-
-/// An answer to the guest; the outer error ends it.
-type Answer<T> = wasmtime::Result<Result<T, Error>>;
-
 /// What is not done: the guest is told, or ended.
 enum Failure {
     Told(Error),
     Ended(wasmtime::Error),
-}
-
-fn answer<T>(done: Result<T, Failure>) -> Answer<T> {
-    match done {
-        Ok(value) => Ok(Ok(value)),
-        Err(Failure::Told(error)) => Ok(Err(error)),
-        Err(Failure::Ended(error)) => Err(error),
-    }
 }
 
 fn told(reason: impl Into<String>) -> Failure {
@@ -133,16 +98,16 @@ impl<'a> KeyValueView<'a> {
     fn spend(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
         fits(value)?;
         let bytes = wide(key.len()).saturating_add(wide(value.len()));
-        let spent = self.meter.disk(bytes);
+        let spent = self.meter.counts.disk(bytes);
         spent.map_err(|exceeded| Failure::Ended(exceeded.into()))?;
-        self.meter.sent(bytes);
+        self.meter.counts.sent(bytes);
         Ok(())
     }
 
     /// Counts what came from the storage.
     fn received(&self, texts: impl IntoIterator<Item: AsRef<[u8]>>) {
         let sizes = texts.into_iter().map(|text| wide(text.as_ref().len()));
-        self.meter.received(sizes.sum());
+        self.meter.counts.received(sizes.sum());
     }
 
     fn failed(&mut self, error: KeyValueError) -> Failure {
@@ -295,116 +260,5 @@ impl<'a> KeyValueView<'a> {
                 self.begin(Cas { key, expected }).map(Some)
             }
         }
-    }
-}
-
-impl store::Host for KeyValueView<'_> {
-    async fn open(&mut self, identifier: String) -> Answer<Resource<Bucket>> {
-        answer(if !BUCKETS.contains(&identifier.as_str()) {
-            Err(Failure::Told(Error::NoSuchStore))
-        } else {
-            self.space().and_then(|_| Ok(self.table.push(Bucket)?))
-        })
-    }
-}
-
-impl store::HostBucket for KeyValueView<'_> {
-    async fn get(&mut self, _: Resource<Bucket>, key: String) -> Answer<Option<Vec<u8>>> {
-        answer(self.get(&key).await)
-    }
-
-    async fn set(&mut self, _: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
-        answer(self.set(&key, value).await)
-    }
-
-    async fn delete(&mut self, _: Resource<Bucket>, key: String) -> Answer<()> {
-        answer(self.delete(&key).await)
-    }
-
-    async fn exists(&mut self, _: Resource<Bucket>, key: String) -> Answer<bool> {
-        answer(self.exists(&key).await)
-    }
-
-    async fn list_keys(
-        &mut self,
-        _: Resource<Bucket>,
-        cursor: Option<String>,
-    ) -> Answer<KeyResponse> {
-        answer(self.list_keys(cursor).await)
-    }
-
-    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
-        self.table.delete(bucket)?;
-        Ok(())
-    }
-}
-
-impl atomics::Host for KeyValueView<'_> {
-    async fn increment(&mut self, _: Resource<Bucket>, key: String, delta: i64) -> Answer<i64> {
-        answer(self.increment(&key, delta).await)
-    }
-
-    async fn swap(
-        &mut self,
-        cas: Resource<Cas>,
-        value: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), CasError>> {
-        let cas = self.end(cas)?;
-        match self.swap(cas, value).await {
-            Ok(None) => Ok(Ok(())),
-            Ok(Some(cas)) => Ok(Err(CasError::CasFailed(cas))),
-            Err(Failure::Told(error)) => Ok(Err(CasError::StoreError(error))),
-            Err(Failure::Ended(error)) => Err(error),
-        }
-    }
-}
-
-impl atomics::HostCas for KeyValueView<'_> {
-    async fn new(&mut self, _: Resource<Bucket>, key: String) -> Answer<Resource<Cas>> {
-        let expected = match self.get(&key).await {
-            Ok(expected) => expected,
-            Err(failure) => return answer(Err(failure)),
-        };
-        let begun = self
-            .at(&key)
-            .and_then(|(_, key)| self.begin(Cas { key, expected }));
-        answer(begun)
-    }
-
-    /// Read anew: from here on the swap expects what the guest sees.
-    async fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Vec<u8>>> {
-        let key = self.table.get(&cas)?.key.clone();
-        let current = match self.space() {
-            Ok(space) => self.get_whole(space, &key).await,
-            Err(failure) => Err(failure),
-        };
-        let current = current.and_then(|current| {
-            current.as_deref().map_or(Ok(()), fits)?;
-            self.table.get_mut(&cas)?.expected.clone_from(&current);
-            Ok(current)
-        });
-        answer(current)
-    }
-
-    async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        self.end(cas).map(drop)
-    }
-}
-
-impl batch::Host for KeyValueView<'_> {
-    async fn get_many(
-        &mut self,
-        _: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> Answer<Vec<Option<(String, Vec<u8>)>>> {
-        answer(self.get_many(keys).await)
-    }
-
-    async fn set_many(&mut self, _: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
-        answer(self.set_many(pairs).await)
-    }
-
-    async fn delete_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
-        answer(self.delete_many(keys).await)
     }
 }

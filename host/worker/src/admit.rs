@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_message_lowers_limits_and_never_raises_them() {
-        let task = crate::limits::tests::limits();
+        let task = crate::catalog::defaults::tests::limits();
         let seconds = Duration::from_secs;
         let table = [
             (json!({}), (seconds(300), Some(seconds(250)))),

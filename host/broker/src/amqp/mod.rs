@@ -15,6 +15,7 @@ mod guard;
 mod levels;
 mod names;
 mod publish;
+mod send;
 mod subscription;
 mod supervise;
 mod table;
@@ -26,21 +27,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
-use petiole_celery::{Destination, Message, Publication};
+use petiole_celery::Publication;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::memory::{Memory, Share};
-use crate::rules::delay_seconds;
 use crate::url::Target;
 use crate::{Broker, BrokerError, Deliveries, PublishError, Terms};
-use convert::Outgoing;
 use publish::Publisher;
+use send::OwnExchange;
 use supervise::{Link, Live};
 
 /// How long a declaration or question may take, a reconnect included.
@@ -48,8 +46,6 @@ const OPERATION_LIMIT: Duration = Duration::from_secs(30);
 /// Operations that are under way at once, each with a channel or two of its own: RabbitMQ's `channel_max` is 2047, and it
 /// ends a connection that opens more.
 const OPERATIONS_LIMIT: usize = 64;
-/// AMQP's reply code for what one has no permission for.
-const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for what there is none of.
 const NOT_FOUND: u16 = 404;
 /// AMQP's reply code for what a queue, as it is, can't do.
@@ -75,22 +71,6 @@ pub(crate) struct Amqp {
     /// The generation of the consuming connection in which the levels of the delayed delivery were declared. Held
     /// while they are.
     levels: tokio::sync::Mutex<Option<u64>>,
-}
-
-/// The exchange of a queue's own name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OwnExchange {
-    Usable,
-    /// The broker has refused it the last time: tried where the default one is refused too, as the permission may be back.
-    Refused,
-}
-
-/// What came of a message by the exchange of its queue's name.
-enum ByOwn {
-    Taken,
-    /// The default exchange is left to try.
-    Refused(PublishError),
-    NoQueue,
 }
 
 impl Amqp {
@@ -196,211 +176,6 @@ impl Amqp {
         Ok(Deliveries::new(vec![receiver]))
     }
 
-    async fn publish_one(&self, publication: Publication) -> Result<(), PublishError> {
-        let Publication {
-            destination,
-            message,
-            mandatory,
-            not_before,
-        } = publication;
-        let delay = match not_before {
-            Some(until) => delay_seconds(until, Timestamp::now())?,
-            None => None,
-        };
-        match delay {
-            Some(seconds) => self.publish_delayed(seconds, destination, message).await,
-            None => self.publish_now(destination, message, mandatory).await,
-        }
-    }
-
-    async fn publish_now(
-        &self,
-        to: Destination,
-        message: Message,
-        mandatory: bool,
-    ) -> Result<(), PublishError> {
-        let Destination {
-            exchange,
-            routing_key,
-        } = to;
-        if !mandatory || !exchange.is_empty() {
-            let outgoing = Arc::new(self.outgoing(message, &exchange, &routing_key, mandatory)?);
-            return match self.publisher.publish(outgoing, exchange.is_empty()).await {
-                // As with a queue that is not there: whoever was to read it has gone.
-                Err(PublishError::Refused { answer, .. })
-                    if !mandatory && answer.code == NOT_FOUND =>
-                {
-                    Ok(())
-                }
-                other => other,
-            };
-        }
-        self.publish_to_queue(&routing_key, message).await
-    }
-
-    /// By the queue's own exchange, else by the default one: the one first that the broker has not refused the last time.
-    async fn publish_to_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
-        let own = self.own_exchange(queue);
-        let mut by_own = None;
-        if own == Some(OwnExchange::Usable) {
-            match self.publish_by_own_exchange(queue, message.clone()).await? {
-                ByOwn::Taken => return Ok(()),
-                not_taken => by_own = Some(not_taken),
-            }
-        }
-        let again = own.map(|_| message.clone());
-        let published = self.publish_by_default(queue, message).await;
-        let Some(again) = again.filter(|_| published.as_ref().is_err_and(is_forbidden)) else {
-            return published;
-        };
-        // Least permissions have no default exchange: what counts is what the queue's own comes to.
-        let by_own = match by_own {
-            Some(by_own) => by_own,
-            None => self.publish_by_own_exchange(queue, again).await?,
-        };
-        match by_own {
-            ByOwn::Taken => Ok(()),
-            ByOwn::Refused(error) => Err(error),
-            ByOwn::NoQueue => Err(PublishError::Unroutable {
-                exchange: String::new(),
-                routing_key: queue.to_owned(),
-            }),
-        }
-    }
-
-    async fn publish_by_default(&self, queue: &str, message: Message) -> Result<(), PublishError> {
-        let outgoing = Arc::new(self.outgoing(message, "", queue, true)?);
-        self.publisher.publish(outgoing, true).await
-    }
-
-    /// By the exchange of the queue's name, which is made again where somebody has deleted it.
-    async fn publish_by_own_exchange(
-        &self,
-        queue: &str,
-        message: Message,
-    ) -> Result<ByOwn, PublishError> {
-        let outgoing = Arc::new(self.outgoing(message, queue, queue, true)?);
-        let published = self.publisher.publish(Arc::clone(&outgoing), true).await;
-        let published = match published {
-            Err(error) if leads_nowhere(&error) => {
-                let bound = self
-                    .operate(|live| async move { declare::bind_own_exchange(&live, queue).await });
-                match bound.await {
-                    Ok(()) => self.publisher.publish(outgoing, true).await,
-                    // The queue itself: its consumer may declare it again.
-                    Err(error) if channel::is_missing(&error) => return Ok(ByOwn::NoQueue),
-                    Err(error) => Err(error.into()),
-                }
-            }
-            published => published,
-        };
-        match published {
-            Ok(()) => {
-                self.note_own_exchange(queue, OwnExchange::Usable);
-                Ok(ByOwn::Taken)
-            }
-            Err(error) if is_forbidden(&error) => {
-                self.note_own_exchange(queue, OwnExchange::Refused);
-                Ok(ByOwn::Refused(error))
-            }
-            Err(error @ PublishError::Refused { .. }) => Ok(ByOwn::Refused(error)),
-            Err(PublishError::Broker(error @ BrokerError::Refused { .. })) => {
-                self.note_own_exchange(queue, OwnExchange::Refused);
-                Ok(ByOwn::Refused(error.into()))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn outgoing(
-        &self,
-        message: Message,
-        exchange: &str,
-        routing_key: &str,
-        mandatory: bool,
-    ) -> Result<Outgoing, PublishError> {
-        let outgoing = convert::outgoing(message, exchange, routing_key, mandatory, || {
-            Uuid::now_v7().to_string()
-        })?;
-        guard::fits(&outgoing.properties, self.publishing.frame_max())?;
-        Ok(outgoing)
-    }
-
-    async fn publish_delayed(
-        &self,
-        seconds: u64,
-        to: Destination,
-        message: Message,
-    ) -> Result<(), PublishError> {
-        if !to.exchange.is_empty() {
-            return Err(PublishError::Undelayable {
-                exchange: to.exchange,
-            });
-        }
-        let queue = to.routing_key;
-        let outgoing = Arc::new(self.outgoing(
-            message,
-            delay::ENTRY,
-            &delay::routing_key(seconds, &queue),
-            true,
-        )?);
-        self.prepare_delay(&queue).await?;
-        match self.publisher.publish(Arc::clone(&outgoing), true).await {
-            Err(error) if leads_nowhere(&error) => {
-                self.forget_levels().await;
-                self.prepare_delay(&queue).await?;
-                self.publisher.publish(outgoing, true).await
-            }
-            other => other,
-        }
-    }
-
-    /// Declares what a delayed message for a queue needs; the queue itself must exist.
-    async fn prepare_delay(&self, queue: &str) -> Result<(), PublishError> {
-        let exists = self
-            .operate(|live| async move {
-                let live = &*live;
-                // Each time: a queue that somebody has deleted and declared again has lost its binding.
-                let bound = delay::bind(live, queue).await;
-                let missing = bound.as_ref().is_err_and(channel::is_missing);
-                if !missing {
-                    bound?;
-                } else if declare::length(live, queue).await?.is_none() {
-                    return Ok(false);
-                } else {
-                    self.forget_levels().await;
-                }
-                self.declare_levels(live).await?;
-                if missing {
-                    delay::bind(live, queue).await?;
-                }
-                Ok(true)
-            })
-            .await?;
-        if exists {
-            Ok(())
-        } else {
-            Err(PublishError::Unroutable {
-                exchange: String::new(),
-                routing_key: queue.to_owned(),
-            })
-        }
-    }
-
-    /// Once for each connection, as long as they are found.
-    async fn declare_levels(&self, live: &Live) -> Result<(), BrokerError> {
-        let mut levels = self.levels.lock().await;
-        if *levels != Some(live.generation) {
-            levels::declare(live).await?;
-            *levels = Some(live.generation);
-        }
-        Ok(())
-    }
-
-    async fn forget_levels(&self) {
-        *self.levels.lock().await = None;
-    }
-
     async fn declare_queue(&self, queue: &str) -> Result<(), BrokerError> {
         let bound = self
             .operate(|live| async move { declare::queue(&live, queue).await })
@@ -410,18 +185,6 @@ impl Amqp {
             own.insert(queue.to_owned(), OwnExchange::Usable);
         }
         Ok(())
-    }
-
-    fn own_exchange(&self, queue: &str) -> Option<OwnExchange> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.get(queue).copied()
-    }
-
-    fn note_own_exchange(&self, queue: &str, exchange: OwnExchange) {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = own.get_mut(queue) {
-            *known = exchange;
-        }
     }
 
     async fn close_connections(&self) {
@@ -444,19 +207,6 @@ async fn limited<T>(
                 reason: format!("nothing came within {} s", OPERATION_LIMIT.as_secs()),
             })
         })
-}
-
-fn is_forbidden(error: &PublishError) -> bool {
-    matches!(error, PublishError::Refused { answer, .. } if answer.code == ACCESS_REFUSED)
-}
-
-/// Whether the exchange, or a binding of it, is not there: somebody has deleted what was declared.
-fn leads_nowhere(error: &PublishError) -> bool {
-    match error {
-        PublishError::Unroutable { .. } => true,
-        PublishError::Refused { answer, .. } => answer.code == NOT_FOUND,
-        _ => false,
-    }
 }
 
 /// `petiole@HOST:PID`, as RabbitMQ's management shows it.

@@ -8,7 +8,7 @@ use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::{Capabilities, KeyValue, Policy, Refused, Secret};
 use petiole_runtime::{Folder, Granted, Interfaces, KeyValueSpace};
 
-use crate::SettingsError;
+use crate::catalog::settings_error::SettingsError;
 
 /// What a worker has to give, and to whom. The default is nothing, to nobody.
 #[derive(Debug, Clone, Default)]

@@ -4,9 +4,9 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::Capabilities;
-use petiole_runtime::{LoadError, RefusedImport};
+use petiole_runtime::RefusedImport;
 
-use crate::{Grants, InstallError};
+use crate::catalog::grants::Grants;
 
 /// A component imports what is not linked for it.
 #[derive(Debug, thiserror::Error)]
@@ -42,29 +42,8 @@ pub enum Reason {
     Unknown,
 }
 
-impl Grants {
-    /// What is said of a component that can't be loaded.
-    pub fn refusal(
-        &self,
-        module: &ModuleName,
-        manifest: &Manifest,
-        error: LoadError,
-    ) -> InstallError {
-        match error {
-            LoadError::Imports { imports } => {
-                NotGranted::new(imports, module, manifest, self).into()
-            }
-            error @ (LoadError::Compile(_)
-            | LoadError::Cache(_)
-            | LoadError::Code { .. }
-            | LoadError::Incompatible { .. }
-            | LoadError::NoTasks { .. }) => error.into(),
-        }
-    }
-}
-
 impl NotGranted {
-    fn new(
+    pub(crate) fn new(
         imports: Vec<RefusedImport>,
         module: &ModuleName,
         manifest: &Manifest,

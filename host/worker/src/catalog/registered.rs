@@ -7,9 +7,10 @@ use petiole_permits::Limits;
 use petiole_runtime::{Module, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::catalog::defaults::TaskDefaults;
+use crate::catalog::grants::{Grants, TaskGrants};
 use crate::catalog::settings_error::SettingsError;
 use crate::catalog::task_config::{TaskConfig, configure, default_name};
-use crate::{Grants, TaskDefaults, TaskGrants};
 
 /// A task that answers: an export of an active module, with the settings that its manifest gives it.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ use tokio::sync::{Notify, watch};
 use self::follow::Follower;
 pub use self::install::Installed;
 use crate::catalog::active::{Active, Claim, Found, NotLoaded};
+use crate::catalog::defaults::TaskDefaults;
 use crate::catalog::grants::Grants;
 use crate::catalog::registered::RegisteredTask;
 use crate::catalog::trouble::RegistryError;
-use crate::config::TaskDefaults;
 
 /// The tasks of the modules that are active in a store. What another process activates there shows as soon as one of its
 /// tasks is asked for, or within a second; a task that runs keeps the version it began with.

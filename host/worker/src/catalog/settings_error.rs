@@ -1,3 +1,5 @@
+//! What a manifest asks for that there is not.
+
 use petiole_modules::ModuleName;
 use petiole_permits::{Amount, Limit};
 

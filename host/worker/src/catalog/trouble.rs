@@ -3,9 +3,12 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use petiole_modules::{CatalogError, ModuleName, SignatureError, StoreError, VersionNumber};
+use petiole_modules::{
+    CatalogError, Manifest, ModuleName, SignatureError, StoreError, VersionNumber,
+};
 use petiole_runtime::{CacheError, CompileError, LoadError};
 
+use crate::catalog::grants::Grants;
 use crate::catalog::not_granted::NotGranted;
 use crate::catalog::settings_error::SettingsError;
 
@@ -75,6 +78,27 @@ pub enum InstallError {
         /// The version that is active now.
         now: Option<VersionNumber>,
     },
+}
+
+impl Grants {
+    /// What is said of a component that can't be loaded.
+    pub fn refusal(
+        &self,
+        module: &ModuleName,
+        manifest: &Manifest,
+        error: LoadError,
+    ) -> InstallError {
+        match error {
+            LoadError::Imports { imports } => {
+                NotGranted::new(imports, module, manifest, self).into()
+            }
+            error @ (LoadError::Compile(_)
+            | LoadError::Cache(_)
+            | LoadError::Code { .. }
+            | LoadError::Incompatible { .. }
+            | LoadError::NoTasks { .. }) => error.into(),
+        }
+    }
 }
 
 impl InstallError {

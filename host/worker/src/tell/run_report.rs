@@ -3,7 +3,7 @@ use petiole_permits::Limit;
 use petiole_runtime::{Granted, Run, Usage};
 use serde_json::{Map, Value};
 
-use crate::tell::task_log::shown;
+use crate::tell::excerpt::excerpt;
 
 /// A run, as logs and metrics have it once its plan says how the task has ended.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl RunReport {
                 Outcome::Success(_) if !granted.secrets.is_empty() => {
                     "(not shown: the task has secrets)".into()
                 }
-                Outcome::Success(result) => shown(json::Text(result)),
+                Outcome::Success(result) => excerpt(json::Text(result)),
                 Outcome::Failure { .. }
                 | Outcome::Retry { .. }
                 | Outcome::Reject { .. }

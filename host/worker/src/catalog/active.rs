@@ -2,16 +2,15 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use petiole_modules::{Digest, Manifest, Module, ModuleName, ModuleState, Version, VersionNumber};
-use tokio::sync::Semaphore;
+use petiole_modules::{Digest, Module, ModuleName, ModuleState, Version, VersionNumber};
 
 use crate::catalog::registered::RegisteredTask;
 use crate::catalog::trouble::{InstallError, Passing};
+use crate::turns::module::Turns;
 
 /// The pause after a first failure to load; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -354,27 +353,6 @@ pub(crate) fn reason(error: &dyn std::error::Error) -> Arc<str> {
         text.push_str("...");
     }
     text.into()
-}
-
-/// The turns of a module's tasks. A next version of the same cap goes on with them, so that both together keep to
-/// it; with another cap it begins anew, beside what still runs of the one before.
-#[derive(Debug, Clone)]
-pub(crate) struct Turns {
-    cap: NonZeroU16,
-    pub(crate) semaphore: Arc<Semaphore>,
-}
-
-impl Turns {
-    pub(crate) fn of(manifest: &Manifest, before: Option<&Loaded>) -> Option<Self> {
-        let cap = manifest.concurrency?;
-        let same = before
-            .and_then(|before| before.turns.as_ref())
-            .filter(|turns| turns.cap == cap);
-        Some(same.cloned().unwrap_or_else(|| Self {
-            cap,
-            semaphore: Arc::new(Semaphore::new(usize::from(cap.get()))),
-        }))
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use petiole_modules::{Digest, Upload};
 use petiole_runtime::{CompileLimits, PoolSize};
 
+use super::follow::{LOOKS_APART, apart};
 use super::*;
-use crate::Passing;
-use crate::catalog::announce::workers_with;
+use crate::catalog::announce::{announce, workers_with};
+use crate::{InstallError, Passing, SettingsError};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// As a worker does.
+async fn follow(registry: &Registry, worker: &str) {
+    tokio::join!(registry.follow(), announce(registry, worker));
+}
 
 /// A component with one function.
 fn component(function: &str) -> Vec<u8> {
@@ -91,7 +99,7 @@ async fn what_another_worker_installed_is_found_by_whoever_asks() {
     let two = registry(dir.path(), "two", Compiler::in_process()).await;
     let following = {
         let two = Arc::clone(&two);
-        tokio::spawn(async move { two.follow("two@host").await })
+        tokio::spawn(async move { follow(&two, "two@host").await })
     };
     push(&one, component("run"), "").await.unwrap();
     let asking = (0..100).map(|n| {
@@ -216,7 +224,7 @@ async fn a_component_that_is_not_in_the_store_is_waited_for() {
         two.defaults.limits.arguments
     );
     std::fs::rename(&away, &file).unwrap();
-    let following = two.follow("two@host");
+    let following = follow(&two, "two@host");
     let loaded = until("it is loaded", || two.unready().is_none());
     tokio::select! {
         () = following => {}
@@ -254,7 +262,7 @@ async fn a_compiler_that_was_killed_is_run_again() {
         "{failed:?}"
     );
     assert!(matches!(two.find("my.tasks.run"), Found::NotLoaded { .. }));
-    let following = two.follow("two@host");
+    let following = follow(&two, "two@host");
     let loaded = until("it is loaded", || two.unready().is_none());
     tokio::select! {
         () = following => {}
@@ -359,26 +367,4 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
         ),
         "{taken}"
     );
-}
-
-#[test]
-fn the_next_version_of_a_module_goes_on_with_its_turns() {
-    let manifest = |text: &str| petiole_modules::Manifest::from_toml(text).unwrap();
-    let loaded = |turns| Loaded {
-        version: 1,
-        digest: Digest::of(b""),
-        uploaded_at: Timestamp::UNIX_EPOCH,
-        activated_at: None,
-        turns,
-        tasks: Vec::new(),
-    };
-    assert!(Turns::of(&manifest(""), None).is_none());
-    let first = Turns::of(&manifest("concurrency = 2"), None).unwrap();
-    assert_eq!(first.semaphore.available_permits(), 2);
-    let before = loaded(Some(first.clone()));
-    let same = Turns::of(&manifest("concurrency = 2"), Some(&before)).unwrap();
-    assert!(Arc::ptr_eq(&same.semaphore, &first.semaphore));
-    let other = Turns::of(&manifest("concurrency = 3"), Some(&before)).unwrap();
-    assert_eq!(other.semaphore.available_permits(), 3);
-    assert!(Turns::of(&manifest(""), Some(&before)).is_none());
 }

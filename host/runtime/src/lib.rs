@@ -51,7 +51,7 @@ pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
 pub use module::{Module, Task};
 pub use run::{HostFault, Run, RunMemory, Usage};
-pub use runtime::{LoadError, Runtime};
+pub use runtime::{Binary, LoadError, Runtime};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
 pub use schema::task_schema::{Param, TaskSchema};

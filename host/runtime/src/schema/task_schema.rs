@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::schema::function_type::FunctionType;
 use crate::schema::task_error::is_task_error;
 use crate::schema::wit_type::WitType;
 
 /// A task's name, its parameters and what it gives back, as `petiole tasks` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSchema {
     /// Its name to Celery: module name + `.` + function, for example `my_app.tasks.run_task`.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct TaskSchema {
 }
 
 /// A task's parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
     /// In snake_case: the name of the keyword argument.
     pub name: String,

@@ -22,11 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::warn;
 
+use super::channel;
 use super::confirms::Fate;
 use super::convert::Outgoing;
 use super::flights::{Ended, Flights, Landing};
+use super::operation::limited;
 use super::supervise::{Link, Live, Pauses};
-use super::{channel, limited};
 use crate::said::Said;
 use crate::{BrokerError, PublishError};
 

@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use petiole_celery::{Destination, Message, Publication};
 use uuid::Uuid;
 
+use super::client::Amqp;
 use super::convert::Outgoing;
+use super::reply_code::{ACCESS_REFUSED, NOT_FOUND};
 use super::supervise::Live;
-use super::{Amqp, NOT_FOUND, channel, convert, declare, delay, guard, levels};
+use super::{channel, convert, declare, delay, guard, levels};
 use crate::rules::delay_seconds;
 use crate::{BrokerError, PublishError};
-
-/// AMQP's reply code for what one has no permission for.
-const ACCESS_REFUSED: u16 = 403;
 
 /// The exchange of a queue's own name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

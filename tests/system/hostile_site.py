@@ -1,6 +1,5 @@
 """A worker under attack: how guests are pushed and called, and what the worker is measured by."""
 
-import base64
 import http.client
 import json
 import os
@@ -17,7 +16,7 @@ from celery import Celery
 
 from hostile_servers import Canary, Granted
 from neighbours import Neighbours
-from servers import TOKEN, Worker
+from servers import TOKEN, Worker, form
 from waiting import wait_until
 
 GUESTS = Path(__file__).parents[1] / "hostile"
@@ -134,8 +133,6 @@ class HostileSite:
         """Status and text of an answer; the API itself must have given one."""
         connection = http.client.HTTPConnection("127.0.0.1", self.worker.port, timeout=60)
         headers = {"Authorization": f"Bearer {TOKEN}", **(headers or {})}
-        if body is not None:
-            headers["Content-Type"] = "application/wasm"
         try:
             connection.request(method, path, body=body, headers=headers)
             reply = connection.getresponse()
@@ -185,8 +182,10 @@ class HostileSite:
 
     def push(self, name, body, manifest=b""):
         path = "/v1/modules/" + urllib.parse.quote(name, safe="")
-        manifest = {"x-petiole-manifest": base64.b64encode(manifest).decode()} if manifest else {}
-        return self.request("POST", path, body, manifest)
+        if not manifest or not isinstance(body, bytes):
+            return self.request("POST", path, body, {"Content-Type": "application/wasm"})
+        body, content_type = form(component=body, manifest=manifest)
+        return self.request("POST", path, body, {"Content-Type": content_type})
 
     def remove(self, name):
         self.request("DELETE", f"/v1/modules/{urllib.parse.quote(name, safe='')}?force=true")

@@ -113,6 +113,16 @@ class Worker(Node):
         super().__init__(folder, name, [*arguments, "--hostname", f"{name}@tests", *options], env)
 
 
+def form(**parts):
+    """A body of an upload, and its content type: what the worker is given beside a component goes in a form."""
+    body = b"".join(
+        b'--limit\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), content)
+        for name, content in parts.items()
+        if content is not None
+    )
+    return body + b"--limit--\r\n", "multipart/form-data; boundary=limit"
+
+
 class PythonWorker(Process):
     """Celery's own worker with the tasks of `python_tasks.py`."""
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from conftest import petiole
-from servers import TOKEN, Worker
+from servers import TOKEN, Worker, form
 from waiting import wait_until
 
 SCOPES = ("upload", "read", "send", "admin")
@@ -405,13 +405,10 @@ def test_signatures(start_secure, component, tmp_path):
     good = signer.sign(code)
 
     def push(signature, data=code, manifest=None, name="probe.tasks"):
-        encode = lambda text: base64.b64encode(text).decode()  # noqa: E731
-        headers = {}
-        if signature is not None:
-            headers["x-petiole-signature"] = encode(signature.encode())
-        if manifest is not None:
-            headers["x-petiole-manifest"] = encode(manifest)
-        status, _, text = worker.ask("POST", f"/v1/modules/{name}", "upload", body=data, headers=headers)
+        signature = None if signature is None else signature.encode()
+        body, content_type = form(component=data, manifest=manifest, signature=signature)
+        headers = {"content-type": content_type}
+        status, _, text = worker.ask("POST", f"/v1/modules/{name}", "upload", body=body, headers=headers)
         answer = json.loads(text)
         return status, answer.get("error", answer.get("signed_by"))
 

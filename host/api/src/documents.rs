@@ -6,14 +6,8 @@ use petiole_worker::{Installed, RegisteredTask, TaskGrants};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// Header of an upload: the manifest's TOML as base64.
-pub const MANIFEST_HEADER: &str = "x-petiole-manifest";
-
 /// The longest that an upload waits for the workers, in seconds.
 pub const MAX_WAIT: u64 = 120;
-
-/// Header of an upload: the signature, in minisign's format, as base64.
-pub const SIGNATURE_HEADER: &str = "x-petiole-signature";
 
 /// A task that can be called.
 #[derive(Debug, Serialize, Deserialize)]

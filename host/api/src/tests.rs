@@ -20,8 +20,6 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use hyper::body::Frame;
 use petiole_celery::Routes;
 use petiole_celery::plan::Policy;
@@ -208,6 +206,25 @@ fn component(result: u32) -> Vec<u8> {
     wat::parse_str(text.replace('N', &result.to_string())).unwrap()
 }
 
+/// A form with these parts; its boundary is `b`.
+fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut form = Vec::new();
+    for (name, content) in parts {
+        let head = format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n");
+        form.extend([head.as_bytes(), content, b"\r\n"].concat());
+    }
+    form.extend(b"--b--\r\n");
+    form
+}
+
+/// An upload of a form.
+fn post_form(body: impl Into<Body>) -> Request<Body> {
+    let mut request = post("/v1/modules/a.b", "upload", body);
+    let content_type = HeaderValue::from_static("multipart/form-data; boundary=b");
+    request.headers_mut().insert(CONTENT_TYPE, content_type);
+    request
+}
+
 /// A body that does not come.
 struct Never;
 
@@ -220,6 +237,22 @@ impl hyper::body::Body for Never {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Pending
+    }
+}
+
+/// A body that does not end.
+struct Endless;
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        static PIECE: [u8; 1 << 20] = [b'-'; 1 << 20];
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE)))))
     }
 }
 
@@ -483,6 +516,70 @@ async fn what_makes_no_sense_is_recorded_too() {
 }
 
 #[tokio::test]
+async fn a_form_brings_a_component_with_its_manifest() {
+    let site = Site::new(gate()).await;
+    let (component, manifest) = (component(1), b"[tasks.f]\nname = 'a.b.renamed'\n");
+    let parts = form(&[("component", &component), ("manifest", manifest)]);
+    let answer = site.ask(post_form(parts)).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    let task = site.get("/v1/tasks/a.b.renamed", Some("read")).await;
+    assert_eq!(task.status(), StatusCode::OK);
+    let entry = &site.audit()[0];
+    let digest = Digest::of(manifest).to_string();
+    assert_eq!(entry["manifest_sha256"], digest.as_str(), "{entry}");
+}
+
+#[tokio::test]
+async fn what_is_no_form_is_refused_and_recorded() {
+    let site = Site::new(gate()).await;
+    let component = component(1);
+    let whole = form(&[("component", &component)]);
+    let bodies: [(Body, u16, &str); 8] = [
+        (Body::empty(), 400, "does not begin"),
+        (whole[..whole.len() - 9].to_vec().into(), 400, "breaks off"),
+        (
+            form(&[("component", &component), ("component", b"")]).into(),
+            400,
+            "twice",
+        ),
+        (
+            form(&[("component", &component), ("other", b"")]).into(),
+            400,
+            "none of",
+        ),
+        (form(&[("manifest", b"")]).into(), 400, "no part component"),
+        (
+            form(&[("component", &component), ("manifest", b"[")]).into(),
+            422,
+            "manifest",
+        ),
+        (
+            form(&[("component", &component), ("manifest", &[b' '; 100_000])]).into(),
+            422,
+            "manifest has more",
+        ),
+        (Body::new(Endless), 413, "form is larger"),
+    ];
+    for (n, (body, status, reason)) in bodies.into_iter().enumerate() {
+        let answer = site.ask(post_form(body)).await;
+        assert_eq!(answer.status(), status, "{reason}");
+        let entry = &site.audit()[n];
+        assert_eq!(
+            (&entry["action"], &entry["outcome"]),
+            (&"upload".into(), &"refused".into())
+        );
+        assert!(
+            entry["reason"].as_str().unwrap().contains(reason),
+            "{entry}"
+        );
+    }
+    let mut without = post_form(Body::empty());
+    let content_type = HeaderValue::from_static("multipart/form-data");
+    without.headers_mut().insert(CONTENT_TYPE, content_type);
+    assert_eq!(site.ask(without).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn too_many_requests_are_told_when_to_come_again() {
     let rate = NonZeroU32::MIN;
     let site = Site::new(Gate::new(&Settings { rate, ..settings() })).await;
@@ -559,9 +656,8 @@ const PATHS: [&str; 14] = [
     "/",
 ];
 
-/// A request of these bytes. Text is a request as in `corpus/`: method and path, headers, an empty line, the body; a
-/// header's value after `base64:` is encoded. Other bytes choose method, path and token, and then are the path's
-/// end, a header and the body.
+/// A request of these bytes. Text is a request as in `corpus/`: method and path, headers, an empty line, the body.
+/// Other bytes choose method, path and token, and then are the path's end, a header and the body.
 fn any_request(bytes: &[u8]) -> Option<Request<Body>> {
     if bytes.first().is_some_and(u8::is_ascii_uppercase) {
         return written_request(bytes);
@@ -586,19 +682,22 @@ fn any_request(bytes: &[u8]) -> Option<Request<Body>> {
         2 => format!("{path}{end}"),
         _ => path.to_owned(),
     };
-    let header = match kind {
-        3 => header,
-        _ => BASE64_STANDARD.encode(header).into_bytes(),
-    };
+    let mut content_type = "application/json";
+    if kind == 3 {
+        // A form: what is in its parts, and between them, is the body's.
+        content_type = "multipart/form-data; boundary=b";
+        let text = ["manifest", "signature"][in_path % 2];
+        body = form(&[
+            (text, &header),
+            ("component", &[b"\0asm\x0d\0\x01\0", &body[..]].concat()),
+        ]);
+    }
     let request = Request::builder()
         .method(method)
         .uri(Uri::try_from(uri).ok()?)
         .header(AUTHORIZATION, format!("Bearer {token}"))
-        .header("content-type", "application/json")
-        .header(
-            ["x-petiole-manifest", "x-petiole-signature"][kind % 2],
-            HeaderValue::from_bytes(&header).ok()?,
-        );
+        .header(CONTENT_TYPE, content_type)
+        .header("x-request-id", HeaderValue::from_bytes(&header).ok()?);
     request.body(Body::from(body)).ok()
 }
 
@@ -618,13 +717,9 @@ fn written_request(bytes: &[u8]) -> Option<Request<Body>> {
     for line in lines {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let value = match value.strip_prefix(b"base64:") {
-            Some(text) => BASE64_STANDARD.encode(text).into_bytes(),
-            None => value.to_vec(),
-        };
         request = request.header(
             HeaderName::from_bytes(name).ok()?,
-            HeaderValue::from_bytes(&value).ok()?,
+            HeaderValue::from_bytes(value).ok()?,
         );
     }
     let body = body.get(2..).unwrap_or_default().to_vec();

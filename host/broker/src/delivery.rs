@@ -2,28 +2,33 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use petiole_celery::Message;
+use petiole_celery::plan::Source;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::memory::Held;
 
-/// A message that was delivered and has to be settled: once, last, by consuming it.
-///
-/// One that is dropped unsettled goes back to its queue a second later, so that a fault of the host
-/// that repeats itself is no hot loop; at once where its `Deliveries` are gone, or the connection is.
+/// A message that was delivered, and the receipt to settle it with.
 #[derive(Debug)]
 pub struct Delivery {
-    /// What came.
+    /// As it came.
     pub message: Message,
-    /// The exchange it was published to.
-    pub exchange: String,
-    /// The routing key it was published with.
-    pub routing_key: String,
-    /// The queue it was consumed from.
-    pub queue: String,
+    /// Where it came from.
+    pub source: Source,
     /// Delivered before, perhaps: a hint.
     pub redelivered: bool,
-    pub(crate) ticket: Ticket,
+    /// The right to settle it.
+    pub receipt: Receipt,
+}
+
+/// The right to settle one delivery: once, last, by consuming it; and the memory that is held for it.
+#[derive(Debug)]
+#[must_use = "a delivery is acked, rejected or given back"]
+pub struct Receipt {
+    tag: u64,
+    settlements: Option<Settlements>,
+    gone: CancellationToken,
+    _held: Option<Held>,
 }
 
 /// The delivery's connection or consumer is gone: the broker has given the message back to its queue, or may have.
@@ -49,72 +54,7 @@ impl Unsettled {
     }
 }
 
-impl Delivery {
-    /// Whether its connection still stands, so that it is worth running.
-    pub fn usable(&self) -> bool {
-        !self.ticket.gone.is_cancelled()
-    }
-
-    /// Ends when its connection is gone, so that nothing is worth doing for it any more.
-    pub async fn gone(&self) {
-        self.ticket.gone.cancelled().await;
-    }
-
-    /// The message is done with. AMQP does not answer an ack: ok means written to a live connection.
-    ///
-    /// # Errors
-    /// When the broker can't have got it.
-    pub async fn ack(self) -> Result<(), Unsettled> {
-        self.ticket.settle(Verdict::Ack).await
-    }
-
-    /// Dead-lettered, or dropped where the queue has no dead-letter exchange.
-    ///
-    /// # Errors
-    /// When the broker can't have got it.
-    pub async fn reject(self) -> Result<(), Unsettled> {
-        self.ticket.settle(Verdict::Reject).await
-    }
-}
-
-/// How a delivery ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Ack,
-    Reject,
-}
-
-/// Where a settlement's result is awaited.
-pub(crate) type Answer = oneshot::Sender<Result<(), Unsettled>>;
-
-/// What the task that settles a consumer's deliveries is told.
-#[derive(Debug)]
-pub(crate) enum Settlement {
-    /// A verdict; answered once it is carried out.
-    Verdict(u64, Verdict, Answer),
-    /// Dropped without a verdict.
-    Dropped(u64),
-    /// Given back, to come again at once.
-    GivenBack(u64),
-    /// Nobody reads the consumer any more: what is dropped from now on goes back at once.
-    ReaderGone,
-    /// The broker has ended the consumer: what it may have given back by itself is not known to be settled any more.
-    ConsumerEnded,
-}
-
-/// Unbounded in type only: each delivery is settled once, so it never holds more than the prefetch.
-pub(crate) type Settlements = mpsc::UnboundedSender<Settlement>;
-
-/// The right to settle one delivery, and the memory that is held for it.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    tag: u64,
-    settlements: Option<Settlements>,
-    gone: CancellationToken,
-    _held: Option<Held>,
-}
-
-impl Ticket {
+impl Receipt {
     pub(crate) fn new(
         tag: u64,
         settlements: Settlements,
@@ -129,11 +69,47 @@ impl Ticket {
         }
     }
 
-    /// Gives the message back, to come again at once.
-    pub(crate) fn give_back(mut self) {
+    /// Whether its connection still stands, so that the delivery is worth running.
+    pub fn usable(&self) -> bool {
+        !self.gone.is_cancelled()
+    }
+
+    /// Ends when its connection is gone, so that nothing is worth doing for the delivery any more.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// The message is done with. AMQP does not answer an ack: ok means written to a live connection.
+    ///
+    /// # Errors
+    /// When the broker can't have got it.
+    pub async fn ack(self) -> Result<(), Unsettled> {
+        self.settle(Verdict::Ack).await
+    }
+
+    /// Dead-lettered, or dropped where the queue has no dead-letter exchange.
+    ///
+    /// # Errors
+    /// When the broker can't have got it.
+    pub async fn reject(self) -> Result<(), Unsettled> {
+        self.settle(Verdict::Reject).await
+    }
+
+    /// Back to its queue a second later, so that a fault of the host that repeats itself is no hot loop; at once where
+    /// its `Deliveries` are gone, or the connection is.
+    pub fn give_back(mut self) {
+        self.send(Settlement::GivenBack);
+    }
+
+    /// Back to its queue at once.
+    pub(crate) fn give_back_at_once(mut self) {
+        self.send(Settlement::GivenBackAtOnce);
+    }
+
+    fn send(&mut self, settlement: fn(u64) -> Settlement) {
         if let Some(settlements) = self.settlements.take() {
             // Without a receiver the connection is gone, and the broker has the message back.
-            let _ = settlements.send(Settlement::GivenBack(self.tag));
+            let _ = settlements.send(settlement(self.tag));
         }
     }
 
@@ -152,14 +128,40 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+/// For what nobody decides on: a delivery that no reader has taken, or whose task panicked.
+impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(settlements) = self.settlements.take() {
-            // Without a receiver the connection is gone, and the broker has the message back.
-            let _ = settlements.send(Settlement::Dropped(self.tag));
-        }
+        self.send(Settlement::GivenBack);
     }
 }
+
+/// How a delivery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ack,
+    Reject,
+}
+
+/// Where a settlement's result is awaited.
+pub(crate) type Answer = oneshot::Sender<Result<(), Unsettled>>;
+
+/// What the task that settles a consumer's deliveries is told.
+#[derive(Debug)]
+pub(crate) enum Settlement {
+    /// A verdict; answered once it is carried out.
+    Verdict(u64, Verdict, Answer),
+    /// To come again after a pause.
+    GivenBack(u64),
+    /// To come again at once.
+    GivenBackAtOnce(u64),
+    /// Nobody reads the consumer any more: what is dropped from now on goes back at once.
+    ReaderGone,
+    /// The broker has ended the consumer: what it may have given back by itself is not known to be settled any more.
+    ConsumerEnded,
+}
+
+/// Unbounded in type only: each delivery is settled once, so it never holds more than the prefetch.
+pub(crate) type Settlements = mpsc::UnboundedSender<Settlement>;
 
 /// Deliveries of one or more queues, in fair order.
 ///
@@ -181,7 +183,7 @@ impl Deliveries {
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.next_of_any().await?;
-            if delivery.usable() {
+            if delivery.receipt.usable() {
                 return Some(delivery);
             }
         }

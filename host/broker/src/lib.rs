@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use petiole_celery::Publication;
 use petiole_tls::blocking;
 
-pub use delivery::{Deliveries, Delivery, Unsettled};
+pub use delivery::{Deliveries, Delivery, Receipt, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
 pub use url::{check, check_files, redact};

@@ -80,22 +80,19 @@ pub fn memory_to_inflate(message: &Message, limit: impl FnOnce(&str) -> usize) -
     }
     let inflated = message.body.len().saturating_mul(INFLATES);
     // The text grows twice as large each time that its place is too small.
-    inflated.min(limit(task(message))).saturating_mul(2)
+    let limit = limit(&message.task().unwrap_or_default());
+    inflated.min(limit).saturating_mul(2)
 }
 
 /// Bytes of memory that a message takes while it is [decoded](Request::decode), and what that comes to, at most.
 pub fn memory_to_decode(message: &Message, limit: impl FnOnce(&str) -> usize) -> usize {
-    match body(message, limit(task(message))) {
+    let limit = limit(&message.task().unwrap_or_default());
+    match body(message, limit) {
         Ok(Cow::Borrowed(text)) => json::memory(text),
         Ok(Cow::Owned(text)) => json::memory(&text).saturating_add(text.len().saturating_mul(2)),
         // What is refused takes none.
         Err(_) => 0,
     }
-}
-
-fn task(message: &Message) -> &str {
-    let task = message.headers.get("task").and_then(Value::as_str);
-    task.unwrap_or_default()
 }
 
 /// What tells a run of a task from others, beside its queue.

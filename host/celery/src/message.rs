@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,17 @@ impl Destination {
 }
 
 impl Message {
+    /// The task that its headers name.
+    pub fn task(&self) -> Option<Cow<'_, str>> {
+        match self.headers.get("task")? {
+            Value::String(task) => Some(Cow::Borrowed(task)),
+            other => match Field::of(other).plain() {
+                Value::String(task) => Some(Cow::Owned(task)),
+                _ => None,
+            },
+        }
+    }
+
     /// How many deliveries of it have ended without being settled, where its queue counts them (RabbitMQ's
     /// quorum queues do); else 0.
     pub fn deliveries_lost(&self) -> u64 {

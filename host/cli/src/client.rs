@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use petiole_api::documents::{
-    InstalledDocument, MANIFEST_HEADER, ModuleDocument, SIGNATURE_HEADER, TaskDocument,
-    VersionDocument,
-};
+use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument, VersionDocument};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ureq::tls::TlsConfig;
 use url::Url;
+use uuid::Uuid;
 
 use crate::config::is_loopback;
 use crate::exit::{Failure, Result};
@@ -39,6 +35,26 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read: 64 MiB.
 const MAX_ANSWER: u64 = 64 << 20;
+
+/// The parts of a push as `multipart/form-data`. `boundary` is random, so that none of them holds it.
+fn form(push: &Push, boundary: &str) -> Vec<u8> {
+    let signature = push.signature.as_deref().unwrap_or_default();
+    let parts = [
+        ("manifest", push.manifest.as_bytes()),
+        ("signature", signature.as_bytes()),
+        ("component", &push.component),
+    ];
+    let mut form = Vec::with_capacity(push.component.len().saturating_add(1 << 10));
+    for (name, content) in parts.into_iter().filter(|(_, content)| !content.is_empty()) {
+        let head =
+            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n");
+        form.extend_from_slice(head.as_bytes());
+        form.extend_from_slice(content);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    form
+}
 
 /// A worker's HTTP API.
 #[derive(Debug)]
@@ -74,20 +90,15 @@ impl Client {
 
     /// Uploads a component and activates it.
     pub(crate) fn push(&self, push: &Push) -> Result<InstalledDocument> {
-        let mut request = self
+        let boundary = Uuid::new_v4().simple().to_string();
+        let request = self
             .agent
             .post(self.at(&["modules", &push.name]))
             .query("wait", push.wait.as_secs().to_string())
             // A worker that refuses says so before the component is sent, and not to a pipe that it has closed.
             .header("expect", "100-continue")
-            .content_type("application/wasm");
-        if !push.manifest.is_empty() {
-            request = request.header(MANIFEST_HEADER, BASE64_STANDARD.encode(&push.manifest));
-        }
-        if let Some(signature) = &push.signature {
-            request = request.header(SIGNATURE_HEADER, BASE64_STANDARD.encode(signature));
-        }
-        self.answer(self.authorized(request).send(&push.component))
+            .content_type(format!("multipart/form-data; boundary={boundary}"));
+        self.answer(self.authorized(request).send(form(push, &boundary)))
     }
 
     /// All modules.

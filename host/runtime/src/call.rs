@@ -13,17 +13,22 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBackt
 
 use crate::granted::Granted;
 use crate::host::Sandbox;
-use crate::limits::budget::{Held, NoMemoryLeft, Reading};
+use crate::limits::budget::held::Held;
+use crate::limits::budget::reading::Reading;
+use crate::limits::budget::waits::NoMemoryLeft;
 use crate::limits::meter::Meter;
-use crate::limits::unpaused::{holds_long_text, unpaused};
+use crate::limits::off_the_executor::off_the_executor;
 use crate::log::last_words::last_words;
 use crate::log::redact::redacted;
 use crate::module::{Loaded, Task};
-use crate::outcome::{Broken, Ended, ResultUnreadable, returned};
+use crate::outcome::Ended;
+use crate::outcome::broken::{Broken, ResultUnreadable};
+use crate::outcome::returned::returned;
 use crate::schema::bind::{ArgumentError, Arguments, bind};
 use crate::schema::canonical;
 use crate::schema::json_texts::{JsonTexts, lift_fuel};
 use crate::schema::signature::{Shape, TaskSignature};
+use crate::schema::to_json::holds_long_text;
 
 /// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
 /// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which
@@ -222,7 +227,7 @@ impl Task {
                 let ty = self.function().shape.result.as_ref();
                 long |= val.as_ref().is_some_and(holds_long_text);
                 let texts = texts(loaded, limits.result);
-                unpaused(long, || returned(ty, val, texts))
+                off_the_executor(long, || returned(ty, val, texts))
             }
             Err(error) => broke_off(&error, store, &limits)?,
         };
@@ -242,7 +247,7 @@ impl Task {
         if large {
             self.function().long.store(true, Relaxed);
         }
-        unpaused(large, || drop(running));
+        off_the_executor(large, || drop(running));
         held.keep(memory_of_sent);
         if let Some(temp) = temp {
             temp.remove(SLOW_DISK).await;

@@ -16,9 +16,10 @@ use crate::bindings::petiole::task as wit;
 use crate::call;
 use crate::granted::Granted;
 use crate::limits::LimitExceeded;
+use crate::limits::budget::held::Held;
 use crate::limits::limiter::{Limiter, claim};
 use crate::limits::meter::Meter;
-use crate::limits::unpaused::{is_long, unpaused};
+use crate::limits::off_the_executor::{is_long, off_the_executor};
 use crate::log::task_log::TaskLog;
 use crate::module::Loaded;
 use crate::schema::json_texts::{self, JsonTexts, MAX_DEPTH, is_too_deep};
@@ -87,7 +88,10 @@ impl Sandbox {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(limits.handles);
         Self {
-            limiter: Limiter::new(&limits, loaded.budget.hold(claim(&limits), &meter.waits)),
+            limiter: Limiter::new(
+                &limits,
+                Held::new(&loaded.budget, claim(&limits), &meter.waits),
+            ),
             wasi: None,
             log,
             sent: Vec::new(),
@@ -253,7 +257,7 @@ impl wit::log::Host for Sandbox {
             wit::log::Level::Warn => Level::WARN,
             wit::log::Level::Error => Level::ERROR,
         };
-        let logged = unpaused(is_long(message.len()), || self.log.line(level, &message));
+        let logged = off_the_executor(is_long(message.len()), || self.log.line(level, &message));
         Ok(logged?)
     }
 }
@@ -271,7 +275,7 @@ impl wit::progress::Host for Sandbox {
             self.limiter.held.grow_beyond(more).await?;
             self.progress_memory = self.progress_memory.saturating_add(more);
         }
-        let progress = unpaused(is_long(meta.len()), || progress(state, &meta, limit));
+        let progress = off_the_executor(is_long(meta.len()), || progress(state, &meta, limit));
         Ok(progress.map(|progress| {
             self.progress.send_replace(Some(progress));
         }))
@@ -294,10 +298,10 @@ impl wit::canvas::Host for Sandbox {
             return Ok(Err(too_large));
         }
         let before = self.sent_texts.values.taken();
-        unpaused(is_long(size), || self.spend_texts(texts))?;
+        off_the_executor(is_long(size), || self.spend_texts(texts))?;
         let more = self.sent_texts.values.taken().saturating_sub(before);
         self.limiter.held.grow_beyond(more).await?;
-        let read = unpaused(is_long(size), || {
+        let read = off_the_executor(is_long(size), || {
             let (id, signature) = self.signature(signature)?;
             Ok((id, signature.tasks(), signature))
         });

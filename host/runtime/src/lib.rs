@@ -42,8 +42,9 @@ pub use code::compile::{
 pub use code::engine::{PoolSize, RuntimeError};
 pub use code::imports::{Interfaces, RefusedImport};
 pub use granted::{Folder, Granted, KeyValueSpace};
-pub use limits::budget::{Budget, BudgetUse, PLANS_MADE, Room, Taken};
-pub use limits::unpaused::{is_long, unpaused};
+pub use limits::budget::room::{Room, Taken};
+pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
+pub use limits::off_the_executor::{is_long, off_the_executor};
 pub use module::{LoadError, Module, Runtime, Task};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;

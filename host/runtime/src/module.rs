@@ -15,10 +15,10 @@ use crate::code::engine::{PoolSize, RuntimeError, pooled};
 use crate::code::{engine, imports};
 use crate::host::{Sandbox, linker};
 use crate::limits::budget::Budget;
-use crate::limits::unpaused::{holds_list, is_long, unpaused};
+use crate::limits::off_the_executor::{is_long, off_the_executor};
 use crate::schema::docs;
 use crate::schema::reflect::{RefusedExport, exports};
-use crate::schema::wit_type::is_unbounded;
+use crate::schema::wit_type::{holds_list, is_unbounded};
 use crate::wasi::files::{Storage, raise_descriptors};
 use crate::wasi::net::egress::{Network, connections_for_each, lookups_of_module};
 use crate::{Interfaces, RefusedImport};
@@ -173,7 +173,7 @@ impl Runtime {
         interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
         let long = is_long(wasm.len());
-        let entry = unpaused(long, || cache.entry(wasm));
+        let entry = off_the_executor(long, || cache.entry(wasm));
         let code = match entry.verified().await? {
             Some(code) => code,
             None => {
@@ -182,7 +182,7 @@ impl Runtime {
                     .await?
             }
         };
-        unpaused(long, || self.module(name, wasm, &code, interfaces))
+        off_the_executor(long, || self.module(name, wasm, &code, interfaces))
     }
 
     fn module(

@@ -1,15 +1,14 @@
-//! Whether a message is run: pure, given the registry and the time.
+//! Whether a message is run: pure, given its task and the time.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use petiole_celery::{Lineage, Refusal, Request, RetrySettings, Undecodable};
+use petiole_celery::{Lineage, Message, Refusal, Request, RetrySettings, Undecodable};
 use petiole_permits::Limits;
 use petiole_runtime::{Arguments, HostFault};
 
 use crate::catalog::active::Found;
 use crate::catalog::registered::RegisteredTask;
-use crate::catalog::registry::Registry;
 
 pub(crate) enum Admitted {
     Run(Box<Ready>),
@@ -46,20 +45,22 @@ pub(crate) enum NotRun {
 
 /// A request whose arguments fit its task.
 pub(crate) struct Ready {
-    pub(crate) request: Request,
+    pub(crate) request: Box<Request>,
     pub(crate) task: Arc<RegisteredTask>,
     pub(crate) arguments: Arguments,
     pub(crate) limits: Limits,
     pub(crate) retry: RetrySettings,
 }
 
+impl Ready {
+    /// The message that it came in; everything else is gone.
+    pub(crate) fn into_message(self) -> Message {
+        self.request.message
+    }
+}
+
 /// Decides whether a message is run. `sent_limit`: the [policy](petiole_celery::plan::Policy)'s.
-pub(crate) fn admit(
-    request: Request,
-    registry: &Registry,
-    sent_limit: usize,
-    now: Timestamp,
-) -> Admitted {
+pub(crate) fn admit(request: Request, found: Found, sent_limit: usize, now: Timestamp) -> Admitted {
     let request = Box::new(request);
     if request.expires.is_some_and(|expires| expires <= now) {
         return Admitted::Not(NotRun::Refuse {
@@ -73,7 +74,7 @@ pub(crate) fn admit(
     if let Some(until) = request.eta.filter(|eta| *eta > now) {
         return Admitted::Not(NotRun::Postpone { request, until });
     }
-    let task = match registry.find(&request.task) {
+    let task = match found {
         Found::Task(task) => task,
         Found::NotLoaded { again } => {
             let until = now.saturating_add(again).unwrap_or(now);
@@ -99,7 +100,7 @@ pub(crate) fn admit(
     match task.task.bind(args, kwargs, limits.arguments) {
         Ok(arguments) => Admitted::Run(Box::new(Ready {
             retry: retry(&request, task.retry),
-            request: *request,
+            request,
             task,
             arguments,
             limits,
@@ -151,7 +152,7 @@ fn retry(request: &Request, retry: RetrySettings) -> RetrySettings {
 mod tests {
     use std::time::Duration;
 
-    use petiole_celery::{Message, Properties};
+    use petiole_celery::Properties;
     use serde_json::{Value, json};
 
     use super::*;

@@ -6,7 +6,7 @@ mod publishing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use petiole_broker::{Broker, PublishError, Unsettled};
+use petiole_broker::{Broker, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
 use petiole_runtime::Taken;
@@ -32,12 +32,8 @@ pub(crate) enum Fault {
     Store(#[from] ResultError),
     #[error("message not confirmed")]
     Publish(#[from] PublishError),
-    #[error("not settled")]
-    Settle(#[from] Unsettled),
     #[error("cold shutdown")]
     ColdShutdown,
-    #[error("its connection is gone, or the worker is told to stop")]
-    NotBegun,
     #[error("the quarantine queue does not take it, and the worker is told to stop")]
     NotKept,
 }
@@ -248,9 +244,7 @@ impl Servers {
             Fault::Sandbox(_)
             | Fault::Store(_)
             | Fault::Publish(_)
-            | Fault::Settle(_)
             | Fault::ColdShutdown
-            | Fault::NotBegun
             | Fault::NotKept => return false,
         }
         true

@@ -99,7 +99,7 @@ impl OneByOne<'_> {
     /// A suspect runs when nothing else does, and nothing else is taken before it has ended.
     async fn start(&self, delivery: Delivery, suspect: bool) {
         if suspect {
-            let (queue, lost) = (&delivery.queue, delivery.message.deliveries_lost());
+            let (queue, lost) = (&delivery.source.queue, delivery.message.deliveries_lost());
             tracing::warn!(target: "petiole", "a message of queue {queue} was lost {lost} times with its worker: it runs alone");
             self.pipeline.status.set_consuming(true);
             self.idle().await;

@@ -45,7 +45,7 @@ pub(super) async fn receive(
         .await
 }
 
-/// The whole body of a request; `what` names it. The router's `DefaultBodyLimit` has to be `limit` too.
+/// The whole body of a request; `what` names it. The router's `DefaultBodyLimit` must not be less than `limit`.
 pub(super) async fn bytes(
     request: Request,
     what: &str,
@@ -71,10 +71,12 @@ pub(super) async fn bytes(
         );
         ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
     })?;
-    received.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        status => ApiError::new(status, rejection.body_text()),
-    })
+    match received {
+        Ok(bytes) if bytes.len() > limit => Err(too_large()),
+        Ok(bytes) => Ok(bytes),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+        Err(rejection) => Err(ApiError::new(rejection.status(), rejection.body_text())),
+    }
 }
 
 /// A body of JSON as Celery has it, with Python's numbers and strings.

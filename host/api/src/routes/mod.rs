@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod form;
 pub(crate) mod health;
 mod modules;
 mod results;
@@ -14,8 +15,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use petiole_runtime::MAX_COMPONENT_SIZE;
 
+use self::form::MAX_FORM;
 use crate::error::ApiError;
 use crate::state::{Api, MAX_BODY};
 
@@ -30,7 +31,7 @@ pub(crate) fn router(api: Api) -> Router {
             "/v1/modules/{name}",
             get(modules::show)
                 .post(upload::upload)
-                .layer(DefaultBodyLimit::max(MAX_COMPONENT_SIZE))
+                .layer(DefaultBodyLimit::max(MAX_FORM))
                 .delete(modules::remove),
         )
         .route(

@@ -2,21 +2,21 @@ use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::{Extension, Json};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use petiole_modules::{MAX_SIGNATURE, ModuleName, Upload};
+use petiole_modules::{ModuleName, Upload};
 use petiole_runtime::MAX_COMPONENT_SIZE;
 use petiole_worker::Installed;
 use serde::Deserialize;
 
 use super::body::{self, Name};
+use super::form::{self, Form, MAX_FORM};
 use super::modules::or_record;
 use crate::actor::Actor;
 use crate::administration::{self, AdministrationError};
 use crate::audit::Action;
-use crate::documents::{InstalledDocument, MANIFEST_HEADER, MAX_WAIT, SIGNATURE_HEADER};
+use crate::documents::{InstalledDocument, MAX_WAIT};
 use crate::door::Place;
 use crate::error::ApiError;
 use crate::state::Api;
@@ -26,12 +26,6 @@ const UPLOAD: Duration = Duration::from_secs(120);
 
 /// How long an upload waits for its turn.
 const UPLOAD_TURN: Duration = Duration::from_secs(120);
-
-/// The largest manifest, in bytes of its base64: 64 KiB.
-const MAX_MANIFEST: usize = 64 << 10;
-
-/// The largest signature, in bytes of its base64.
-const MAX_SIGNATURE_HEADER: usize = MAX_SIGNATURE.div_ceil(3) * 4;
 
 /// Room for one upload, as soon as there is some: each is a component in memory.
 async fn room(api: &Api, who: &Actor) -> Result<Place, ApiError> {
@@ -58,8 +52,8 @@ pub(super) struct Wait {
     wait: u64,
 }
 
-/// `POST /v1/modules/{name}?wait=10`: the body is the component; headers `x-petiole-manifest` and
-/// `x-petiole-signature` are its manifest and its signature. Waits so many seconds for all workers to have it.
+/// `POST /v1/modules/{name}?wait=10`: the body is a form with the component, its manifest and its signature, or a
+/// component alone. Waits so many seconds for all workers to have it.
 pub(super) async fn upload(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,
@@ -89,21 +83,41 @@ async fn received(
     request: Request,
 ) -> Result<Received, ApiError> {
     let module: ModuleName = name.parse().map_err(AdministrationError::from)?;
-    let manifest = text_of(request.headers(), MANIFEST_HEADER, MAX_MANIFEST)?;
-    let signature = text_of(request.headers(), SIGNATURE_HEADER, MAX_SIGNATURE_HEADER)?;
-    let upload = administration::upload(actor, &manifest.unwrap_or_default(), signature);
-    let upload = upload.map_err(|error| {
-        let message = format!("header {MANIFEST_HEADER}: {error}");
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
-    })?;
     let room = room(api, actor).await?;
-    let component = body::bytes(request, "component", MAX_COMPONENT_SIZE, UPLOAD).await?;
+    let form = form(request).await?;
+    let upload = administration::upload(actor, &form.manifest, form.signature);
+    let upload = upload.map_err(|error| {
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("the manifest: {error}"),
+        )
+    })?;
     Ok(Received {
         module,
         upload,
-        component: component.into(),
+        component: form.component.into(),
         room,
     })
+}
+
+/// A body that is no form is a component that comes alone.
+async fn form(request: Request) -> Result<Form, ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let boundary = form::boundary(content_type.unwrap_or_default())?.map(str::to_owned);
+    let Some(boundary) = boundary else {
+        let component = body::bytes(request, "component", MAX_COMPONENT_SIZE, UPLOAD).await?;
+        return Ok(Form {
+            component,
+            manifest: String::new(),
+            signature: None,
+        });
+    };
+    let form = body::bytes(request, "form", MAX_FORM, UPLOAD).await?;
+    // Off the threads that run tasks: it is large.
+    let read = tokio::task::spawn_blocking(move || Form::read(form, &boundary));
+    let read = read.await;
+    Ok(read.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??)
 }
 
 /// Gone through with, though the client hangs up.
@@ -121,26 +135,4 @@ async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed
     // A component may have hundreds of thousands of names.
     let _ = tokio::task::spawn_blocking(api.give_back).await;
     Ok(installed?)
-}
-
-/// A header that holds a text as base64, of at most so many bytes; none where the text is empty.
-fn text_of(headers: &HeaderMap, name: &str, limit: usize) -> Result<Option<String>, ApiError> {
-    let Some(header) = headers.get(name) else {
-        return Ok(None);
-    };
-    let refused = |reason: String| {
-        let message = format!("header {name}: {reason}");
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
-    };
-    if header.len() > limit {
-        return Err(refused(format!(
-            "{} bytes, more than {limit}",
-            header.len()
-        )));
-    }
-    let text = BASE64_STANDARD
-        .decode(header)
-        .map_err(|error| refused(format!("not base64: {error}")))?;
-    let text = String::from_utf8(text).map_err(|error| refused(format!("not UTF-8: {error}")))?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
 }

@@ -39,8 +39,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request's head may take to come in, and a connection may be idle.
 const HEAD: Duration = Duration::from_secs(15);
 
-/// The largest head of a request, in bytes: it holds manifest and signature.
-const MAX_HEAD: usize = 128 << 10;
+/// The largest head of a request, in bytes: its path and its token are the longest of it.
+const MAX_HEAD: usize = 16 << 10;
 
 /// How long a connection is used, however slowly its client reads; then its last answer has as long again.
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -19,8 +19,8 @@ use crate::delivery::{Answer, Settlement, Settlements, Verdict};
 
 /// Settlements that are written at once.
 const BATCH: usize = 1024;
-/// How long a delivery that was dropped unsettled is kept from its queue.
-const DROPPED_PAUSE: Duration = Duration::from_secs(1);
+/// How long a delivery that was given back is kept from its queue.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the channel is looked at, should nothing be written to it.
 const LOOK: Duration = Duration::from_millis(500);
@@ -78,8 +78,8 @@ struct Batch {
 /// What is known of a channel's deliveries.
 struct Settler {
     ledger: Ledger,
-    /// Dropped without a verdict, and when they go back.
-    dropped: VecDeque<(Instant, u64)>,
+    /// Given back, and when they go.
+    paused: VecDeque<(Instant, u64)>,
     /// Whether anybody reads them.
     read: bool,
     /// Whether the broker has ended their consumer.
@@ -110,7 +110,7 @@ async fn settle(
 ) {
     let mut settler = Settler {
         ledger: Ledger::new(),
-        dropped: VecDeque::new(),
+        paused: VecDeque::new(),
         read: true,
         ended: false,
     };
@@ -123,7 +123,7 @@ async fn settle(
                     break;
                 }
             }
-            () = until_due(&settler.dropped) => {}
+            () = until_due(&settler.paused) => {}
             _ = look.tick() => {
                 if !channel.status().connected() {
                     break;
@@ -154,22 +154,22 @@ impl Settler {
                     }
                     batch.answers.push(answer);
                 }
-                Settlement::Dropped(tag) => self.dropped.push_back((now + DROPPED_PAUSE, tag)),
-                Settlement::GivenBack(tag) => batch.returned.push(tag),
+                Settlement::GivenBack(tag) => self.paused.push_back((now + PAUSE, tag)),
+                Settlement::GivenBackAtOnce(tag) => batch.returned.push(tag),
                 Settlement::ReaderGone => self.read = false,
                 Settlement::ConsumerEnded => self.ended = true,
             }
         }
         let read = self.read;
-        while let Some((_, tag)) = self.dropped.pop_front_if(|(due, _)| !read || *due <= now) {
+        while let Some((_, tag)) = self.paused.pop_front_if(|(due, _)| !read || *due <= now) {
             batch.returned.push(tag);
         }
         batch
     }
 }
 
-async fn until_due(dropped: &VecDeque<(Instant, u64)>) {
-    match dropped.front() {
+async fn until_due(paused: &VecDeque<(Instant, u64)>) {
+    match paused.front() {
         Some((due, _)) => sleep_until(*due).await,
         None => std::future::pending().await,
     }

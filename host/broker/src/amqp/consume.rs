@@ -6,6 +6,7 @@ use std::time::Duration;
 use lapin::options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
+use petiole_celery::plan::Source;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use super::guard::Passed;
 use super::supervise::{Link, Live, Pauses};
 use super::window::Window;
 use super::{OPERATION_LIMIT, PRECONDITION_FAILED, ack, convert, declare, limited};
-use crate::delivery::{Settlement, Ticket};
+use crate::delivery::{Receipt, Settlement};
 use crate::memory::Share;
 use crate::said::Said;
 use crate::{Answer, BrokerError, Delivery, Terms};
@@ -172,13 +173,13 @@ impl Getting {
             match timeout(OPERATION_LIMIT, get).await {
                 Ok(Ok(Some(message))) => {
                     let delivery = message.delivery;
-                    let ticket = Ticket::new(
+                    let receipt = Receipt::new(
                         delivery.delivery_tag,
                         settlements.clone(),
                         self.gone.clone(),
                         None,
                     );
-                    place.send(ticketed(delivery, queue, ticket));
+                    place.send(delivered(delivery, queue, receipt));
                 }
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => {
@@ -193,11 +194,11 @@ impl Getting {
     }
 }
 
-/// A delivery that may be settled with this ticket.
-pub(super) fn ticketed(
+/// A delivery that is settled with this receipt.
+pub(super) fn delivered(
     delivery: lapin::message::Delivery,
     queue: &str,
-    ticket: Ticket,
+    receipt: Receipt,
 ) -> Delivery {
     let redelivered = delivery.redelivered;
     let (mut message, exchange, routing_key) = convert::incoming(delivery);
@@ -206,11 +207,13 @@ pub(super) fn ticketed(
     }
     Delivery {
         message,
-        exchange,
-        routing_key,
-        queue: queue.to_owned(),
+        source: Source {
+            exchange,
+            routing_key,
+            queue: queue.to_owned(),
+        },
         redelivered,
-        ticket,
+        receipt,
     }
 }
 

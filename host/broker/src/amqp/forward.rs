@@ -13,11 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::consume::{Subscription, ask, ticketed};
+use super::consume::{Subscription, ask, delivered};
 use super::guard::{LeftOut, Passed};
 use super::window::Window;
 use super::{OPERATION_LIMIT, ack, declare};
-use crate::delivery::{Settlement, Settlements, Ticket};
+use crate::delivery::{Receipt, Settlement, Settlements};
 use crate::{BrokerError, Delivery};
 
 /// How long a channel may be silent where another consumer was asked for.
@@ -104,7 +104,7 @@ struct Forwarding<'a> {
     window: &'a mut Window,
     out: &'a mpsc::Sender<Delivery>,
     /// Of deliveries that came without their bodies, for which there was no room.
-    left_out: Vec<Ticket>,
+    left_out: Vec<Receipt>,
 }
 
 impl Forwarding<'_> {
@@ -136,7 +136,7 @@ impl Forwarding<'_> {
         }
     }
 
-    /// How many deliveries are not settled yet, by the tickets that can still ask for it.
+    /// How many deliveries are not settled yet, by the receipts that can still ask for it.
     fn handed_out(&self) -> usize {
         let kept = self.left_out.len() + 1;
         self.settlements.strong_count().saturating_sub(kept)
@@ -158,17 +158,17 @@ impl Forwarding<'_> {
             left_out.bytes
         });
         self.window.delivered(bytes);
-        let ticket = Ticket::new(tag, self.settlements.clone(), self.gone.clone(), held);
+        let receipt = Receipt::new(tag, self.settlements.clone(), self.gone.clone(), held);
         if left_out.is_some() {
-            self.left_out.push(ticket);
+            self.left_out.push(receipt);
             return None;
         }
-        Some(ticketed(delivery, self.queue, ticket))
+        Some(delivered(delivery, self.queue, receipt))
     }
 
     fn give_back(&mut self) {
-        for ticket in self.left_out.drain(..) {
-            ticket.give_back();
+        for receipt in self.left_out.drain(..) {
+            receipt.give_back_at_once();
         }
     }
 
@@ -206,8 +206,8 @@ impl Forwarding<'_> {
                 Some(Err(_)) | None => ended = true,
             }
         }
-        // They go back, a moment later: by then others who were delivered too much ask for less as well.
-        self.left_out.clear();
+        // By the time that they come again, others who were delivered too much ask for less as well.
+        self.left_out.drain(..).for_each(Receipt::give_back);
         Some(next)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use petiole_celery::plan::Source;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::database::Database;
 use super::messages::{self, End, Taken};
-use crate::delivery::{Answer, Settlement, Settlements, Ticket, Verdict};
+use crate::delivery::{Answer, Receipt, Settlement, Settlements, Verdict};
 use crate::memory::Share;
 use crate::said::Said;
 use crate::{BrokerError, Delivery, Unsettled};
@@ -20,8 +21,8 @@ use crate::{BrokerError, Delivery, Unsettled};
 const RENEWAL: Duration = Duration::from_secs(2);
 /// How often the file is looked at for messages of other processes, and for those whose time has come.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a delivery that was dropped unsettled is kept from its queue, in milliseconds.
-const DROPPED_PAUSE: i64 = 1000;
+/// How long a delivery that was given back is kept from its queue, in milliseconds.
+const PAUSE: i64 = 1000;
 /// Settlements in one transaction.
 const BATCH: usize = 1024;
 
@@ -293,7 +294,7 @@ impl Consumer {
     fn hand_out(&mut self, taken: Vec<Taken>, settlements: &Settlements) {
         self.unsettled += taken.len();
         for taken in taken {
-            let ticket = Ticket::new(
+            let receipt = Receipt::new(
                 taken.id.cast_unsigned(),
                 settlements.clone(),
                 self.gone.clone(),
@@ -301,11 +302,13 @@ impl Consumer {
             );
             let delivery = Delivery {
                 message: taken.message,
-                exchange: taken.destination.exchange,
-                routing_key: taken.destination.routing_key,
-                queue: self.queue.clone(),
+                source: Source {
+                    exchange: taken.destination.exchange,
+                    routing_key: taken.destination.routing_key,
+                    queue: self.queue.clone(),
+                },
                 redelivered: taken.redelivered,
-                ticket,
+                receipt,
             };
             // There is room for the prefetch. Where nobody reads, the delivery is dropped here, and goes back.
             let _ = self.out.try_send(delivery);
@@ -322,10 +325,10 @@ async fn new_lease(database: &Database) -> Result<String, BrokerError> {
     Ok(id)
 }
 
-/// What is to be done with each message, and who waits to hear of it. A delivery that was dropped is
+/// What is to be done with each message, and who waits to hear of it. A delivery that was given back is
 /// held back only while it would come to the same reader again.
 fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<Answer>>) {
-    let pause = if read { DROPPED_PAUSE } else { 0 };
+    let pause = if read { PAUSE } else { 0 };
     settled
         .into_iter()
         .filter_map(|settlement| match settlement {
@@ -333,8 +336,8 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
             Settlement::Verdict(id, Verdict::Ack | Verdict::Reject, answer) => {
                 Some((id, End::Removed, Some(answer)))
             }
-            Settlement::Dropped(id) => Some((id, End::Back { pause }, None)),
-            Settlement::GivenBack(id) => Some((id, End::Back { pause: 0 }, None)),
+            Settlement::GivenBack(id) => Some((id, End::Back { pause }, None)),
+            Settlement::GivenBackAtOnce(id) => Some((id, End::Back { pause: 0 }, None)),
             Settlement::ReaderGone | Settlement::ConsumerEnded => None,
         })
         .map(|(id, end, answer)| ((id.cast_signed(), end), answer))

@@ -64,14 +64,14 @@ async fn a_cut_connection_is_made_anew_and_nothing_is_lost() {
     let held = next(&mut deliveries).await;
     proxy.cut();
     wait_until("a delivery of a cut connection is usable", || {
-        !held.usable()
+        !held.receipt.usable()
     })
     .await;
-    held.ack().await.unwrap_err();
+    held.receipt.ack().await.unwrap_err();
     wait_until("the broker does not come back", || broker.connected()).await;
     let again = next(&mut deliveries).await;
     assert_eq!((body(&again).as_str(), again.redelivered), ("held", true));
-    again.ack().await.unwrap();
+    again.receipt.ack().await.unwrap();
 
     // Under load: whatever was confirmed must come; duplicates are allowed.
     let publishing = tokio::spawn({
@@ -98,7 +98,7 @@ async fn a_cut_connection_is_made_anew_and_nothing_is_lost() {
             proxy.cut();
         }
         let number = body(&delivery);
-        match delivery.ack().await {
+        match delivery.receipt.ack().await {
             Ok(()) => {
                 seen.insert(number);
             }
@@ -143,13 +143,13 @@ async fn a_channel_that_is_closed_for_what_it_holds_gives_all_of_it_back() {
             .await
             .unwrap();
         let held = next(&mut deliveries).await;
-        timeout(DEADLINE, held.gone()).await.unwrap();
-        assert!(!held.usable());
-        held.ack().await.unwrap_err();
+        timeout(DEADLINE, held.receipt.gone()).await.unwrap();
+        assert!(!held.receipt.usable());
+        held.receipt.ack().await.unwrap_err();
         for number in ["1", "2"] {
             let again = next(&mut deliveries).await;
             assert_eq!((body(&again).as_str(), again.redelivered), (number, true));
-            again.ack().await.unwrap();
+            again.receipt.ack().await.unwrap();
         }
         length_becomes(&broker, &queue, 0).await;
     }
@@ -220,14 +220,14 @@ async fn what_an_ended_consumer_holds_is_not_known_to_be_settled() {
     let first = next(&mut deliveries).await;
     let again = next(&mut deliveries).await;
     assert_eq!((body(&again).as_str(), again.redelivered), ("1", true));
-    assert!(first.usable(), "what is under way is not given up");
-    let unsettled = first.ack().await.unwrap_err();
+    assert!(first.receipt.usable(), "what is under way is not given up");
+    let unsettled = first.receipt.ack().await.unwrap_err();
     assert!(unsettled.reason.contains("ended"), "{unsettled}");
-    again.ack().await.unwrap();
+    again.receipt.ack().await.unwrap();
     broker.publish(text(&place.queue, "2")).await.unwrap();
     let other = next(&mut deliveries).await;
     assert_eq!((body(&other).as_str(), other.redelivered), ("2", false));
-    other.ack().await.unwrap();
+    other.receipt.ack().await.unwrap();
     length_becomes(&broker, &place.queue, 0).await;
 }
 
@@ -305,7 +305,7 @@ async fn delayed_messages_find_a_queue_that_its_consumer_has_declared_again() {
     for want in ["after", "under way"] {
         let delivery = next(&mut deliveries).await;
         assert_eq!(body(&delivery), want);
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
 }
 
@@ -401,7 +401,7 @@ async fn a_consumer_whose_end_is_not_answered_gives_back_what_it_has() {
     proxy.swallow(BASIC_CANCEL, 1);
     drop(deliveries);
     length_becomes(&broker, &place.queue, 5).await;
-    assert!(!held.usable());
+    assert!(!held.receipt.usable());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -611,7 +611,7 @@ async fn what_exists_is_taken_as_it_is() {
         for _ in 0..3 {
             let delivery = next(&mut deliveries).await;
             seen.push(body(&delivery));
-            delivery.ack().await.unwrap();
+            delivery.receipt.ack().await.unwrap();
         }
         seen.sort();
         assert_eq!(seen, ["1", "5", "9"]);
@@ -772,7 +772,7 @@ async fn messages_that_can_not_be_read_arrive_with_a_reason_on_the_same_connecti
             "{start:?}"
         );
         assert_eq!(body(&delivery), "x");
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
     length_becomes(&broker, &place.queue, 0).await;
     assert_eq!(proxy.accepted(), accepted, "the connection was lost");
@@ -820,7 +820,7 @@ async fn headers_that_the_broker_makes_larger_than_a_frame_arrive() {
         assert_eq!(headers.get(petiole_celery::UNREADABLE), None);
         assert_eq!(headers["n"].as_str().unwrap().len(), size);
         assert!(headers["x-death"].is_array());
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
     assert_eq!(proxy.accepted(), accepted, "the connection was lost");
     channel
@@ -873,8 +873,8 @@ async fn a_routing_key_that_is_no_text_arrives_with_a_reason() {
         let delivery = next(&mut deliveries).await;
         let reason = delivery.message.headers[petiole_celery::UNREADABLE].as_str();
         assert_eq!(reason, Some("the exchange or the routing key is no UTF-8"));
-        assert_eq!(delivery.routing_key, "k\u{fffd}");
-        delivery.ack().await.unwrap();
+        assert_eq!(delivery.source.routing_key, "k\u{fffd}");
+        delivery.receipt.ack().await.unwrap();
     }
     assert_eq!(proxy.accepted(), accepted, "the connection was lost");
 }

@@ -61,7 +61,7 @@ async fn a_killed_process_loses_nothing() {
             (body(&delivery), delivery.redelivered),
             (number.to_string(), true)
         );
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
 }
 

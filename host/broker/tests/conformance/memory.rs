@@ -86,7 +86,7 @@ async fn read(
         }
         if let Some(delivery) = in_hand.pop_front() {
             let (number, bytes) = (number(&delivery), delivery.message.body.len());
-            delivery.ack().await.unwrap();
+            delivery.receipt.ack().await.unwrap();
             assert_eq!(seen.settled.insert(number, bytes), None, "it came again");
             settled();
         }
@@ -214,7 +214,7 @@ async fn large_messages_of_one_queue_keep_no_small_ones_of_another_waiting() {
             }
             for delivery in some {
                 assert!(numbers.insert(number(&delivery)), "it came again");
-                delivery.ack().await.unwrap();
+                delivery.receipt.ack().await.unwrap();
             }
         }
         broker.close().await;
@@ -231,7 +231,7 @@ async fn all_of_it_goes_back_when_nobody_reads_any_more() {
         let held = next(&mut deliveries).await;
         drop(deliveries);
         length_becomes(&broker, &place.queue, 19).await;
-        held.ack().await.unwrap();
+        held.receipt.ack().await.unwrap();
         // Whoever comes then has all of the room.
         let deliveries = place.consume(&broker, 20).await;
         let left = std::cell::Cell::new(19);
@@ -276,7 +276,7 @@ async fn what_a_cut_connection_had_delivered_is_given_back() {
             let held = usize::try_from(broker.held()).unwrap();
             assert!(held <= MEMORY + LARGE + PROPERTIES, "{held} bytes");
             let number = number(&delivery);
-            if delivery.ack().await.is_ok() {
+            if delivery.receipt.ack().await.is_ok() {
                 settled.insert(number);
             }
         }
@@ -284,7 +284,7 @@ async fn what_a_cut_connection_had_delivered_is_given_back() {
         let again = async {
             while broker.length(&queue).await != Ok(Some(0)) || broker.held() > 0 {
                 if let Ok(Some(delivery)) = timeout(WORK, deliveries.next()).await {
-                    let _ = delivery.ack().await;
+                    let _ = delivery.receipt.ack().await;
                 }
             }
         };

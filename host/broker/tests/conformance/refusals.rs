@@ -139,8 +139,8 @@ async fn a_queues_own_exchange_is_made_again() {
         for _ in 0..2 {
             broker.publish(text(&place.queue, "x")).await.unwrap();
             let delivery = next(&mut deliveries).await;
-            assert_eq!(delivery.exchange, place.queue);
-            delivery.ack().await.unwrap();
+            assert_eq!(delivery.source.exchange, place.queue);
+            delivery.receipt.ack().await.unwrap();
         }
     }
 }
@@ -173,8 +173,8 @@ async fn without_its_own_exchange_a_queue_is_reached_by_the_default_one() {
     for _ in 0..2 {
         broker.publish(text(&place.queue, "x")).await.unwrap();
         let delivery = next(&mut deliveries).await;
-        assert_eq!(delivery.exchange, "");
-        delivery.ack().await.unwrap();
+        assert_eq!(delivery.source.exchange, "");
+        delivery.receipt.ack().await.unwrap();
     }
     channel
         .exchange_delete(name(), ExchangeDeleteOptions::default())

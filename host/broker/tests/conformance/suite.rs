@@ -117,14 +117,14 @@ async fn properties_headers_and_body_survive(place: Place) {
     );
     assert_eq!(delivery.message.body, message.body);
     // By the default exchange or, on RabbitMQ, by the queue's own.
-    assert!(["", &place.queue].contains(&delivery.exchange.as_str()));
+    assert!(["", &place.queue].contains(&delivery.source.exchange.as_str()));
     assert_eq!(
-        (&delivery.routing_key, &delivery.queue),
+        (&delivery.source.routing_key, &delivery.source.queue),
         (&place.queue, &place.queue)
     );
     assert!(!delivery.redelivered);
-    assert!(delivery.usable());
-    delivery.ack().await.unwrap();
+    assert!(delivery.receipt.usable());
+    delivery.receipt.ack().await.unwrap();
 }
 
 fn sorted(headers: Map<String, Value>) -> BTreeMap<String, Value> {
@@ -149,7 +149,7 @@ async fn who_looks_through_a_queue_has_one_message_more_than_was_taken(place: Pl
     }
     let bodies: Vec<_> = held.iter().map(body).collect();
     assert_eq!(bodies, ["0", "1", "2", "3", "4"]);
-    held.remove(2).ack().await.unwrap();
+    held.remove(2).receipt.ack().await.unwrap();
     assert_eq!(broker.length(&place.queue).await, Ok(Some(0)));
     drop(deliveries);
     drop(held);
@@ -171,8 +171,8 @@ async fn an_acked_message_is_gone(place: Place) {
         next(&mut deliveries).await,
     );
     // Out of order, so that one ack must not cover the other.
-    third.ack().await.unwrap();
-    first.ack().await.unwrap();
+    third.receipt.ack().await.unwrap();
+    first.receipt.ack().await.unwrap();
     broker.close().await;
     let again = place.connect().await;
     length_becomes(&again, &place.queue, 1).await;
@@ -188,7 +188,7 @@ async fn a_dropped_delivery_comes_again(place: Place) {
     drop(first);
     let second = next(&mut deliveries).await;
     assert!(second.redelivered);
-    second.ack().await.unwrap();
+    second.receipt.ack().await.unwrap();
     broker.close().await;
     length_becomes(&place.connect().await, &place.queue, 0).await;
 }
@@ -197,7 +197,7 @@ async fn a_rejected_delivery_does_not_come_again(place: Place) {
     let broker = place.broker().await;
     broker.publish(text(&place.queue, "x")).await.unwrap();
     let mut deliveries = place.consume(&broker, 1).await;
-    next(&mut deliveries).await.reject().await.unwrap();
+    next(&mut deliveries).await.receipt.reject().await.unwrap();
     broker.publish(text(&place.queue, "y")).await.unwrap();
     assert_eq!(body(&next(&mut deliveries).await), "y");
 }
@@ -210,9 +210,9 @@ async fn a_closed_broker_gives_back_and_settles_nothing(place: Place) {
     assert!(broker.connected());
     broker.close().await;
     assert!(!broker.connected());
-    assert!(!held.usable());
-    timeout(DEADLINE, held.gone()).await.unwrap();
-    held.ack().await.unwrap_err();
+    assert!(!held.receipt.usable());
+    timeout(DEADLINE, held.receipt.gone()).await.unwrap();
+    held.receipt.ack().await.unwrap_err();
     assert!(
         timeout(DEADLINE, deliveries.next())
             .await
@@ -244,8 +244,8 @@ async fn unread_deliveries_go_back_and_held_ones_can_be_settled(place: Place) {
     length_becomes(&broker, &place.queue, 0).await;
     drop(deliveries);
     length_becomes(&broker, &place.queue, 9).await;
-    assert!(held.usable());
-    held.ack().await.unwrap();
+    assert!(held.receipt.usable());
+    held.receipt.ack().await.unwrap();
     broker.close().await;
     length_becomes(&place.connect().await, &place.queue, 9).await;
 }
@@ -263,7 +263,7 @@ async fn prefetch_is_respected(place: Place) {
     let _second = next(&mut deliveries).await;
     length_becomes(&broker, &place.queue, 3).await;
     assert!(deliveries.next().now_or_never().is_none());
-    first.ack().await.unwrap();
+    first.receipt.ack().await.unwrap();
     let _third = next(&mut deliveries).await;
     length_becomes(&broker, &place.queue, 2).await;
 }
@@ -282,7 +282,7 @@ async fn a_missing_exchange_is_unroutable(place: Place) {
     broker.publish(direct).await.unwrap();
     let delivery = next(&mut place.consume(&broker, 1).await).await;
     assert_eq!(
-        (body(&delivery), &delivery.exchange),
+        (body(&delivery), &delivery.source.exchange),
         ("y".to_owned(), &place.queue)
     );
 }
@@ -334,19 +334,22 @@ async fn a_delayed_message_does_not_come_early(place: Place) {
     }
     let past = next(&mut deliveries).await;
     assert_eq!(body(&past), "past");
-    past.ack().await.unwrap();
+    past.receipt.ack().await.unwrap();
     let delivery = next(&mut deliveries).await;
     let early = due.duration_since(Timestamp::now());
     assert!(early <= SignedDuration::ZERO, "{early} early");
     assert_eq!(body(&delivery), "late");
     assert_eq!(
-        (delivery.exchange.as_str(), &delivery.routing_key),
+        (
+            delivery.source.exchange.as_str(),
+            &delivery.source.routing_key
+        ),
         ("", &place.queue)
     );
 
     // Again, headers and all, as a retry does.
     let message = delivery.message.clone();
-    delivery.ack().await.unwrap();
+    delivery.receipt.ack().await.unwrap();
     let due = Timestamp::now() + SignedDuration::from_millis(1100);
     let destination = Destination::queue(&place.queue);
     broker
@@ -361,7 +364,7 @@ async fn a_delayed_message_does_not_come_early(place: Place) {
     let late = next(&mut deliveries).await;
     assert!(Timestamp::now() >= due);
     assert_eq!(body(&late), "late");
-    late.ack().await.unwrap();
+    late.receipt.ack().await.unwrap();
     length_becomes(&broker, &longer, 1).await;
     length_becomes(&broker, &place.queue, 0).await;
 }
@@ -438,14 +441,14 @@ async fn several_queues_are_read_in_turn(place: Place) {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..60 {
         let delivery = next(&mut deliveries).await;
-        let count = counts.entry(delivery.queue.clone()).or_default();
+        let count = counts.entry(delivery.source.queue.clone()).or_default();
         assert_eq!(
             body(&delivery),
             count.to_string(),
             "in the order of each queue"
         );
         *count += 1;
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [20, 20, 20]);
 }
@@ -481,8 +484,8 @@ async fn two_consumers_share_a_queue(place: Place) {
         BTreeSet::from([body(&a), body(&b)]),
         BTreeSet::from(["0".to_owned(), "1".to_owned()])
     );
-    a.ack().await.unwrap();
-    b.ack().await.unwrap();
+    a.receipt.ack().await.unwrap();
+    b.receipt.ack().await.unwrap();
     one.close().await;
     two.close().await;
     length_becomes(&place.connect().await, &place.queue, 0).await;
@@ -532,7 +535,7 @@ async fn what_the_wire_can_not_carry_is_refused_and_kept(place: Place) {
         assert_eq!(opened.message, publication.message);
         assert_eq!(opened.destination, publication.destination);
         assert!(!kept.redelivered, "no connection was lost");
-        kept.ack().await.unwrap();
+        kept.receipt.ack().await.unwrap();
     }
     assert!(broker.connected());
     length_becomes(&broker, &place.queue, 0).await;
@@ -556,7 +559,7 @@ async fn a_large_body_survives(place: Place) {
         .unwrap();
     let delivery = next(&mut place.consume(&broker, 1).await).await;
     assert!(delivery.message.body == large);
-    delivery.ack().await.unwrap();
+    delivery.receipt.ack().await.unwrap();
 }
 
 async fn messages_outlive_the_connection(place: Place) {
@@ -599,7 +602,7 @@ async fn ten_thousand_messages_come_once(place: Place) {
                 "{} came twice",
                 body(&delivery)
             );
-            acks.push(delivery.ack());
+            acks.push(delivery.receipt.ack());
             while let Some(Some(acked)) = acks.next().now_or_never() {
                 acked.unwrap();
             }

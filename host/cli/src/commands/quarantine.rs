@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use petiole_broker::{Broker, Deliveries, Delivery};
+use petiole_broker::{Broker, Deliveries, Delivery, Receipt};
 use petiole_celery::{Destination, Kept, Message, wire};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ struct Entry {
 struct Failed {
     why: Failure,
     /// None where its connection is gone, which gives it back.
-    delivery: Option<Delivery>,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Clone, Copy)]
@@ -93,9 +93,12 @@ impl Quarantine {
         let mut reading = self.read(limit.into()).await?;
         let mut held = Vec::new();
         let mut entries = Vec::new();
-        while let Some(mut delivery) = reading.next().await {
-            entries.push(Entry::of(std::mem::take(&mut delivery.message)));
-            held.push(delivery);
+        while let Some(Delivery {
+            message, receipt, ..
+        }) = reading.next().await
+        {
+            entries.push(Entry::of(message));
+            held.push(receipt);
         }
         self.broker.close().await;
         if json {
@@ -144,7 +147,7 @@ impl Quarantine {
                     let id = id.unwrap_or_else(|| "without an id".to_owned());
                     eprintln!("{}: {}", escaped(&id), escaped(&failure.why.to_string()));
                     // Held, so that it does not come again.
-                    failed.push(failure.delivery);
+                    failed.push(failure.receipt);
                 }
             }
         }
@@ -160,28 +163,31 @@ impl Quarantine {
 
     /// Confirmed first, removed then: who dies in between has it twice, and never loses it.
     async fn act_on(&self, action: Action, delivery: Delivery) -> std::result::Result<(), Failed> {
-        let failed = |why, delivery| Failed {
+        let Delivery {
+            message, receipt, ..
+        } = delivery;
+        let failed = |why, receipt| Failed {
             why,
-            delivery: Some(delivery),
+            receipt: Some(receipt),
         };
         if let Action::Retry = action {
-            let Some(kept) = Kept::open(delivery.message.clone()) else {
+            let Some(kept) = Kept::open(message) else {
                 let why =
                     anyhow!("the message does not say where it was to go: publish it by hand");
-                return Err(failed(Failure::failed(why), delivery));
+                return Err(failed(Failure::failed(why), receipt));
             };
             let publication = match kept.send_again() {
                 Ok(publication) => publication,
-                Err(reason) => return Err(failed(Failure::failed(anyhow!(reason)), delivery)),
+                Err(reason) => return Err(failed(Failure::failed(anyhow!(reason)), receipt)),
             };
             self.declare(&publication.destination).await;
             if let Err(error) = self.broker.publish(publication).await {
-                return Err(failed(publish_failure(error), delivery));
+                return Err(failed(publish_failure(error), receipt));
             }
         }
-        delivery.ack().await.map_err(|error| Failed {
+        receipt.ack().await.map_err(|error| Failed {
             why: Failure::unreachable(error),
-            delivery: None,
+            receipt: None,
         })
     }
 
@@ -204,10 +210,10 @@ impl Quarantine {
     }
 
     /// A message by its id, or the oldest by its task's, with those before it.
-    async fn find(&self, id: &str) -> Result<(Delivery, Vec<Delivery>)> {
+    async fn find(&self, id: &str) -> Result<(Delivery, Vec<Receipt>)> {
         let mut reading = self.read(MOST).await?;
         let mut held = Vec::new();
-        while let Some(mut delivery) = reading.next().await {
+        while let Some(delivery) = reading.next().await {
             let entry = Entry::of(delivery.message.clone());
             if [entry.id, entry.task_id]
                 .iter()
@@ -216,8 +222,7 @@ impl Quarantine {
             {
                 return Ok((delivery, held));
             }
-            delivery.message = Message::default();
-            held.push(delivery);
+            held.push(delivery.receipt);
         }
         Err(Failure::usage(anyhow!(
             "queue {:?} has no message {id:?} among its first {}: see `petiole quarantine list`",

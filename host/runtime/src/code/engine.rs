@@ -14,6 +14,8 @@ const MEMORIES: u32 = 4;
 const TABLES: u32 = 8;
 /// The elements of one table. An interpreter has some ten thousand.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+/// And what each of them takes, in bytes.
+const TABLE_ELEMENT: usize = 8;
 
 /// What stays mapped between two tasks in a slot; above it, pages go back to the kernel.
 const MEMORY_KEEP_RESIDENT: usize = 128 * 1024;
@@ -31,6 +33,11 @@ const TICK: Duration = Duration::from_millis(1);
 /// Memory mappings that a busy slot may need, and those of the rest of the process.
 const MAPPINGS_PER_SLOT: u32 = 8;
 const MAPPINGS_OF_PROCESS: u32 = 8_192;
+
+/// What tables of so many elements take, in bytes.
+pub(crate) fn table_memory(elements: usize) -> usize {
+    elements.saturating_mul(TABLE_ELEMENT)
+}
 
 /// Whether the operating system is behind an error, not the component: no memory, no descriptors, a file that can't be
 /// read.

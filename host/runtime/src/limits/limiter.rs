@@ -4,21 +4,15 @@ use async_trait::async_trait;
 use petiole_permits::{Limit, Limits};
 use wasmtime::ResourceLimiterAsync;
 
-use crate::code::engine::TABLE_ELEMENTS;
+use crate::code::engine::{TABLE_ELEMENTS, table_memory};
 use crate::limits::LimitExceeded;
-use crate::limits::budget::Held;
-
-/// What an element of a table takes, in bytes.
-const TABLE_ELEMENT: usize = 8;
-
-/// What tables of so many elements take, in bytes.
-pub(crate) fn tables(elements: usize) -> usize {
-    elements.saturating_mul(TABLE_ELEMENT)
-}
+use crate::limits::budget::held::Held;
 
 /// The most that memories and tables may take together, in bytes.
 pub(crate) fn claim(limits: &Limits) -> usize {
-    limits.memory.saturating_add(tables(limits.table_elements))
+    limits
+        .memory
+        .saturating_add(table_memory(limits.table_elements))
 }
 
 /// Counts what a sandbox has, and denies what goes over.
@@ -140,7 +134,7 @@ impl ResourceLimiterAsync for Limiter {
     ) -> wasmtime::Result<bool> {
         match self.table.grow(current, desired) {
             Ok(()) => {
-                self.held.grow(tables(self.table.granted)).await?;
+                self.held.grow(table_memory(self.table.granted)).await?;
                 self.forget(Limit::TableElements);
                 Ok(true)
             }
@@ -153,7 +147,7 @@ impl ResourceLimiterAsync for Limiter {
 
     fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let denied = self.table.take_back();
-        self.held.shrink(tables(denied));
+        self.held.shrink(table_memory(denied));
         Ok(())
     }
 }

@@ -12,8 +12,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
 use crate::limits::LimitExceeded;
-use crate::limits::budget::{Reading, Waits};
-use crate::limits::unpaused::unpaused;
+use crate::limits::budget::reading::Reading;
+use crate::limits::budget::waits::Waits;
+use crate::limits::off_the_executor::off_the_executor;
 
 /// The bytes that a guest may ask of `wasi:random` at once: they are made without a pause, and others
 /// wait meanwhile.
@@ -139,7 +140,7 @@ impl Meter {
             reading.enter().await?;
             let polled = poll_fn(|cx| {
                 self.poll.store(self.clock(), Relaxed);
-                Poll::Ready(unpaused(next_long, || run.as_mut().poll(cx)))
+                Poll::Ready(off_the_executor(next_long, || run.as_mut().poll(cx)))
             });
             let polled = polled.await;
             let (used, exact) = (self.since_poll(), self.exact.swap(true, Relaxed));

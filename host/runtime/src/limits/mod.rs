@@ -3,7 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod limiter;
 pub(crate) mod meter;
-pub(crate) mod unpaused;
+pub(crate) mod off_the_executor;
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What a guest that crashes has said of it: panics, uncaught exceptions and failed assertions are written to stderr
 //! before the trap, which itself says `unreachable`.
 
-use crate::log::task_log::escaped;
+use crate::log::escape::escaped;
 
 /// A message's length, in bytes: log lines and results hold it.
 const MAX_MESSAGE: usize = 4 * 1024;

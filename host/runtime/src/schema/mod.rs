@@ -10,6 +10,6 @@ pub(crate) mod reflect;
 pub(crate) mod signature;
 pub(crate) mod task_error;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod to_json;
 pub(crate) mod wit_type;

@@ -4,6 +4,7 @@ use petiole_celery::json;
 use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
+use crate::limits::off_the_executor::is_long;
 use crate::schema::json_texts::{JsonTexts, members_memory, text_memory, values_memory};
 use crate::schema::wit_type::{WitType, snake};
 
@@ -161,4 +162,16 @@ fn float(x: f64, texts: &mut JsonTexts) -> Result<Value, ToJsonError> {
 
 fn other_type(ty: &WitType) -> ToJsonError {
     ToJsonError::OtherType { ty: ty.to_string() }
+}
+
+/// Whether a value without lists holds a text that takes long to read.
+pub(crate) fn holds_long_text(val: &Val) -> bool {
+    let holds = |val: &Option<Box<Val>>| val.as_deref().is_some_and(holds_long_text);
+    match val {
+        Val::String(text) => is_long(text.len()),
+        Val::Tuple(vals) => vals.iter().any(holds_long_text),
+        Val::Record(fields) => fields.iter().any(|(_, val)| holds_long_text(val)),
+        Val::Variant(_, val) | Val::Option(val) | Val::Result(Ok(val) | Err(val)) => holds(val),
+        _ => false,
+    }
 }

@@ -122,6 +122,11 @@ pub(crate) fn is_unbounded(ty: &WitType) -> bool {
     )
 }
 
+/// Whether values of a type may take long to read and to write: each element of a list takes some 50 ns.
+pub(crate) fn holds_list(ty: &WitType) -> bool {
+    ty.holds(|ty| matches!(ty, WitType::Bytes | WitType::List(_)))
+}
+
 /// Text that the types of one component may still take.
 #[derive(Debug)]
 pub(crate) struct TypeBudget(usize);

@@ -9,7 +9,7 @@ use petiole_broker::PublishError;
 use petiole_celery::plan::not_sent;
 use petiole_celery::wire::is_direct_reply;
 use petiole_celery::{Commit, Publication, RunKey};
-use petiole_runtime::unpaused;
+use petiole_runtime::off_the_executor;
 use petiole_storage::results::{End, Results};
 use serde_json::Value;
 
@@ -351,7 +351,7 @@ impl Servers {
         };
         let (task, id, queue) = (header("task"), header("id"), &self.policy.quarantine);
         tracing::error!(target: "petiole", task, id, "Task {task}[{id}] can't be sent, and its message goes to queue {queue}: {error}");
-        let plan = unpaused(true, || {
+        let plan = off_the_executor(true, || {
             not_sent(
                 publication,
                 error.to_string(),

@@ -441,10 +441,10 @@ impl Registry {
         self.active().tasks.get(name).cloned()
     }
 
-    /// How large the body of a message for this task may be, in bytes; the worker's own limit where there is no
+    /// How large the body of a message may be whose task is this, in bytes; the worker's own limit where there is no
     /// such task, and the most that a manifest may ask for where its module is not loaded.
-    pub(crate) fn argument_limit(&self, name: &str) -> usize {
-        match self.find(name) {
+    pub(crate) fn argument_limit(&self, found: &Found) -> usize {
+        match found {
             Found::Task(task) => task.limits.arguments,
             Found::NotLoaded { .. } | Found::Refused { .. } => self.defaults.most.arguments,
             Found::Unknown => self.defaults.limits.arguments,

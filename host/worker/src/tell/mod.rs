@@ -2,5 +2,6 @@
 
 pub(crate) mod metrics;
 pub(crate) mod outage;
+pub(crate) mod report;
+pub(crate) mod run_report;
 pub(crate) mod task_log;
-pub(crate) mod usage;

@@ -8,7 +8,7 @@ use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
 use petiole_runtime::{HostFault, Usage};
 use tracing::{debug, error, info, warn};
 
-use crate::tell::usage::Told;
+use crate::tell::run_report::RunReport;
 
 /// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
 const SHOWN: usize = 1024;
@@ -17,7 +17,7 @@ pub(crate) fn received(request: &Request) {
     info!(target: "petiole", task = request.task, id = request.id, "Task {}[{}] received", request.task, request.id);
 }
 
-pub(crate) fn ended(request: &Request, ended: &Ended, told: &Told) {
+pub(crate) fn ended(request: &Request, ended: &Ended, run: &RunReport) {
     let Request { task, id, .. } = request;
     let Usage {
         wall,
@@ -28,11 +28,11 @@ pub(crate) fn ended(request: &Request, ended: &Ended, told: &Told) {
         bytes_in,
         bytes_out,
         ..
-    } = told.usage;
+    } = run.usage;
     let (seconds, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
     match ended {
         Ended::Success => {
-            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] succeeded in {seconds:.6}s: {}", told.result);
+            info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] succeeded in {seconds:.6}s: {}", run.result);
         }
         Ended::Failure {
             exception,

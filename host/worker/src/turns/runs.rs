@@ -122,17 +122,17 @@ impl Turn<'_> {
 
     /// Everything is out, but the delivery could not be settled: the next one of this request will be,
     /// without a run.
-    pub(crate) fn unacked(self, settle: Settle) {
+    pub(crate) fn unacked(mut self, settle: Settle) {
         self.remember(Before::Settled(settle));
     }
 
     /// The task has ended, and what follows could not be carried out: the next delivery of this request is
     /// kept, without a run.
-    pub(crate) fn not_carried_out(self) {
+    pub(crate) fn not_carried_out(&mut self) {
         self.remember(Before::Ended);
     }
 
-    fn remember(mut self, what: Before) {
+    fn remember(&mut self, what: Before) {
         self.set(Some(what));
         if let Some(run) = &self.run {
             self.runs.remember(self.key.clone(), Arc::clone(run));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::order::Order;
+use crate::limits::budget::order::Order;
 
 /// Tells the runs of a budget apart; a later one is larger.
 pub(super) type Age = u64;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{NoMemoryLeft, Waits};
+use crate::limits::budget::waits::{NoMemoryLeft, Waits};
 
 /// What is counted at once, in bytes.
 pub(super) const UNIT: usize = 64 * 1024;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::reading::{UNIT, units};
+use crate::limits::budget::reading::{UNIT, units};
 
 /// The part of a room that only small requests have, an eighth: so one that waits for much keeps none of them waiting.
 const OF_SMALL: u32 = 8;

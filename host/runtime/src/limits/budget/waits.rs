@@ -5,7 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::NoMemoryLeft;
+/// The process has no memory left for the run, and it is given up. No fault of the task's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoMemoryLeft {
+    /// So that older ones get on.
+    #[error("no memory left in the budget of {total} bytes: the task asked for {asked} more")]
+    GivenUp { asked: usize, total: usize },
+    /// It has waited for as long as it may.
+    #[error("no memory left in {most:?}, which is the task's time limit")]
+    Waited { most: Duration },
+}
 
 /// The waits of one run.
 #[derive(Debug)]

@@ -8,9 +8,12 @@ use wasmtime::component::__internal::{InterfaceType, LowerContext};
 use wasmtime::component::{Lower, Val};
 use wasmtime::{Result, ValRaw, bail, format_err};
 
-use super::MAX_FLAT_PARAMS;
 use crate::limits::LimitExceeded;
 use crate::schema::from_json::BASE64;
+
+/// Core values that parameters are passed in; where a signature has more, they are in memory (`MAX_FLAT_PARAMS`
+/// of the canonical ABI).
+pub(in crate::schema) const MAX_FLAT_PARAMS: usize = 16;
 
 /// All parameters, on the stack, or as the one pointer that stands for them there.
 pub(super) fn params<T>(

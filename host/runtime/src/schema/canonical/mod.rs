@@ -13,7 +13,7 @@
 )]
 
 mod lift;
-mod lower;
+pub(super) mod lower;
 
 use std::mem::MaybeUninit;
 
@@ -22,10 +22,6 @@ use wasmtime::component::__internal::{
 };
 use wasmtime::component::{ComponentNamedList, ComponentType, Func, Lift, Lower, Val};
 use wasmtime::{Result, Store, ValRaw, bail, format_err};
-
-/// Core values that parameters are passed in; where a signature has more, they are in memory (`MAX_FLAT_PARAMS`
-/// of the canonical ABI).
-pub(super) const MAX_FLAT_PARAMS: usize = 16;
 
 /// Calls a function, with its arguments in their order; the result is none for a function without one.
 ///
@@ -55,7 +51,7 @@ struct Params<'a>(&'a [Val]);
 // has. What is written into them is made by the types that the component names, which wasmtime passes on: nothing is
 // taken for granted of the values, and every access of memory is checked.
 unsafe impl ComponentType for Params<'_> {
-    type Lower = [ValRaw; MAX_FLAT_PARAMS];
+    type Lower = [ValRaw; lower::MAX_FLAT_PARAMS];
 
     /// Never used: parameters that are in memory are put there by [`lower::params`].
     const ABI: CanonicalAbiInfo = CanonicalAbiInfo::SCALAR4;

@@ -10,7 +10,8 @@ use wasmtime::component::{Component, Func, Instance, Linker, Val};
 use wasmtime::{Engine, Store};
 
 use crate::code::engine;
-use crate::schema::canonical::{MAX_FLAT_PARAMS, call};
+use crate::schema::canonical::call;
+use crate::schema::canonical::lower::MAX_FLAT_PARAMS;
 use crate::schema::tests::properties::{heap, type_and_val};
 use crate::schema::wit_type::{Case, Field, Name, WitType};
 

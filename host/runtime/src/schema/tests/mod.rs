@@ -3,3 +3,4 @@
 mod canonical;
 mod properties;
 mod tables;
+pub(crate) mod types;

@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::granted::Granted;
 use crate::limits::meter::Meter;
-use crate::log::task_log::escaped;
+use crate::log::escape::escaped;
 use crate::module::Loaded;
 
 /// How long a name may take to resolve.

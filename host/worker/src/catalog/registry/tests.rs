@@ -208,11 +208,11 @@ async fn a_component_that_is_not_in_the_store_is_waited_for() {
     assert!(matches!(two.find("my.tasks.run"), Found::NotLoaded { .. }));
     assert!(matches!(two.find("my.tasks.walk"), Found::Unknown));
     assert_eq!(
-        two.argument_limit("my.tasks.run"),
+        two.argument_limit(&two.find("my.tasks.run")),
         two.defaults.most.arguments
     );
     assert_eq!(
-        two.argument_limit("my.tasks.walk"),
+        two.argument_limit(&two.find("my.tasks.walk")),
         two.defaults.limits.arguments
     );
     std::fs::rename(&away, &file).unwrap();

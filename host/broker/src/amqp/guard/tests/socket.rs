@@ -48,7 +48,7 @@ async fn arrive(deliveries: Vec<u8>, count: u64) {
     for number in 1..=count {
         let delivery = timeout(DEADLINE, received.next()).await.unwrap().unwrap();
         assert_eq!(delivery.message.body, number.to_string().into_bytes());
-        delivery.ack().await.unwrap();
+        delivery.receipt.ack().await.unwrap();
     }
     fake.until("not all is acked", |seen| seen.acked == count)
         .await;
@@ -113,8 +113,8 @@ async fn what_a_consumer_had_that_the_broker_ended_while_it_was_replaced_is_not_
     let first = timeout(DEADLINE, received.next()).await.unwrap().unwrap();
     fake.until("another one is asked for", |seen| seen.consumers == 2)
         .await;
-    timeout(DEADLINE, first.gone()).await.unwrap();
-    assert!(first.ack().await.is_err());
+    timeout(DEADLINE, first.receipt.gone()).await.unwrap();
+    assert!(first.receipt.ack().await.is_err());
     fake.until("it consumes again", |seen| seen.consumers > 2)
         .await;
     assert_eq!(fake.seen().foreign, Vec::<String>::new());

@@ -1,158 +1,22 @@
-//! What a guest's end means: result, `err`, trap or limit to an outcome.
+//! Outcomes of guests that ended before they returned: by a trap, by their exit, or at a limit.
 
 use std::time::Duration;
 
-use petiole_celery::{Exception, Outcome, json};
+use petiole_celery::{Exception, Outcome};
 use petiole_permits::{Limit, Limits};
 use serde_json::{Number, Value};
-use wasmtime::component::{ResourceTableError, Val};
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::limits::LimitExceeded;
 use crate::log::backtrace::backtrace;
 use crate::log::last_words::LastWords;
-use crate::schema::json_texts::{
-    JsonTexts, MAX_DEPTH, beyond_budget, is_too_deep, lift_fuel, memory_within,
-};
-use crate::schema::task_error::{is_task_error, task_error};
-use crate::schema::to_json::{ToJsonError, payload, to_json};
-use crate::schema::wit_type::WitType;
-
-/// The Python module that Petiole's own exceptions are said to be of.
-pub(crate) const EXCEPTIONS: &str = "petiole.exceptions";
+use crate::outcome::{Ended, exceeded, failed, failure};
+use crate::schema::json_texts::{beyond_budget, lift_fuel};
 
 /// How much of a guest's stack and last words a failure quotes, in bytes: function names may be of any length.
 const MAX_TRACEBACK: usize = 16 * 1024;
-
-/// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
-const MAX_EXCEPTION_NAME: usize = 255;
-
-/// What became of a call.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    /// The limit that ended it.
-    pub(crate) limit: Option<Limit>,
-}
-
-impl From<Outcome> for Ended {
-    fn from(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            limit: None,
-        }
-    }
-}
-
-impl Ended {
-    /// What its values take, in bytes.
-    pub(crate) fn memory(&self) -> usize {
-        let (values, other) = values(&self.outcome);
-        other + values.iter().map(memory_within).sum::<usize>()
-    }
-}
-
-/// What the function returned. `texts`: of the result, with the limit of its size as JSON.
-pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, mut texts: JsonTexts) -> Ended {
-    let limit = texts.values.limit();
-    let texts = &mut texts;
-    let outcome = match (ty, val) {
-        (Some(WitType::Result(ok, _)), Some(Val::Result(Ok(val)))) => {
-            payload(ok.as_deref(), val, texts).map(Outcome::Success)
-        }
-        (Some(WitType::Result(_, err)), Some(Val::Result(Err(val)))) => {
-            returned_err(err.as_deref(), val, texts)
-        }
-        (Some(ty), Some(val)) => to_json(ty, val, texts).map(Outcome::Success),
-        _ => Ok(Outcome::Success(Value::Null)),
-    };
-    match outcome {
-        Ok(outcome) => bounded(outcome, limit),
-        Err(error @ ToJsonError::TooLarge { .. }) => {
-            let message = texts.values.beyond_budget();
-            exceeded(Limit::Result, message.unwrap_or_else(|| error.to_string()))
-        }
-        Err(error) => failure("InvalidResult", error.to_string()).into(),
-    }
-}
-
-fn returned_err(
-    ty: Option<&WitType>,
-    val: Option<Box<Val>>,
-    texts: &mut JsonTexts,
-) -> Result<Outcome, ToJsonError> {
-    let (Some(ty), Some(val)) = (ty, val) else {
-        return Ok(failed("TaskError".to_owned(), Vec::new()));
-    };
-    Ok(match (ty, *val) {
-        (ty, val) if is_task_error(ty) => task_error(to_json(ty, val, texts)?),
-        (WitType::Enum(_), Val::Enum(name)) => failed(upper_camel(&name), Vec::new()),
-        (WitType::Variant(cases), Val::Variant(name, val)) => {
-            let ty = cases.get(&name).and_then(|case| case.ty.as_ref());
-            let args = match val {
-                Some(val) => vec![payload(ty, Some(val), texts)?],
-                None => Vec::new(),
-            };
-            failed(upper_camel(&name), args)
-        }
-        (ty, val) => failed("TaskError".to_owned(), vec![to_json(ty, val, texts)?]),
-    })
-}
-
-/// A failure's arguments count as its result. With them: the bytes of a text beside.
-fn values(outcome: &Outcome) -> (&[Value], usize) {
-    match outcome {
-        Outcome::Success(value) => (std::slice::from_ref(value), 0),
-        Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } => {
-            (&exception.exc_message, 0)
-        }
-        Outcome::Reject { reason, .. } => (&[], reason.len()),
-        Outcome::Ignore => (&[], 0),
-    }
-}
-
-fn bounded(outcome: Outcome, limit: usize) -> Ended {
-    if let Outcome::Failure { exception, .. } | Outcome::Retry { exception, .. } = &outcome
-        && let Some(message) = overlong(exception)
-    {
-        return failure("InvalidResult", message).into();
-    }
-    let (values, other) = values(&outcome);
-    if values.iter().any(is_too_deep) {
-        let message = format!("the result has more than {MAX_DEPTH} levels of arrays and objects");
-        return failure("InvalidResult", message).into();
-    }
-    let size = other + values.iter().map(json::size).sum::<usize>();
-    if size <= limit {
-        return outcome.into();
-    }
-    let message = format!("the result is {size} bytes of JSON: the limit is {limit}");
-    exceeded(Limit::Result, message)
-}
-
-/// What is said of a name that is too long.
-fn overlong(exception: &Exception) -> Option<String> {
-    [
-        ("class", &exception.exc_type),
-        ("module", &exception.exc_module),
-    ]
-    .into_iter()
-    .find(|(_, name)| name.len() > MAX_EXCEPTION_NAME)
-    .map(|(what, name)| {
-        let size = name.len();
-        format!(
-            "the name of the exception's {what} is {size} bytes: the limit is {MAX_EXCEPTION_NAME}"
-        )
-    })
-}
-
-fn exceeded(limit: Limit, message: String) -> Ended {
-    Ended {
-        outcome: failure(limit.exception(), message),
-        limit: Some(limit),
-    }
-}
 
 /// Celery's own exception for a hard time limit. `limit`: in microseconds.
 fn out_of_time(limit: u64) -> Ended {
@@ -328,38 +192,4 @@ fn said(trap: Trap) -> String {
         Some(message) => message.to_owned(),
         None => message,
     }
-}
-
-pub(crate) fn failure(exc_type: &str, message: String) -> Outcome {
-    failed(exc_type.to_owned(), vec![message.into()])
-}
-
-fn failed(exc_type: String, args: Vec<Value>) -> Outcome {
-    Outcome::Failure {
-        exception: exception(exc_type, args),
-        traceback: None,
-    }
-}
-
-fn exception(exc_type: String, exc_message: Vec<Value>) -> Exception {
-    Exception {
-        exc_type,
-        exc_message,
-        exc_module: EXCEPTIONS.to_owned(),
-    }
-}
-
-/// `not-found` as a Python class: `NotFound`.
-fn upper_camel(kebab: &str) -> String {
-    kebab
-        .split('-')
-        .flat_map(|word| {
-            let mut chars = word.chars();
-            chars
-                .next()
-                .map(|first| first.to_ascii_uppercase())
-                .into_iter()
-                .chain(chars)
-        })
-        .collect()
 }

@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::tell::task_log::shown;
 
-/// What logs and metrics tell of a run, once its plan says how the task has ended.
+/// A run, as logs and metrics have it once its plan says how the task has ended.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RunReport {
     pub(crate) usage: Usage,
     /// The limit that ended it.
     pub(crate) limit: Option<Limit>,
@@ -17,7 +17,7 @@ pub(crate) struct Told {
     pub(crate) long: bool,
 }
 
-impl Told {
+impl RunReport {
     pub(crate) fn of(run: &Run, granted: &Granted) -> Self {
         Self {
             usage: run.usage,

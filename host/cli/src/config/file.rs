@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Layer, Confi
         keys,
         layer: Layer::default(),
     };
-    let table = DeTable::parse(text).map_err(|error| wrong(text, &error));
+    let table = DeTable::parse(text).map_err(|error| wrong(text, &error, None));
     let read = table.and_then(|table| file.table("", table.into_inner()));
     read.map_err(|reason| ConfigError::File {
         path: path.to_owned(),
@@ -46,8 +46,9 @@ impl File<'_> {
             let is_one = !name.get_ref().contains('.');
             if let Some(key) = self.keys.iter().find(|key| is_one && key.path == path) {
                 let folder = self.path.parent().unwrap_or(Path::new(""));
+                let at = value.span().start;
                 let value = key.from_file(ValueDeserializer::from(value), folder);
-                let value = value.map_err(|error| wrong(self.text, &error))?;
+                let value = value.map_err(|error| wrong(self.text, &error, Some(at)))?;
                 self.layer
                     .set(&path, value, self.path.display().to_string());
             } else if is_one && self.keys.iter().any(|key| key.path.starts_with(&inner)) {
@@ -83,9 +84,9 @@ fn line(text: &str, at: usize) -> usize {
 }
 
 /// What is wrong in a file: in which line, at which setting, what it wants and what it got. No value is quoted, for
-/// it may be a secret; the TOML library quotes whole lines.
-fn wrong(text: &str, error: &toml::de::Error) -> String {
-    let Some(at) = error.span().map(|span| span.start) else {
+/// it may be a secret; the TOML library quotes whole lines. `value`: where the value begins, for errors that do not say.
+fn wrong(text: &str, error: &toml::de::Error, value: Option<usize>) -> String {
+    let Some(at) = error.span().map(|span| span.start).or(value) else {
         return said(error.message(), None);
     };
     let line = line(text, at);

@@ -9,38 +9,46 @@ use super::layer::Layer;
 
 /// Flags by their names, as the command line's structs have them: `memory_limit` for `--memory-limit`.
 #[derive(Debug, Default)]
-pub(crate) struct Flags(Table);
+pub(crate) struct Flags {
+    given: Table,
+    /// The reason why one can't be used.
+    wrong: Option<String>,
+}
 
 impl Flags {
     /// Adds the flags of a command's arguments; those that are not given are none.
     pub(crate) fn with(mut self, args: &impl Serialize) -> Self {
-        // Plain data can be written.
-        self.0.extend(Table::try_from(args).unwrap_or_default());
+        match Table::try_from(args) {
+            Ok(given) => self.given.extend(given),
+            // A path that is not UTF-8.
+            Err(error) => self.wrong = Some(error.to_string()),
+        }
         self
     }
 
     /// Adds one, where it is given.
     pub(crate) fn set(mut self, name: &str, value: Option<String>) -> Self {
-        self.0
-            .extend(value.map(|value| (name.to_owned(), value.into())));
+        let given = value.map(|value| (name.to_owned(), value.into()));
+        self.given.extend(given);
         self
     }
 
     pub(super) fn layer(mut self, keys: &[Key]) -> Result<Layer, ConfigError> {
+        let invalid = |origin, reason| ConfigError::Value { origin, reason };
+        if let Some(reason) = self.wrong {
+            return Err(invalid("flags".to_owned(), reason));
+        }
         let mut layer = Layer::default();
         for key in keys {
             let Some(flag) = key.flag else { continue };
             let name = flag.trim_start_matches('-').replace('-', "_");
-            let Some(value) = self.0.remove(&name) else {
+            let Some(value) = self.given.remove(&name) else {
                 continue;
             };
             let origin = format!("flag {flag}");
             let value = match value {
                 Value::Array(entries) if key.kind.is_table() => {
-                    table(key, &entries).map_err(|reason| ConfigError::Value {
-                        origin: origin.clone(),
-                        reason,
-                    })?
+                    table(key, &entries).map_err(|reason| invalid(origin.clone(), reason))?
                 }
                 value => value,
             };
@@ -64,7 +72,7 @@ fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use clap::Parser;
 
@@ -126,7 +134,7 @@ mod tests {
         };
         let keys = keys();
         let flags = Flags::default().with(&args);
-        let given: Vec<_> = flags.0.keys().cloned().collect();
+        let given: Vec<_> = flags.given.keys().cloned().collect();
         let layer = flags.layer(&keys).unwrap();
         for name in given {
             let flag = format!("--{}", name.replace('_', "-"));
@@ -140,6 +148,6 @@ mod tests {
             panic!("a worker");
         };
         let flags = Flags::default().with(&args);
-        assert!(flags.0.is_empty(), "{flags:?}");
+        assert!(flags.given.is_empty(), "{flags:?}");
     }
 }

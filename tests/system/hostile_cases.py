@@ -142,7 +142,7 @@ def denied_where_known(lines):
 
 
 def few_sockets(taken):
-    """As many as `host/runtime/src/wasi/net/egress.rs` gives one task."""
+    """As many as `host/runtime/src/limits/descriptors.rs` gives one task."""
     if taken == 0:
         return "no socket at all"
     return nothing(None if taken <= 64 else f"{taken} sockets")

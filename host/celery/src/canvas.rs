@@ -4,20 +4,17 @@
 //! Signatures are walked where they stand in the request, and each message is handed on before the next one is
 //! made: memory and time are in proportion to what is read and sent.
 
-mod part;
 mod steps;
 
 use serde_json::{Value, json};
 
 use crate::json::size;
 use crate::options::Options;
-use crate::signature::SignatureRef;
-use crate::{Refusal, Signature, SignatureError, compose};
-pub(crate) use part::{Given, Opt, Part};
-use steps::{gathered, is_empty_group, link, members, name_steps, splice};
+use crate::part::{Part, gathered, is_empty_group, members};
+use crate::signature::{SignatureRef, malformed};
+use crate::{Refusal, Signature, compose};
+use steps::{MAX_CALLS, link, name_steps, splice};
 
-/// How many messages one signature may stand for, or a list of callbacks.
-const MAX_CALLS: usize = 10_000;
 /// How many tasks the callbacks, the errbacks or the rest of a chain may be made of, at all levels: each is checked
 /// before any of them is sent.
 const MAX_TASKS: usize = 100_000;
@@ -269,22 +266,6 @@ fn check_followed(step: &Part<'_>, following: &[Part<'_>]) -> Result<(), Refusal
     Ok(())
 }
 
-/// Options of a chain that are not passed on to its first task.
-const CONSUMED_BY_CHAIN: [&str; 9] = [
-    "task_id",
-    "group_id",
-    "group_index",
-    "chord",
-    "link",
-    "link_error",
-    "root_id",
-    "parent_id",
-    "chain",
-];
-
-/// Options of a group that are not passed on to its members.
-const CONSUMED_BY_GROUP: [&str; 3] = ["task_id", "group_id", "group_index"];
-
 /// Celery's `AsyncResult.as_tuple`.
 fn async_result(id: &str, parent: Value) -> Value {
     let id = Value::Array(vec![id.into(), parent]);
@@ -301,18 +282,5 @@ pub(crate) fn too_large(sent_limit: usize) -> Refusal {
 fn unsupported(what: &str) -> Refusal {
     Refusal::Unsupported {
         what: what.to_owned(),
-    }
-}
-
-fn malformed(reason: String) -> Refusal {
-    let SignatureError { reason } = SignatureError::new(reason);
-    Refusal::Malformed { reason }
-}
-
-impl From<SignatureError> for Refusal {
-    fn from(error: SignatureError) -> Self {
-        Self::Malformed {
-            reason: error.to_string(),
-        }
     }
 }

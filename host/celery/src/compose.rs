@@ -2,9 +2,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::canvas::Part;
 use crate::embed::{Chain, EmbedRef};
 use crate::options::Options;
+use crate::part::Part;
 use crate::wire::{BODY_LIMIT, Unsendable};
 use crate::{Message, Properties, Publication, Routes, Signature, SignatureError};
 use crate::{headers, json, python, time, wire};
@@ -46,6 +46,17 @@ pub fn compose(
         Fault::Signature(error) => error,
         Fault::Unsendable(reason) => unsendable(&signature.task, &reason),
     })
+}
+
+impl Signature {
+    /// Checks that the options of a plain task can be carried out, and its message sent, before anything relies
+    /// on it.
+    ///
+    /// # Errors
+    /// As [`compose`].
+    pub fn check(&self) -> Result<(), SignatureError> {
+        check(&Part::of(self.view())).map(drop)
+    }
 }
 
 /// Why there is no message.

@@ -1,14 +1,15 @@
-use std::borrow::Cow;
-use std::io::Read;
+mod encoding;
 
-use base64::Engine;
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::embed::Body;
+use crate::fields::Fields;
 use crate::headers::{DEPTH, DESCENDANTS, MEMORY_WAITS, REQUEUES, UNREADABLE};
-use crate::json::kind;
 use crate::request::TimeLimits;
 use crate::{Lineage, Message, Refusal, Request, json, time, wire};
+use encoding::body;
 
 /// The longest text in a header that is read, in bytes: what AMQP's short strings hold, and so the
 /// correlation id that a task's id becomes. Log lines and keys of results have it in them.
@@ -109,7 +110,7 @@ impl RunHeaders {
         if message.headers.contains_key(UNREADABLE) {
             return None;
         }
-        Headers(&wire::plain(&message.headers)).run().ok()
+        Headers::of(&wire::plain(&message.headers)).run().ok()
     }
 }
 
@@ -117,16 +118,16 @@ impl RunHeaders {
 fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request, Refusal> {
     if let Some(reason) = message.headers.get(UNREADABLE) {
         let reason = reason.as_str().unwrap_or_default();
-        return Err(malformed(format!(
+        return Err(Refusal::malformed(format!(
             "the message's headers can't be read: {reason}"
         )));
     }
     let headers = wire::plain(&message.headers);
-    let headers = Headers(&headers);
+    let headers = Headers::of(&headers);
     let task = headers.text("task")?;
     let body = body(message, limit(task.as_deref().unwrap_or_default()))?;
-    let json =
-        json::parse(&body).map_err(|error| malformed(format!("body is not JSON: {error}")))?;
+    let json = json::parse(&body)
+        .map_err(|error| Refusal::malformed(format!("body is not JSON: {error}")))?;
     let Some(task) = task else {
         return Err(without_task_header(&json));
     };
@@ -166,118 +167,37 @@ fn read(message: &Message, limit: impl FnOnce(&str) -> usize) -> Result<Request,
     })
 }
 
-fn malformed(reason: impl Into<String>) -> Refusal {
-    Refusal::Malformed {
-        reason: reason.into(),
-    }
-}
-
 fn without_task_header(body: &Value) -> Refusal {
     if body.get("task").is_some() {
-        malformed(
+        Refusal::malformed(
             "task protocol 1 is not supported: set task_protocol = 2 in the app that sends it",
         )
     } else {
-        malformed("no `task` header: it was not sent by Celery's protocol 2")
+        Refusal::malformed("no `task` header: it was not sent by Celery's protocol 2")
     }
 }
 
-/// The body, once its encoding and compression are undone.
-fn body(message: &Message, limit: usize) -> Result<Cow<'_, [u8]>, Refusal> {
-    match message.properties.content_type.as_deref() {
-        Some("application/json") => {}
-        other => {
-            let content_type = other.unwrap_or("a body without a content type").to_owned();
-            return Err(Refusal::ContentDisallowed { content_type });
-        }
-    }
-    let body = decompress(
-        decode_encoding(message)?,
-        message.headers.get("compression"),
-        limit,
-    )?;
-    if body.len() > limit {
-        let size = body.len();
-        return Err(Refusal::ArgumentsTooLarge { size, limit });
-    }
-    Ok(body)
-}
+/// Reads headers by name.
+struct Headers<'a>(Fields<'a>);
 
-fn decode_encoding(message: &Message) -> Result<Cow<'_, [u8]>, Refusal> {
-    let encoding = message
-        .properties
-        .content_encoding
-        .as_deref()
-        .unwrap_or_default();
-    match encoding.to_ascii_lowercase().as_str() {
-        "" | "utf-8" | "utf8" | "binary" | "us-ascii" | "ascii" => Ok(Cow::Borrowed(&message.body)),
-        "base64" => base64::engine::general_purpose::STANDARD
-            .decode(&message.body)
-            .map(Cow::Owned)
-            .map_err(|error| malformed(format!("body is not base64: {error}"))),
-        _ => Err(malformed(format!(
-            "content encoding {encoding:?} is not one of utf-8, binary, base64"
-        ))),
-    }
-}
-
-fn decompress<'a>(
-    body: Cow<'a, [u8]>,
-    compression: Option<&Value>,
-    limit: usize,
-) -> Result<Cow<'a, [u8]>, Refusal> {
-    match compression {
-        None | Some(Value::Null) => Ok(body),
-        // What kombu calls gzip is zlib data (RFC 1950).
-        Some(Value::String(name))
-            if matches!(name.as_str(), "application/x-gzip" | "gzip" | "zlib") =>
-        {
-            inflate(&body, limit).map(Cow::Owned)
-        }
-        Some(Value::String(name)) => Err(malformed(format!(
-            "compression {name:?} is not supported: use gzip or none"
-        ))),
-        Some(other) => Err(malformed(format!(
-            "header `compression` is {}",
-            kind(other)
-        ))),
-    }
-}
-
-/// One byte more than the limit, where there are so many.
-fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, Refusal> {
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut inflated = Vec::new();
-    flate2::read::ZlibDecoder::new(body)
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut inflated)
-        .map_err(|error| malformed(format!("body is not zlib data: {error}")))?;
-    Ok(inflated)
-}
-
-/// Reads headers by name; null counts as missing.
-struct Headers<'a>(&'a Map<String, Value>);
-
-impl Headers<'_> {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+impl<'a> Headers<'a> {
+    fn of(headers: &'a Map<String, Value>) -> Self {
+        Self(Fields::of_headers(headers))
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) if text.len() > MAX_TEXT => Err(malformed(format!(
+        match self.0.read(name, "a string", Value::as_str)? {
+            Some(text) if text.len() > MAX_TEXT => Err(Refusal::malformed(format!(
                 "header `{name}` has {} bytes: at most {MAX_TEXT}",
                 text.len()
             ))),
-            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(other) => Err(wrong(name, "a string", other)),
+            text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
         }
     }
 
     fn run(&self) -> Result<RunHeaders, Refusal> {
         let Some(id) = self.text("id")? else {
-            return Err(malformed("no `id` header"));
+            return Err(Refusal::malformed("no `id` header"));
         };
         Ok(RunHeaders {
             id,
@@ -288,16 +208,15 @@ impl Headers<'_> {
     }
 
     fn integer(&self, name: &str) -> Result<Option<u32>, Refusal> {
-        let Some(value) = self.get(name) else {
+        let Some(number) = self.0.read(name, "a number", Value::as_number)? else {
             return Ok(None);
         };
-        match value.as_u64().map(u32::try_from) {
+        match number.as_u64().map(u32::try_from) {
             Some(Ok(number)) => Ok(Some(number)),
-            _ if value.is_number() => Err(malformed(format!(
-                "header `{name}` is {value}, not 0 to {}",
+            _ => Err(Refusal::malformed(format!(
+                "header `{name}` is {number}, not 0 to {}",
                 u32::MAX
             ))),
-            _ => Err(wrong(name, "a number", value)),
         }
     }
 
@@ -307,7 +226,7 @@ impl Headers<'_> {
         };
         match time::from_iso(&text) {
             Some(time) => Ok(Some(time)),
-            None => Err(malformed(format!(
+            None => Err(Refusal::malformed(format!(
                 "header `{name}` is {text:?}, not an ISO 8601 time"
             ))),
         }
@@ -315,43 +234,28 @@ impl Headers<'_> {
 
     /// `[hard, soft]`, in seconds.
     fn time_limits(&self) -> Result<TimeLimits, Refusal> {
-        match self.get("timelimit") {
+        match self.0.array("timelimit")? {
             None => Ok(TimeLimits::default()),
-            Some(Value::Array(limits)) => match limits.as_slice() {
-                [hard, soft] => Ok(TimeLimits {
-                    hard: seconds(hard)?,
-                    soft: seconds(soft)?,
-                }),
-                _ => Err(malformed(format!(
-                    "header `timelimit` has {} elements, not 2",
-                    limits.len()
-                ))),
-            },
-            Some(other) => Err(wrong("timelimit", "an array", other)),
+            Some([hard, soft]) => Ok(TimeLimits {
+                hard: seconds(hard)?,
+                soft: seconds(soft)?,
+            }),
+            Some(limits) => Err(Refusal::malformed(format!(
+                "header `timelimit` has {} elements, not 2",
+                limits.len()
+            ))),
         }
     }
 
     fn ignore_result(&self) -> Result<bool, Refusal> {
-        match self.get("ignore_result") {
-            None => Ok(false),
-            Some(Value::Bool(ignore)) => Ok(*ignore),
-            Some(other) => Err(wrong("ignore_result", "a boolean", other)),
-        }
+        Ok(self.0.boolean("ignore_result")?.unwrap_or(false))
     }
 
     fn stamped_headers(&self) -> Result<Vec<String>, Refusal> {
-        let Some(value) = self.get("stamped_headers") else {
-            return Ok(Vec::new());
-        };
-        let Value::Array(names) = value else {
-            return Err(wrong("stamped_headers", "an array", value));
-        };
+        let names = self.0.array("stamped_headers")?.unwrap_or_default();
         let text = |name: &Value| name.as_str().map(str::to_owned);
-        names
-            .iter()
-            .map(text)
-            .collect::<Option<_>>()
-            .ok_or_else(|| malformed("a name in `stamped_headers` is no string"))
+        let names: Option<_> = names.iter().map(text).collect();
+        names.ok_or_else(|| Refusal::malformed("a name in `stamped_headers` is no string"))
     }
 
     /// Both headers, or neither: one that a guest could do without would be no limit.
@@ -369,11 +273,7 @@ impl Headers<'_> {
     }
 
     fn stamps(&self) -> Result<Map<String, Value>, Refusal> {
-        match self.get("stamps") {
-            None => Ok(Map::new()),
-            Some(Value::Object(stamps)) => Ok(stamps.clone()),
-            Some(other) => Err(wrong("stamps", "an object", other)),
-        }
+        Ok(self.0.object("stamps")?.cloned().unwrap_or_default())
     }
 }
 
@@ -387,19 +287,12 @@ fn seconds(value: &Value) -> Result<Option<std::time::Duration>, Refusal> {
         .and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
     match limit {
         Some(limit) => Ok(Some(limit).filter(|limit| !limit.is_zero())),
-        None => Err(malformed(
+        None => Err(Refusal::malformed(
             "a limit in header `timelimit` is no number of seconds",
         )),
     }
 }
 
 fn missing(name: &str, other: &str) -> Refusal {
-    malformed(format!("header `{other}` without `{name}`"))
-}
-
-fn wrong(name: &str, expected: &str, found: &Value) -> Refusal {
-    malformed(format!(
-        "header `{name}` is {} where {expected} was expected",
-        kind(found)
-    ))
+    Refusal::malformed(format!("header `{other}` without `{name}`"))
 }

@@ -3,8 +3,8 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::canvas::Part;
 use crate::json::kind;
+use crate::part::Part;
 use crate::{Embed, Refusal, Signature};
 
 /// A body, parsed.
@@ -17,13 +17,13 @@ pub(crate) struct Body {
 impl Body {
     pub(crate) fn from_json(json: Value) -> Result<Self, Refusal> {
         let Value::Array(parts) = json else {
-            return Err(malformed(format!(
+            return Err(Refusal::malformed(format!(
                 "body is {}, not [args, kwargs, embed]",
                 kind(&json)
             )));
         };
         let [args, kwargs, embed] = <[Value; 3]>::try_from(parts).map_err(|parts| {
-            malformed(format!(
+            Refusal::malformed(format!(
                 "body has {} elements, not [args, kwargs, embed]",
                 parts.len()
             ))
@@ -31,7 +31,7 @@ impl Body {
         let args = match args {
             Value::Array(args) => args,
             other => {
-                return Err(malformed(format!(
+                return Err(Refusal::malformed(format!(
                     "args are {}, not an array",
                     kind(&other)
                 )));
@@ -40,7 +40,7 @@ impl Body {
         let kwargs = match kwargs {
             Value::Object(kwargs) => kwargs,
             other => {
-                return Err(malformed(format!(
+                return Err(Refusal::malformed(format!(
                     "kwargs are {}, not an object",
                     kind(&other)
                 )));
@@ -60,7 +60,7 @@ impl Embed {
             Value::Object(embed) => embed,
             Value::Null => Map::new(),
             other => {
-                return Err(malformed(format!(
+                return Err(Refusal::malformed(format!(
                     "embed is {}, not an object",
                     kind(&other)
                 )));
@@ -117,9 +117,6 @@ fn signatures(value: Value, name: &str) -> Result<Vec<Signature>, Refusal> {
 }
 
 fn signature(value: Value, name: &str) -> Result<Signature, Refusal> {
-    Signature::from_value(value).map_err(|error| malformed(format!("`{name}` in embed: {error}")))
-}
-
-fn malformed(reason: String) -> Refusal {
-    Refusal::Malformed { reason }
+    Signature::from_value(value)
+        .map_err(|error| Refusal::malformed(format!("`{name}` in embed: {error}")))
 }

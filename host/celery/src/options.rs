@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::canvas::{Given, Opt};
+use crate::fields::Mistyped;
 use crate::json::{self, kind, plain_text};
+use crate::layered::{LayeredOptions, OptionValue};
 use crate::signature::SignatureRef;
 use crate::{Destination, Routes, SignatureError, time};
 
@@ -36,7 +37,7 @@ pub(crate) struct Options<'a> {
     pub(crate) shadow: Option<&'a str>,
     pub(crate) headers: Option<&'a Map<String, Value>>,
     pub(crate) stamped_headers: Option<Vec<&'a str>>,
-    pub(crate) stamps: Vec<(&'a str, Opt<'a>)>,
+    pub(crate) stamps: Vec<(&'a str, OptionValue<'a>)>,
     pub(crate) ignore_result: Option<bool>,
     pub(crate) replaced_task_nesting: u32,
 }
@@ -48,7 +49,10 @@ enum Expires {
 }
 
 impl<'a> Options<'a> {
-    pub(crate) fn read(task: &'a str, options: &'a Given<'a>) -> Result<Self, SignatureError> {
+    pub(crate) fn read(
+        task: &'a str,
+        options: &'a LayeredOptions<'a>,
+    ) -> Result<Self, SignatureError> {
         let read = Reader { task, options };
         let stamped_headers = read.names("stamped_headers")?;
         let mut seen = HashSet::new();
@@ -59,7 +63,7 @@ impl<'a> Options<'a> {
             .collect();
         Reader {
             task,
-            options: &Given::own(options.own),
+            options: &LayeredOptions::own(options.own),
         }
         .text("task_id")?;
         Ok(Self {
@@ -73,7 +77,7 @@ impl<'a> Options<'a> {
                 time(eta).or_else(|| date(eta))
             })?,
             expires: match read.get("expires") {
-                Some(Opt::Json(value)) if json::is_number(value) => {
+                Some(OptionValue::Json(value)) if json::is_number(value) => {
                     read.seconds("expires")?.map(Expires::After)
                 }
                 _ => read
@@ -133,31 +137,29 @@ impl<'a> Options<'a> {
 /// Reads options by name; null counts as missing, as in Celery.
 struct Reader<'a> {
     task: &'a str,
-    options: &'a Given<'a>,
+    options: &'a LayeredOptions<'a>,
 }
 
 impl<'a> Reader<'a> {
-    fn get(&self, name: &str) -> Option<Opt<'a>> {
+    fn get(&self, name: &str) -> Option<OptionValue<'a>> {
         self.options.get(name).filter(|option| !option.is_null())
     }
 
-    fn wrong(&self, name: &str, expected: &str, found: Opt<'_>) -> SignatureError {
+    fn mistyped(&self, name: &str, expected: &str, found: OptionValue<'_>) -> Mistyped {
         let found = match found {
-            Opt::Json(value) if value.is_boolean() || json::is_number(value) => {
+            OptionValue::Json(value) if value.is_boolean() || json::is_number(value) => {
                 json::Text(value).to_string()
             }
-            Opt::Json(value) => match json::tagged(value) {
+            OptionValue::Json(value) => match json::tagged(value) {
                 Some((tag, _)) => format!("kombu's {tag:?}"),
                 None => kind(value).to_owned(),
             },
-            Opt::Text(_) => "a string".to_owned(),
-            Opt::Index(index) => index.to_string(),
-            Opt::Signatures(_) => "an array".to_owned(),
+            OptionValue::Text(_) => "a string".to_owned(),
+            OptionValue::Index(index) => index.to_string(),
+            OptionValue::Signatures(_) => "an array".to_owned(),
         };
-        SignatureError::new(format!(
-            "option `{name}` of {:?} is {found} where {expected} was expected",
-            self.task
-        ))
+        let option = format!("option `{name}` of {:?}", self.task);
+        Mistyped::new(option, expected, found)
     }
 
     /// The value that `read` makes of the option, where it is set.
@@ -165,7 +167,7 @@ impl<'a> Reader<'a> {
         &self,
         name: &str,
         expected: &str,
-        read: impl FnOnce(Opt<'a>) -> Option<T>,
+        read: impl FnOnce(OptionValue<'a>) -> Option<T>,
     ) -> Result<Option<T>, SignatureError> {
         let Some(option) = self.get(name) else {
             return Ok(None);
@@ -173,7 +175,7 @@ impl<'a> Reader<'a> {
         let value = read(option);
         value
             .map(Some)
-            .ok_or_else(|| self.wrong(name, expected, option))
+            .ok_or_else(|| self.mistyped(name, expected, option).into())
     }
 
     /// The same of one that no workflow sets.
@@ -184,15 +186,15 @@ impl<'a> Reader<'a> {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, SignatureError> {
         self.option(name, expected, |option| match option {
-            Opt::Json(value) => read(value),
+            OptionValue::Json(value) => read(value),
             _ => None,
         })
     }
 
     fn text(&self, name: &str) -> Result<Option<&'a str>, SignatureError> {
         let text = self.option(name, "a string", |option| match option {
-            Opt::Text(text) => Some(text),
-            Opt::Json(value) => plain_text(value),
+            OptionValue::Text(text) => Some(text),
+            OptionValue::Json(value) => plain_text(value),
             _ => None,
         })?;
         Ok(text.filter(|text| !text.is_empty()))
@@ -204,8 +206,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<T>, SignatureError> {
         let expected = format!("an unsigned {} bit integer", size_of::<T>() * 8);
         self.option(name, &expected, |option| match option {
-            Opt::Index(index) => T::try_from(u64::try_from(index).ok()?).ok(),
-            Opt::Json(value) => json::integer(value),
+            OptionValue::Index(index) => T::try_from(u64::try_from(index).ok()?).ok(),
+            OptionValue::Json(value) => json::integer(value),
             _ => None,
         })
     }
@@ -225,7 +227,7 @@ impl<'a> Reader<'a> {
     /// Of what kombu writes for Python's types Celery takes a zero alone, which is none.
     fn countdown(&self) -> Result<Option<SignedDuration>, SignatureError> {
         match self.get("countdown") {
-            Some(Opt::Json(value)) if is_zero_decimal(value) => Ok(None),
+            Some(OptionValue::Json(value)) if is_zero_decimal(value) => Ok(None),
             _ => self.seconds("countdown"),
         }
     }
@@ -249,11 +251,11 @@ impl<'a> Reader<'a> {
     fn signatures(&self, name: &str) -> Result<Vec<&'a Value>, SignatureError> {
         let values = match self.get(name) {
             None => return Ok(Vec::new()),
-            Some(Opt::Json(Value::Array(values))) => values.iter().collect(),
-            Some(Opt::Json(value)) => vec![value],
-            Some(Opt::Signatures(values)) => values.to_vec(),
-            Some(option @ (Opt::Text(_) | Opt::Index(_))) => {
-                return Err(self.wrong(name, "a signature", option));
+            Some(OptionValue::Json(Value::Array(values))) => values.iter().collect(),
+            Some(OptionValue::Json(value)) => vec![value],
+            Some(OptionValue::Signatures(values)) => values.to_vec(),
+            Some(option @ (OptionValue::Text(_) | OptionValue::Index(_))) => {
+                return Err(self.mistyped(name, "a signature", option).into());
             }
         };
         for value in &values {

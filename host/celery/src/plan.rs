@@ -4,6 +4,7 @@
 //! sense, say): then the request is treated as refused, with the reason, which puts its message in
 //! quarantine. [`Request::unsupported`] finds nearly all such cases before the task runs.
 
+mod circumstances;
 mod failure;
 mod republish;
 mod results;
@@ -12,14 +13,16 @@ mod sending;
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::decode::memory_to_decode;
 use crate::message::memory;
 use crate::{
-    Destination, Exception, Lineage, Outcome, Publication, Refusal, Request, RetrySettings, Routes,
-    Signature, State, TaskMeta, Undecodable, time, wire,
+    Destination, Exception, Outcome, Publication, Refusal, Request, Signature, State, TaskMeta,
+    Undecodable, time, wire,
 };
+use circumstances::Context;
+pub use circumstances::{Policy, Ran, ResultMode, Source};
 use failure::{fail, fail_and_keep, fail_beside};
 use results::Results;
 use sending::NotSent;
@@ -131,63 +134,6 @@ pub enum Settle {
     Reject,
 }
 
-/// Where results go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResultMode {
-    /// To a result backend: a plan has a [`TaskMeta`].
-    Stored,
-    /// As a message to the request's `reply_to` (`rpc://`).
-    Reply,
-    /// Nowhere.
-    Disabled,
-}
-
-/// The worker's part in a plan.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// The worker's node name.
-    pub hostname: String,
-    /// Who composes messages: `pid@host`.
-    pub origin: String,
-    /// Where the tasks it sends go.
-    pub routes: Routes,
-    /// Where results go.
-    pub results: ResultMode,
-    /// Celery's `result_extended`.
-    pub result_extended: bool,
-    /// The queue in which refused messages are kept.
-    pub quarantine: String,
-    /// Bytes of memory that the messages which follow one task may take. A group of many tasks that all take a large
-    /// result, or that have many small headers, would not fit the worker's otherwise.
-    pub sent_limit: usize,
-}
-
-/// Where a delivery came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The exchange it was published to.
-    pub exchange: String,
-    /// Its routing key.
-    pub routing_key: String,
-    /// The queue it was consumed from.
-    pub queue: String,
-}
-
-/// What running a request came to.
-#[derive(Debug, Clone)]
-pub struct Ran {
-    /// What became of the task.
-    pub outcome: Outcome,
-    /// The signatures that the guest sent.
-    pub sent: Vec<Signature>,
-    /// What may still come of the task, to be divided among those that it sent.
-    pub lineage: Lineage,
-    /// For a retry that says no more.
-    pub retry: RetrySettings,
-    /// What it used: `result_extended` has it under `usage`.
-    pub usage: Map<String, Value>,
-}
-
 /// What is to be done about a request that was run.
 pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: Timestamp) -> Plan {
     let Ran {
@@ -217,11 +163,14 @@ pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: 
             exception,
             at: when,
             ..
-        } => republish::retry(&at, exception, when, retry.default_retry_delay),
+        } => republish::retry(&at, exception, when, retry.default_retry_delay)
+            .unwrap_or_else(|exception| fail(&at, exception, None)),
         Outcome::Reject {
             requeue: true,
             reason,
-        } if request.requeues < MAX_REQUEUES => republish::requeue(&at, reason),
+        } if request.requeues < MAX_REQUEUES => {
+            republish::requeue(&at, reason).unwrap_or_else(|exception| fail(&at, exception, None))
+        }
         Outcome::Reject { reason, .. } => Plan {
             settle: Settle::Reject,
             ended: Ended::Rejected {
@@ -401,16 +350,6 @@ pub fn update(
     // A state that is too large for a reply is not the last: it is left out.
     let _ = results.add(&at, state, meta, None, Vec::new());
     results.into_parts()
-}
-
-/// The request and the circumstances that a plan is made in.
-struct Context<'a> {
-    request: &'a Request,
-    source: &'a Source,
-    policy: &'a Policy,
-    now: Timestamp,
-    /// Once it has run.
-    usage: Option<&'a Map<String, Value>>,
 }
 
 /// Callbacks, the next task of the chain and what the guest sent, with the result that lists them.

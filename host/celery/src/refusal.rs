@@ -100,6 +100,12 @@ impl Refusal {
     /// The class of the exception of [`Refusal::ArgumentsTooLarge`].
     pub const ARGUMENTS_TOO_LARGE: &str = "ArgumentsTooLarge";
 
+    pub(crate) fn malformed(reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            reason: reason.into(),
+        }
+    }
+
     /// The exception that a Celery worker would store in such a case, for the sender to see.
     pub fn exception(&self) -> Exception {
         let message = self.to_string();

@@ -2,7 +2,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use crate::canvas::Part;
+use crate::Refusal;
+use crate::fields::Fields;
 use crate::json::{kind, plain_text};
 
 /// A task call that has not been sent yet: Celery's `Signature`, as it stands in messages
@@ -45,6 +46,19 @@ impl SignatureError {
     }
 }
 
+impl From<SignatureError> for Refusal {
+    fn from(error: SignatureError) -> Self {
+        Self::Malformed {
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// A message that is malformed for a reason as long as a signature's.
+pub(crate) fn malformed(reason: String) -> Refusal {
+    Refusal::malformed(SignatureError::new(reason).reason)
+}
+
 static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
 /// A signature as it stands in JSON: what it says, without a copy.
@@ -83,30 +97,15 @@ impl<'a> SignatureRef<'a> {
         let Some(task) = task.filter(|task| !task.is_empty()) else {
             return Err(SignatureError::new("it has no `task`"));
         };
-        let args = match fields.get("args") {
-            None | Some(Value::Null) => &[],
-            Some(Value::Array(args)) => args.as_slice(),
-            Some(other) => return Err(wrong(task, "args", "an array", other)),
-        };
-        let subtask_type = match fields.get("subtask_type") {
-            None | Some(Value::Null) => None,
-            Some(value) => match plain_text(value) {
-                Some(kind) => Some(kind).filter(|kind| !kind.is_empty()),
-                None => return Err(wrong(task, "subtask_type", "a string", value)),
-            },
-        };
-        let immutable = match fields.get("immutable") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(immutable)) => *immutable,
-            Some(other) => return Err(wrong(task, "immutable", "a boolean", other)),
-        };
+        let fields = Fields::of_signature(fields, task);
+        let subtask_type = fields.read("subtask_type", "a string", plain_text)?;
         Ok(Self {
             task,
-            args,
-            kwargs: object(fields, task, "kwargs")?,
-            options: object(fields, task, "options")?,
-            subtask_type,
-            immutable,
+            args: fields.array("args")?.unwrap_or_default(),
+            kwargs: fields.object("kwargs")?.unwrap_or(&EMPTY),
+            options: fields.object("options")?.unwrap_or(&EMPTY),
+            subtask_type: subtask_type.filter(|kind| !kind.is_empty()),
+            immutable: fields.boolean("immutable")?.unwrap_or(false),
         })
     }
 
@@ -197,38 +196,10 @@ impl Signature {
         Value::from_iter(fields)
     }
 
-    /// Checks that the options of a plain task can be carried out, and its message sent, before anything relies
-    /// on it.
-    ///
-    /// # Errors
-    /// As [`compose`](crate::compose).
-    pub fn check(&self) -> Result<(), SignatureError> {
-        crate::compose::check(&Part::of(self.view())).map(drop)
-    }
-
     /// The id that its options fix, where they do.
     pub fn task_id(&self) -> Option<&str> {
         self.view().task_id()
     }
-}
-
-fn object<'a>(
-    fields: &'a Map<String, Value>,
-    task: &str,
-    name: &str,
-) -> Result<&'a Map<String, Value>, SignatureError> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(&EMPTY),
-        Some(Value::Object(map)) => Ok(map),
-        Some(other) => Err(wrong(task, name, "an object", other)),
-    }
-}
-
-fn wrong(task: &str, field: &str, expected: &str, found: &Value) -> SignatureError {
-    SignatureError::new(format!(
-        "`{field}` of {task:?} is {} where {expected} was expected",
-        kind(found)
-    ))
 }
 
 #[cfg(test)]

@@ -271,7 +271,7 @@ fn store_folder(modules: &ModuleSettings) -> Result<()> {
 }
 
 /// Whose modules are taken; none where everybody's are.
-fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePolicy>> {
+pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePolicy>> {
     let keys = &modules.signature_keys.0;
     if keys.is_empty() {
         return Ok(None);

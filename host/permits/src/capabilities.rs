@@ -1,13 +1,12 @@
 //! What a module asks for, and what a worker allows: the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display, Formatter};
 
 use ipnet::IpNet;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{HttpRule, Size, TcpRule};
+use crate::{Access, HttpRule, Refused, Size, TcpRule};
 
 /// The longest name of a variable or folder, in bytes.
 const MAX_NAME: usize = 255;
@@ -47,44 +46,6 @@ pub struct Capabilities {
     /// Whether random numbers are random; else they follow from the task's id.
     #[serde(skip_serializing_if = "is_true")]
     pub random: bool,
-}
-
-/// What may be done in a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Look.
-    ReadOnly,
-    /// Look, and change anything.
-    ReadWrite,
-}
-
-/// One thing that is asked for and not allowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// A value.
-    Env(String),
-    /// A secret value.
-    Secret(String),
-    /// Requests.
-    Http(HttpRule),
-    /// Connections.
-    Tcp(TcpRule),
-    /// Storage.
-    KeyValue,
-    /// A folder, or to write to it.
-    Folder(String, Access),
-    /// A folder of its own, or one as large.
-    Temp {
-        /// As large as that.
-        asked: Size,
-        /// What is allowed; none for no such folder at all.
-        allowed: Option<Size>,
-    },
-    /// Clocks that go on.
-    Clocks,
-    /// Numbers that are random.
-    Random,
 }
 
 /// What a capability can't be.
@@ -377,36 +338,4 @@ fn is_false(value: &bool) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_true(value: &bool) -> bool {
     *value
-}
-
-impl Display for Access {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReadOnly => "read-only",
-            Self::ReadWrite => "read-write",
-        })
-    }
-}
-
-impl Display for Refused {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Env(name) => write!(f, "env {name}"),
-            Self::Secret(name) => write!(f, "secret {name}"),
-            Self::Http(rule) => write!(f, "http {rule}"),
-            Self::Tcp(rule) => write!(f, "tcp {rule}"),
-            Self::KeyValue => f.write_str("keyvalue"),
-            Self::Folder(name, access) => write!(f, "folder {name} {access}"),
-            Self::Temp {
-                asked,
-                allowed: None,
-            } => write!(f, "temp {asked}"),
-            Self::Temp {
-                asked,
-                allowed: Some(allowed),
-            } => write!(f, "temp {asked} (allowed: {allowed})"),
-            Self::Clocks => f.write_str("clocks"),
-            Self::Random => f.write_str("random"),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What tasks may reach beyond their sandbox, and use within it: what a manifest asks for, what a worker's policy and
 //! limits allow, and what follows from both. Pure: no I/O, no clock.
 
+mod access;
 mod address;
 mod amount;
 mod capabilities;
@@ -11,6 +12,7 @@ mod limits;
 mod policy;
 #[cfg(test)]
 mod properties;
+mod refused;
 mod rule;
 mod secret;
 mod size;
@@ -18,11 +20,10 @@ mod size;
 mod tables;
 mod tcp;
 
+pub use access::Access;
 pub use address::is_public;
 pub use amount::{Amount, Unit};
-pub use capabilities::{
-    Access, Capabilities, CapabilityError, MAX_ASKED, Refused, is_folder, is_variable,
-};
+pub use capabilities::{Capabilities, CapabilityError, MAX_ASKED, is_folder, is_variable};
 pub use host::{Host, HostPattern, MAX_HOST};
 pub use http::{HttpRule, MAX_METHOD, Scheme};
 pub use keyvalue::{
@@ -30,6 +31,7 @@ pub use keyvalue::{
 };
 pub use limits::{Amounts, LIMITS, Limit, LimitSpec, Limits, drop_unreachable};
 pub use policy::{Grant, Policy};
+pub use refused::Refused;
 pub use rule::RuleError;
 pub use secret::{MIN_REDACTED, REDACTED, Redactor, Secret};
 pub use size::{Size, SizeError};

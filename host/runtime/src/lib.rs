@@ -1,12 +1,12 @@
-//! Runs components: reflects their exports into typed task signatures, maps JSON to WIT values both
+//! Runs components: reflects their exports into tasks with schemas, maps JSON to WIT values both
 //! ways, and calls an export in a fresh sandbox with limits. The one crate that names wasmtime.
 //!
-//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a signature, checks
+//! [`Runtime::load`] makes a [`Module`] of a component; each of its [`Task`]s has a schema, checks
 //! arguments ([`Task::bind`]) and is called ([`Task::call`]). What a guest does is a
 //! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
 //! could not do is a [`HostFault`].
 //!
-//! How JSON stands for WIT values (both spellings of every name are read, snake_case is written):
+//! JSON for WIT values (both spellings of every name are read, snake_case is written):
 //!
 //! | WIT | JSON |
 //! | --- | --- |
@@ -22,20 +22,24 @@
 //! | `result<T, E>` inside of a value | `{"ok": ..}`, `{"err": ..}` |
 //! | `json` of `petiole:task/types` | the value that its text stands for; `option<json>` has no `some(null)` |
 
-mod bindings;
 mod call;
 mod code;
 mod granted;
-mod host;
 mod limits;
+mod linker;
+mod loaded;
 mod log;
 mod module;
 mod outcome;
+mod run;
+mod runtime;
+mod sandbox;
 mod schema;
+mod task;
 mod wasi;
 
-pub use call::{Context, HostFault, Progress, Run, RunMemory, Usage};
-pub use code::cache::{Cache, CacheError};
+pub use code::cache::Cache;
+pub use code::cache::error::CacheError;
 pub use code::compile::{
     COMPILE_COMMAND, CompileError, CompileLimits, Compiler, MAX_COMPONENT_SIZE, compile_command,
 };
@@ -45,8 +49,12 @@ pub use granted::{Folder, Granted, KeyValueSpace};
 pub use limits::budget::room::{Room, Taken};
 pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
-pub use module::{LoadError, Module, Runtime, Task};
+pub use module::{Module, Task};
+pub use run::{HostFault, Run, RunMemory, Usage};
+pub use runtime::{Binary, LoadError, Runtime};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
-pub use schema::signature::{Param, TaskSignature};
-pub use wasi::net::egress::{Network, Resolver};
+pub use schema::task_schema::{Param, TaskSchema};
+pub use task::context::Context;
+pub use task::progress::Progress;
+pub use wasi::net::network::{Network, Resolver};

@@ -1,39 +1,20 @@
 //! A loaded component and its tasks.
 
-use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
+use petiole_permits::Limits;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
 
-use crate::call::Function;
-use crate::code::cache::{Cache, CacheError};
-use crate::code::compile::{CompileError, Compiler};
-use crate::code::engine::{PoolSize, RuntimeError, pooled};
-use crate::code::{engine, imports};
-use crate::host::{Sandbox, linker};
-use crate::limits::budget::Budget;
-use crate::limits::off_the_executor::{is_long, off_the_executor};
-use crate::schema::docs;
-use crate::schema::reflect::{RefusedExport, exports};
-use crate::schema::wit_type::{holds_list, is_unbounded};
-use crate::wasi::files::{Storage, raise_descriptors};
-use crate::wasi::net::egress::{Network, connections_for_each, lookups_of_module};
-use crate::{Interfaces, RefusedImport};
-
-/// Loads components and runs their tasks. A clone is the same runtime.
-#[derive(Clone)]
-pub struct Runtime {
-    engine: Engine,
-    linker: Arc<Linker<Sandbox>>,
-    network: Arc<Network>,
-    /// That each task may have at once.
-    connections: usize,
-    storage: Arc<Storage>,
-    budget: Budget,
-}
+use crate::call;
+use crate::granted::Granted;
+use crate::loaded::{Function, Loaded};
+use crate::run::{HostFault, Run};
+use crate::schema::bind::{ArgumentError, Arguments, bind};
+use crate::schema::reflect::RefusedExport;
+use crate::schema::task_schema::TaskSchema;
+use crate::task::context::Context;
+use crate::task::progress::Progress;
 
 /// A component whose exports can be called. A clone is the same module.
 #[derive(Debug, Clone)]
@@ -52,220 +33,16 @@ pub struct Task {
     function: Arc<Function>,
 }
 
-/// A component, ready to be instantiated.
-pub(crate) struct Loaded {
-    pub(crate) instance_pre: InstancePre<Sandbox>,
-    pub(crate) network: Arc<Network>,
-    /// That each task may have at once.
-    pub(crate) connections: usize,
-    /// One permit for each name that its tasks look up at once.
-    pub(crate) lookups: Arc<Semaphore>,
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) budget: Budget,
-    /// Whether any of its tasks may send requests.
-    pub(crate) http: bool,
-}
-
-/// A component can't be loaded. The text is for the one who uploads it.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It does not compile.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// The cache of compiled code fails: no fault of the component.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// Its compiled code can't be mapped: no fault of the component.
-    #[error("the compiled code can't be mapped: {reason}")]
-    Code {
-        /// wasmtime's words, and the system's.
-        reason: String,
-    },
-    /// It imports what it is not granted.
-    #[error("the component imports what is not granted to it:{}", list(imports))]
-    Imports {
-        /// All of them, with what each would take.
-        imports: Vec<RefusedImport>,
-    },
-    /// It does not fit this worker: an import of another shape, or more memory than any task may have.
-    #[error("the component can't run here: {reason}")]
-    Incompatible {
-        /// wasmtime's words.
-        reason: String,
-    },
-    /// It exports nothing that can be called.
-    #[error(
-        "the component has no task: it must export at least one function that can be called{}",
-        list(refused)
-    )]
-    NoTasks {
-        /// The functions it exports, and why they are no tasks.
-        refused: Vec<RefusedExport>,
-    },
-}
-
-impl LoadError {
-    /// Whether the component itself is at fault, so that this worker never loads it; else the machine is, and may load
-    /// it another time.
-    pub fn is_of_component(&self) -> bool {
-        match self {
-            Self::Compile(error) => error.is_of_component(),
-            Self::Cache(_) | Self::Code { .. } => false,
-            Self::Imports { .. } | Self::Incompatible { .. } | Self::NoTasks { .. } => true,
-        }
-    }
-}
-
-fn list<T: std::fmt::Display>(items: &[T]) -> String {
-    items.iter().fold(String::new(), |mut text, item| {
-        // writing to a string does not fail
-        let _ = write!(text, "\n  {item}");
-        text
-    })
-}
-
-impl Runtime {
-    /// Sets the sandboxes up, and starts the thread that lets them take turns; it ends with the
-    /// runtime's last clone.
-    ///
-    /// # Errors
-    /// When the machine can't hold so many.
-    pub fn new(size: PoolSize) -> Result<Self, RuntimeError> {
-        let engine = pooled(size)?;
-        let linker = linker(&engine).map_err(|error| RuntimeError::Engine {
-            slots: size.slots,
-            reason: format!("{error:#}"),
-        })?;
-        Ok(Self {
-            engine,
-            linker: Arc::new(linker),
-            network: Arc::new(Network::system()),
-            connections: connections_for_each(raise_descriptors(), size.slots),
-            storage: Arc::new(Storage::new(size.slots)),
-            budget: Budget::new(size.budget, size.slots, size.readers),
-        })
-    }
-
-    /// What all its tasks' memory stays within.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// The same sandboxes, for modules that reach another network.
-    #[must_use]
-    pub fn with_network(mut self, network: Network) -> Self {
-        self.network = Arc::new(network);
-        self
-    }
-
-    /// Loads the component `wasm` as the module `name`. Its compiled code comes from `cache`; what is
-    /// not there is compiled by `compiler` first, which takes seconds for large components. `interfaces`:
-    /// what its tasks are granted, together.
-    ///
-    /// # Errors
-    /// When it is not a component, does not compile, imports what is not granted, or has no task.
-    pub async fn load(
-        &self,
-        name: &str,
-        wasm: &[u8],
-        cache: &Cache,
-        compiler: &Compiler,
-        interfaces: Interfaces,
-    ) -> Result<Module, LoadError> {
-        let long = is_long(wasm.len());
-        let entry = off_the_executor(long, || cache.entry(wasm));
-        let code = match entry.verified().await? {
-            Some(code) => code,
-            None => {
-                entry
-                    .store(compiler.compile(wasm, cache.dir()).await?)
-                    .await?
-            }
-        };
-        off_the_executor(long, || self.module(name, wasm, &code, interfaces))
-    }
-
-    fn module(
-        &self,
-        name: &str,
-        wasm: &[u8],
-        code: &Path,
-        interfaces: Interfaces,
-    ) -> Result<Module, LoadError> {
-        let incompatible = |error: wasmtime::Error| {
-            let reason = format!("{error:#}");
-            match engine::is_of_system(&error) {
-                true => LoadError::Code { reason },
-                false => LoadError::Incompatible { reason },
-            }
-        };
-        let component = deserialize(&self.engine, code).map_err(incompatible)?;
-        let imports = imports::refused(&component, interfaces);
-        if !imports.is_empty() {
-            return Err(LoadError::Imports { imports });
-        }
-        let exports = exports(&component);
-        if let Some((functions, most)) = exports.too_many() {
-            let reason = format!("it exports {functions} functions: the limit is {most}");
-            return Err(LoadError::Incompatible { reason });
-        }
-        if exports.tasks.is_empty() {
-            return Err(LoadError::NoTasks {
-                refused: exports.refused,
-            });
-        }
-        let instance_pre = self
-            .linker
-            .instantiate_pre(&component)
-            .map_err(incompatible)?;
-        let loaded = Arc::new(Loaded {
-            instance_pre,
-            network: Arc::clone(&self.network),
-            connections: self.connections,
-            lookups: lookups_of_module(),
-            storage: Arc::clone(&self.storage),
-            budget: self.budget.clone(),
-            http: interfaces.http,
-        });
-        let mut docs = docs::docs(wasm);
-        let tasks = exports.tasks.into_iter().map(|(function, export)| {
-            let docs = docs.remove(&function).unwrap_or_default();
-            let signature = export.shape.signature(name, &function, docs);
-            let lists = export.shape.types().any(holds_list);
-            let result = export.shape.result.as_ref();
-            let function = Function {
-                export: export.index,
-                long: lists.into(),
-                lists,
-                unbounded: result.is_some_and(|ty| ty.holds(is_unbounded)),
-                shape: export.shape,
-                signature,
-            };
-            Task {
-                loaded: Arc::clone(&loaded),
-                function: Arc::new(function),
-            }
-        });
-        Ok(Module {
-            name: name.into(),
-            tasks: tasks.collect(),
-            refused: exports.refused.into(),
-        })
-    }
-}
-
-/// Maps compiled code that [`Entry::verified`](crate::code::cache::Entry::verified) or
-/// [`Entry::store`](crate::code::cache::Entry::store) gave the path of.
-#[expect(unsafe_code, reason = "the only way to load compiled code")]
-fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is
-    // mapped. `path` comes from the cache alone, which has just checked the file's MAC: only our own
-    // compiler's output has one. Between check and mapping nobody else can replace the file: its folder
-    // is open to this user only, and the cache never writes to an entry it has made.
-    unsafe { Component::deserialize_file(engine, code) }
-}
-
 impl Module {
+    /// `tasks`: in the order of their names.
+    pub(crate) fn new(name: &str, tasks: Arc<[Task]>, refused: Vec<RefusedExport>) -> Self {
+        Self {
+            name: name.into(),
+            tasks,
+            refused: refused.into(),
+        }
+    }
+
     /// The prefix of its tasks' names.
     pub fn name(&self) -> &str {
         &self.name
@@ -276,11 +53,17 @@ impl Module {
         self.tasks.iter()
     }
 
+    /// The functions that they are, in the same order.
+    pub fn functions(&self) -> impl Iterator<Item = &str> + Clone {
+        let tasks = self.tasks.iter();
+        tasks.map(|task| task.schema().function.as_str())
+    }
+
     /// The task of the exported function `function`, in snake_case.
     pub fn task(&self, function: &str) -> Option<&Task> {
         let index = self
             .tasks
-            .binary_search_by(|task| task.signature().function.as_str().cmp(function));
+            .binary_search_by(|task| task.schema().function.as_str().cmp(function));
         self.tasks.get(index.ok()?)
     }
 
@@ -291,93 +74,52 @@ impl Module {
 }
 
 impl Task {
-    pub(crate) fn loaded(&self) -> &Loaded {
-        &self.loaded
+    pub(crate) fn new(loaded: &Arc<Loaded>, function: Function) -> Self {
+        Self {
+            loaded: Arc::clone(loaded),
+            function: Arc::new(function),
+        }
     }
 
-    pub(crate) fn function(&self) -> &Function {
-        &self.function
+    /// Its parameters, its result and its documentation.
+    pub fn schema(&self) -> &TaskSchema {
+        &self.function.schema
     }
-}
 
-impl Loaded {
-    pub(crate) fn engine(&self) -> &Engine {
-        self.instance_pre.engine()
+    /// Checks arguments against the task's parameters, before any guest code runs. Positional
+    /// arguments and keyword arguments go together as in Python; parameters of a trailing run of
+    /// `option` may be left out. `limit`: the size of their JSON, in bytes ([`Limits::arguments`]); what is made of them
+    /// takes memory in proportion to it.
+    ///
+    /// # Errors
+    /// When they do not fit: the message names the task, the parameter, its type and the value.
+    pub fn bind(
+        &self,
+        args: &[Value],
+        kwargs: &Map<String, Value>,
+        limit: usize,
+    ) -> Result<Arguments, ArgumentError> {
+        let Function { ty, schema, .. } = &*self.function;
+        bind(&schema.name, ty, args, kwargs, limit)
     }
-}
 
-impl std::fmt::Debug for Loaded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loaded").finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Runtime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::process::Command;
-
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    use super::*;
-
-    /// What keeps this process from mapping code.
-    const SHORT_OF: &str = "PETIOLE_TEST_SHORT_OF";
-
-    /// Runs in a process of its own, since a process' limits are for all of its threads.
-    #[test]
-    fn a_machine_short_of_something_is_not_the_components_fault() {
-        let Ok(short_of) = std::env::var(SHORT_OF) else {
-            for short_of in ["memory", "descriptors"] {
-                let this =
-                    "module::tests::a_machine_short_of_something_is_not_the_components_fault";
-                let child = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", this, "--nocapture"])
-                    .env(SHORT_OF, short_of)
-                    .output()
-                    .unwrap();
-                let output = String::from_utf8_lossy(&child.stdout);
-                let passed = child.status.success() && output.contains("1 passed");
-                assert!(passed, "{short_of}: {child:?}");
-            }
-            return;
-        };
-        let wasm = wat::parse_str(
-            r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
-                (func (export "f") (canon lift (core func $i "f"))))"#,
-        );
-        let wasm = wasm.unwrap();
-        let size = PoolSize {
-            slots: 1,
-            max_memory: 1 << 20,
-            budget: 1 << 20,
-            readers: 1,
-        };
-        let runtime = Runtime::new(size).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let code = dir.path().join("code");
-        let compiled = engine::compiling().unwrap().precompile_component(&wasm);
-        std::fs::write(&code, compiled.unwrap()).unwrap();
-        let load = || runtime.module("a", &wasm, &code, Interfaces::default());
-        assert_eq!(load().unwrap().tasks().count(), 1);
-
-        let (resource, enough) = match short_of.as_str() {
-            "memory" => (Resource::As, 0),
-            _ => (Resource::Nofile, 3),
-        };
-        let before = getrlimit(resource);
-        let current = Some(enough);
-        setrlimit(resource, Rlimit { current, ..before }).unwrap();
-        let error = load().unwrap_err();
-        setrlimit(resource, before).unwrap();
-        assert!(matches!(error, LoadError::Code { .. }), "{error}");
-        assert!(!error.is_of_component());
-        assert_eq!(load().unwrap().tasks().count(), 1, "it passes");
+    /// Calls the function in a sandbox of its own, which is gone when this returns. Must run in a
+    /// tokio runtime with its timer on.
+    ///
+    /// # Errors
+    /// [`HostFault`] where the host could not run it. Whatever the guest does is an outcome.
+    pub async fn call(
+        &self,
+        arguments: Arguments,
+        context: Context,
+        limits: Limits,
+        granted: &Arc<Granted>,
+        progress: &watch::Sender<Option<Progress>>,
+    ) -> Result<Run, HostFault> {
+        let (loaded, function) = (&self.loaded, &self.function);
+        call::call(
+            loaded, function, arguments, context, limits, granted, progress,
+        )
+        .await
     }
 }

@@ -2,6 +2,7 @@
 
 mod patience;
 mod publishing;
+mod unsent;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 
 use crate::carry_out::{FIRST_PROBE, Servers};
+use crate::catalog::announce::announce;
 use crate::catalog::registry::Registry;
 use crate::config::WorkerConfig;
 use crate::one_by_one::OneByOne;
@@ -88,8 +89,13 @@ impl Worker {
         declare(&**broker, &config).await?;
         let limit = config.drain;
         let mut following = pin!(async {
-            let registry = pipeline.registry.follow(&pipeline.servers.policy.hostname);
-            tokio::join!(registry, pipeline.servers.follow_results(FIRST_PROBE));
+            let (registry, servers) = (&pipeline.registry, &pipeline.servers);
+            let announcing = announce(registry, &servers.policy.hostname);
+            tokio::join!(
+                registry.follow(),
+                announcing,
+                servers.follow_results(FIRST_PROBE)
+            );
         });
         // Until it is known what modules there are, messages are left in their queues, to workers that have some.
         tokio::select! {

@@ -138,7 +138,7 @@ async fn settle(
         }
     }
     gone.cancel();
-    super::declare::close(&channel).await;
+    super::channel::close(&channel).await;
 }
 
 impl Settler {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::delay;
 use super::guard;
+use super::names::short;
 use super::table;
 use crate::PublishError;
 use crate::rules::{check, sent_on};
@@ -60,13 +61,6 @@ pub(super) fn outgoing(
         properties: properties(message.properties, &message_id, &message.headers)?,
         message_id,
         body: message.body,
-    })
-}
-
-/// `ShortString::from` panics over 255 bytes; this does not.
-pub(super) fn short(what: &str, text: &str) -> Result<ShortString, PublishError> {
-    ShortString::try_new(text).map_err(|_| PublishError::Invalid {
-        reason: format!("the {what} has {} bytes, over the limit of 255", text.len()),
     })
 }
 

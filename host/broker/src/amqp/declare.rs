@@ -1,20 +1,18 @@
 //! Queues and exchanges, declared as Celery does, each try on a channel of its own: a refusal closes it.
 
+use lapin::ExchangeKind;
 use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, ErrorKind, ExchangeKind};
-use tokio::time::timeout;
+use lapin::protocol::AMQPSoftError;
+use lapin::types::FieldTable;
 use tracing::debug;
 
-use super::supervise::{CLOSE_LIMIT, Live};
-use super::{NOT_FOUND, delay};
-use crate::{Answer, BrokerError};
-
-/// AMQP's reply code for success.
-const REPLY_SUCCESS: u16 = 200;
+use super::channel::{close, refused, soft};
+use super::delay;
+use super::names::queue_name;
+use super::supervise::Live;
+use crate::BrokerError;
 
 /// A queue as Celery declares it: durable, without arguments, bound to the durable direct exchange of its
 /// name. One that exists stays as it is. Whether it is bound so: an exchange or binding that can't be made
@@ -148,68 +146,4 @@ pub(super) async fn purge(live: &Live, queue: &str) -> Result<u64, BrokerError> 
         .map_err(|error| refused(queue, &error))?;
     close(&channel).await;
     Ok(u64::from(removed))
-}
-
-pub(super) fn queue_name(queue: &str) -> Result<ShortString, BrokerError> {
-    let refuse = |reason: String| BrokerError::Queue {
-        queue: queue.to_owned(),
-        reason,
-    };
-    if queue.is_empty() {
-        return Err(refuse("a queue's name can't be empty".to_owned()));
-    }
-    ShortString::try_new(queue).map_err(|_| {
-        refuse(format!(
-            "its name has {} bytes, over the limit of 255",
-            queue.len()
-        ))
-    })
-}
-
-/// A channel error: it closes the channel, and the connection lives on.
-pub(super) fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => match error.kind() {
-            AMQPErrorKind::Soft(soft) => Some(soft),
-            AMQPErrorKind::Hard(_) => None,
-        },
-        _ => None,
-    }
-}
-
-pub(super) fn refused(queue: &str, error: &lapin::Error) -> BrokerError {
-    match answer(error) {
-        Some(answer) => BrokerError::Refused {
-            queue: queue.to_owned(),
-            answer,
-        },
-        None => BrokerError::Lost {
-            reason: error.to_string(),
-        },
-    }
-}
-
-/// Whether the broker says that there is no such queue or exchange.
-pub(super) fn is_missing(error: &BrokerError) -> bool {
-    matches!(error, BrokerError::Refused { answer, .. } if answer.code == NOT_FOUND)
-}
-
-/// The broker's words, where it closed a channel with them.
-pub(super) fn answer(error: &lapin::Error) -> Option<Answer> {
-    match error.kind() {
-        ErrorKind::ProtocolError(protocol) if soft(error).is_some() => Some(Answer {
-            code: protocol.get_id(),
-            text: protocol.get_message().to_string(),
-        }),
-        _ => None,
-    }
-}
-
-/// Closes a channel. One that fails in it is closed already; one that does not answer goes with its connection.
-pub(super) async fn close(channel: &Channel) {
-    match timeout(CLOSE_LIMIT, channel.close(REPLY_SUCCESS, "done".into())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "closing a channel"),
-        Err(_) => debug!(limit = ?CLOSE_LIMIT, "a channel is not closed"),
-    }
 }

@@ -7,20 +7,19 @@
 //! `celery_delayed_delivery`, to which target queues are bound. Names and arguments are those of
 //! `kombu/transport/native_delayed_delivery.py`, so that Celery and Petiole can share them.
 
-use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::options::QueueBindOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use petiole_celery::wire::{DELAY_LEVELS as LEVELS, DELAY_PREFIX};
 
-use super::convert::short;
-use super::declare;
+use super::channel::{close, refused};
+use super::names::{queue_name, short};
 use super::supervise::Live;
 use crate::BrokerError;
 
 /// Where delayed messages are published.
 pub(super) const ENTRY: &str = "celery_delayed_27";
 /// Where they come out.
-const EXIT: &str = "celery_delayed_delivery";
+pub(super) const EXIT: &str = "celery_delayed_delivery";
 
 /// The routing key under which a message for a queue waits.
 pub(super) fn routing_key(seconds: u64, queue: &str) -> String {
@@ -67,7 +66,7 @@ pub(super) async fn bind(live: &Live, queue: &str) -> Result<(), BrokerError> {
         queue: queue.to_owned(),
         reason: error.to_string(),
     })?;
-    let name = declare::queue_name(queue)?;
+    let name = queue_name(queue)?;
     let channel = live.channel().await?;
     channel
         .queue_bind(
@@ -78,87 +77,20 @@ pub(super) async fn bind(live: &Live, queue: &str) -> Result<(), BrokerError> {
             FieldTable::default(),
         )
         .await
-        .map_err(|error| declare::refused(queue, &error))?;
-    declare::close(&channel).await;
+        .map_err(|error| refused(queue, &error))?;
+    close(&channel).await;
     Ok(())
 }
 
-/// Declares the levels and the exit. Queues that exist are taken as they are (`queue_type` is Celery's
-/// to configure); new ones are quorum queues as Celery's default has it, classic where the broker has
-/// no quorum queues with at-least-once dead-lettering.
-pub(super) async fn declare(live: &Live) -> Result<(), BrokerError> {
-    let channel = live.channel().await?;
-    declare_exchange(&channel, EXIT).await?;
-    for level in (0..LEVELS).rev() {
-        declare_exchange(&channel, &name(level)).await?;
-    }
-    for level in (0..LEVELS).rev() {
-        let queue = name(level);
-        declare::ensure(
-            live,
-            &queue,
-            &[arguments(level, true), arguments(level, false)],
-        )
-        .await?;
-        wire(&channel, level)
-            .await
-            .map_err(|error| declare::refused(&queue, &error))?;
-    }
-    declare::close(&channel).await;
-    Ok(())
-}
-
-async fn declare_exchange(channel: &Channel, name: &str) -> Result<(), BrokerError> {
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(
-            name.into(),
-            ExchangeKind::Topic,
-            options,
-            FieldTable::default(),
-        )
-        .await
-        .map_err(|error| declare::refused(name, &error))
-}
-
-/// The bindings of one level: digit 1 to its queue, digit 0 to the next level.
-async fn wire(channel: &Channel, level: u8) -> lapin::Result<()> {
-    let here: ShortString = name(level).into();
-    let next: ShortString = next(level).into();
-    let skipped = "*.".repeat(usize::from(LEVELS - 1 - level));
-    let none = FieldTable::default();
-    channel
-        .queue_bind(
-            here.clone(),
-            here.clone(),
-            format!("{skipped}1.#").into(),
-            QueueBindOptions::default(),
-            none.clone(),
-        )
-        .await?;
-    channel
-        .exchange_bind(
-            next,
-            here,
-            format!("{skipped}0.#").into(),
-            ExchangeBindOptions::default(),
-            none,
-        )
-        .await
-}
-
-fn name(level: u8) -> String {
+pub(super) fn name(level: u8) -> String {
     format!("celery_delayed_{level}")
 }
 
-fn next(level: u8) -> String {
+pub(super) fn next(level: u8) -> String {
     level.checked_sub(1).map_or_else(|| EXIT.to_owned(), name)
 }
 
-fn arguments(level: u8, quorum: bool) -> FieldTable {
+pub(super) fn arguments(level: u8, quorum: bool) -> FieldTable {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut table = FieldTable::default();
     table.insert(

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::channel;
 use super::confirms::{Confirm, Confirms, Fate};
 use super::convert::Outgoing;
-use super::declare;
 use crate::Answer;
 
 /// Bytes of their bodies below which one more is written: what a slow link has to carry before a confirm can come.
@@ -208,7 +208,7 @@ impl Flights {
     /// The channel is gone: whoever waits is told what is known.
     pub(super) fn end(mut self, fallen: Vec<Fallen>) -> Ended {
         answer(self.confirms.channel_gone());
-        let refusal = fallen.iter().find_map(|one| declare::answer(&one.error));
+        let refusal = fallen.iter().find_map(|one| channel::answer(&one.error));
         let Some(refusal) = refusal else {
             return Ended::Lost;
         };

@@ -13,10 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::consume::{Subscription, ask, delivered};
+use super::channel::refused;
 use super::guard::{LeftOut, Passed};
+use super::subscription::{Subscription, ask, delivered};
 use super::window::Window;
-use super::{OPERATION_LIMIT, ack, declare};
+use super::{OPERATION_LIMIT, ack};
 use crate::delivery::{Receipt, Settlement, Settlements};
 use crate::{BrokerError, Delivery};
 
@@ -197,7 +198,7 @@ impl Forwarding<'_> {
         let cancelled = async {
             let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
             let cancelled = cancelled.await;
-            cancelled.map_err(|error| declare::refused(queue, &error))
+            cancelled.map_err(|error| refused(queue, &error))
         };
         let ((), mut ended) = self.meanwhile(&mut before, cancelled).await?;
         while !ended {

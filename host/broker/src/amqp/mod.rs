@@ -3,6 +3,7 @@
 //! starve a heartbeat.
 
 mod ack;
+mod channel;
 mod confirms;
 mod consume;
 mod convert;
@@ -11,7 +12,10 @@ mod delay;
 mod flights;
 mod forward;
 mod guard;
+mod levels;
+mod names;
 mod publish;
+mod subscription;
 mod supervise;
 mod table;
 mod window;
@@ -162,9 +166,9 @@ impl Amqp {
             let share = Share::new(&self.memory);
             let of_first = &share;
             let first = self
-                .operate(
-                    |live| async move { consume::subscribe(&live, queue, terms, of_first).await },
-                )
+                .operate(|live| async move {
+                    subscription::subscribe(&live, queue, terms, of_first).await
+                })
                 .await?;
             let (out, receiver) = mpsc::channel(usize::from(terms.prefetch));
             runtime.spawn(consume::feed(
@@ -284,7 +288,7 @@ impl Amqp {
                 match bound.await {
                     Ok(()) => self.publisher.publish(outgoing, true).await,
                     // The queue itself: its consumer may declare it again.
-                    Err(error) if declare::is_missing(&error) => return Ok(ByOwn::NoQueue),
+                    Err(error) if channel::is_missing(&error) => return Ok(ByOwn::NoQueue),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -358,7 +362,7 @@ impl Amqp {
                 let live = &*live;
                 // Each time: a queue that somebody has deleted and declared again has lost its binding.
                 let bound = delay::bind(live, queue).await;
-                let missing = bound.as_ref().is_err_and(declare::is_missing);
+                let missing = bound.as_ref().is_err_and(channel::is_missing);
                 if !missing {
                     bound?;
                 } else if declare::length(live, queue).await?.is_none() {
@@ -387,7 +391,7 @@ impl Amqp {
     async fn declare_levels(&self, live: &Live) -> Result<(), BrokerError> {
         let mut levels = self.levels.lock().await;
         if *levels != Some(live.generation) {
-            delay::declare(live).await?;
+            levels::declare(live).await?;
             *levels = Some(live.generation);
         }
         Ok(())

@@ -26,7 +26,7 @@ use super::confirms::Fate;
 use super::convert::Outgoing;
 use super::flights::{Ended, Flights, Landing};
 use super::supervise::{Link, Live, Pauses};
-use super::{declare, limited};
+use super::{channel, limited};
 use crate::said::Said;
 use crate::{BrokerError, PublishError};
 
@@ -276,7 +276,7 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
                             reason,
                             "the broker confirms nothing on a channel: another one is opened"
                         );
-                        declare::close(&channel).await;
+                        channel::close(&channel).await;
                     }
                 }
             }
@@ -356,7 +356,7 @@ async fn answers(channel: &Channel, live: &Live) -> bool {
     let mut own = pin!(channel.basic_qos(1, BasicQosOptions::default()));
     let other = async {
         let channel = live.channel().await?;
-        declare::close(&channel).await;
+        channel::close(&channel).await;
         Ok::<_, BrokerError>(())
     };
     tokio::select! {

@@ -15,7 +15,8 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{declare, guard};
+use super::channel::{CLOSE_LIMIT, REPLY_SUCCESS, soft};
+use super::guard;
 use crate::said::Said;
 use crate::url::Target;
 use crate::{BrokerError, Unanswered};
@@ -30,9 +31,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a connection's state is looked at, should lapin not report its end.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a closing handshake may take.
-pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-const REPLY_SUCCESS: u16 = 200;
 
 /// One generation of a connection.
 pub(super) struct Live {
@@ -81,7 +79,7 @@ impl Live {
                 Ok(channel) => return Ok(channel),
                 Err(error) => error,
             };
-            let again = declare::soft(&error).is_some();
+            let again = soft(&error).is_some();
             last = Err(BrokerError::Lost {
                 reason: error.to_string(),
             });

@@ -1,14 +1,17 @@
-//! The tasks that a chain or a group is made of, each with its id.
+//! The steps that a chain is made of, each with its id.
 
 use std::collections::HashSet;
 use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::{MAX_CALLS, Part, malformed};
 use crate::options::Options;
-use crate::signature::SignatureRef;
+use crate::part::{Part, tasks};
+use crate::signature::{SignatureRef, malformed};
 use crate::{ChildKind, Refusal, child_id};
+
+/// How many messages one signature may stand for, or a list of callbacks.
+pub(super) const MAX_CALLS: usize = 10_000;
 
 /// The steps of a chain, with chains in it laid out flat and groups of one replaced by their task.
 pub(super) fn splice<'a>(
@@ -82,60 +85,4 @@ pub(super) fn name_steps<'a>(steps: Vec<Part<'a>>, chain: &'a Part<'a>) -> Vec<P
         step
     };
     steps.into_iter().enumerate().map(name).collect()
-}
-
-/// A group's tasks, each with its id and its place.
-pub(super) fn members<'a>(group: &Part<'a>) -> Result<Vec<Part<'a>>, Refusal> {
-    let mut members = Vec::new();
-    flatten(group.signature, &mut members)?;
-    Ok(placed(members, group.id()))
-}
-
-/// The same of tasks that are signatures already: those that are groups are laid out flat.
-pub(super) fn gathered<'a>(tasks: Vec<Part<'a>>, id: &str) -> Result<Vec<Part<'a>>, Refusal> {
-    let mut members = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        if task.signature.is_group() {
-            flatten(task.signature, &mut members)?;
-        } else {
-            members.push(task);
-        }
-    }
-    Ok(placed(members, id))
-}
-
-fn placed<'a>(members: Vec<Part<'a>>, id: &str) -> Vec<Part<'a>> {
-    let place = |(index, member): (usize, Part<'a>)| {
-        let mut member = member.named(|| child_id(id, 0, ChildKind::Group, index));
-        member.options.set_index(index);
-        member
-    };
-    members.into_iter().enumerate().map(place).collect()
-}
-
-fn flatten<'a>(group: SignatureRef<'a>, members: &mut Vec<Part<'a>>) -> Result<(), Refusal> {
-    for member in tasks(&group)? {
-        let member = SignatureRef::from_json(member)?;
-        if member.is_group() {
-            flatten(member, members)?;
-        } else {
-            members.push(Part::of(member));
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn is_empty_group(signature: &SignatureRef<'_>) -> bool {
-    signature.is_group() && tasks(signature).is_ok_and(<[Value]>::is_empty)
-}
-
-/// The signatures that a chain or a group is made of.
-fn tasks<'a>(workflow: &SignatureRef<'a>) -> Result<&'a [Value], Refusal> {
-    match workflow.kwargs.get("tasks") {
-        Some(Value::Array(tasks)) => Ok(tasks),
-        _ => Err(malformed(format!(
-            "{:?} has no array `tasks` in its kwargs",
-            workflow.task
-        ))),
-    }
 }

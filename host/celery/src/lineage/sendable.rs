@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::TASKS;
-use crate::canvas::Given;
+use crate::layered::LayeredOptions;
 use crate::options::Options;
 use crate::{Signature, SignatureError};
 
@@ -59,7 +59,7 @@ pub(super) fn check(signature: &Signature) -> Result<(), SignatureError> {
             "option `{name}` of {task:?} can't be set by a task"
         ));
     }
-    Options::read(task, &Given::own(options)).map(drop)
+    Options::read(task, &LayeredOptions::own(options)).map(drop)
 }
 
 /// Checks that a group is the last step of its chain. Before another one it is the header of a chord, or, in

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::failure::fail;
 use super::results::Results;
 use super::{
     Context, Ended, Plan, Policy, QUOTED, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source, rejected,
@@ -16,13 +15,13 @@ use crate::{
 };
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
-/// exchange of its own.
+/// exchange of its own. Where the broker can't hold it, why the task fails.
 pub(super) fn retry(
     at: &Context<'_>,
     exception: Exception,
     when: RetryAt,
     default_delay: Duration,
-) -> Plan {
+) -> Result<Plan, Exception> {
     let countdown = |delay| SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
     let eta = match when {
         RetryAt::Default => time::after(at.now, countdown(default_delay)),
@@ -45,17 +44,17 @@ pub(super) fn retry(
         not_before,
     };
     if let Err(reason) = wire::check_delay(&publication, at.now) {
-        return fail(at, unrepeatable("retried", &exception, &reason), None);
+        return Err(unrepeatable("retried", &exception, &reason));
     }
 
     let mut results = Results::new(at.policy, at.now);
     results.add_failure(at, State::Retry, &exception, None);
-    results.into_plan(vec![publication], Ended::Retry { exception })
+    Ok(results.into_plan(vec![publication], Ended::Retry { exception }))
 }
 
 /// The same message at the end of its queue: at its head, where `basic.reject` would put it, it would keep
-/// the others waiting.
-pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
+/// the others waiting. As for [`retry`].
+pub(super) fn requeue(at: &Context<'_>, reason: String) -> Result<Plan, Exception> {
     let mut message = another_run(&at.request.message);
     let requeues = at.request.requeues.saturating_add(1);
     message
@@ -68,10 +67,10 @@ pub(super) fn requeue(at: &Context<'_>, reason: String) -> Plan {
         not_before: (requeues > REQUEUES_AT_ONCE).then(|| time::after(at.now, REQUEUE_DELAY)),
     };
     if let Err(unsendable) = wire::check_delay(&publication, at.now) {
-        let rejected = rejected(reason);
-        return fail(at, unrepeatable("requeued", &rejected, &unsendable), None);
+        return Err(unrepeatable("requeued", &rejected(reason), &unsendable));
     }
-    Results::new(at.policy, at.now).into_plan(vec![publication], Ended::Requeued { reason })
+    let results = Results::new(at.policy, at.now);
+    Ok(results.into_plan(vec![publication], Ended::Requeued { reason }))
 }
 
 /// Why a task fails that wanted to run again. Its own exception is quoted.

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::Context;
-use crate::canvas::{Budget, Part, Send, Unfolded, too_large};
+use crate::canvas::{Budget, Send, Unfolded, too_large};
 use crate::headers::sent_again;
+use crate::part::Part;
 use crate::wire::Unsendable;
 use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
 

@@ -16,11 +16,12 @@ mod unsendable;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::{
-    ChildKind, Destination, Kept, Message, Origin, Properties, RetryAt, child_id, compose,
+    ChildKind, Destination, Kept, Lineage, Message, Origin, Properties, RetryAt, RetrySettings,
+    Routes, child_id, compose,
 };
 
 const ID: &str = "5d2ab1a0-0000-4000-8000-000000000001";

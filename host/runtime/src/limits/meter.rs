@@ -1,9 +1,9 @@
-//! What a call has used so far, and whether that is too much.
+//! The time that a call has used so far, on the clock and on a CPU, held against its limits.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,11 @@ use petiole_permits::{Limit, Limits};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
-use crate::limits::LimitExceeded;
 use crate::limits::budget::reading::Reading;
 use crate::limits::budget::waits::Waits;
+use crate::limits::counts::Counts;
+use crate::limits::exceeded::LimitExceeded;
 use crate::limits::off_the_executor::off_the_executor;
-
-/// The bytes that a guest may ask of `wasi:random` at once: they are made without a pause, and others
-/// wait meanwhile.
-pub(crate) const RANDOM_AT_ONCE: u64 = 1024 * 1024;
 
 /// Longer than a guest that computes stays in a poll. It gives the thread back at a tick, every millisecond,
 /// which is late by a slice of the kernel's scheduler, 4 ms, where every CPU is busy. One that stays longer is in
@@ -28,14 +25,9 @@ const LONG_POLL: Duration = Duration::from_millis(5);
 /// While a call waits for memory its time stands still, and whether it has passed is looked at so often.
 const STANDSTILL: Duration = Duration::from_millis(100);
 
-/// The `fields` of HTTP that a guest may have at once: so many for each request that it may make (headers,
-/// trailers, those of the response), and some more.
-const FIELDS_PER_REQUEST: u64 = 4;
-const MORE_FIELDS: u64 = 16;
-
-/// What one call has used, and what it may use. Its store, its future and its streams share it.
+/// Time and counts of one call, and its limits. Its store, its future and its streams share it.
 ///
-/// The counters need no order among each other: each is right by itself.
+/// The numbers need no order among each other: each is right by itself.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
@@ -48,15 +40,10 @@ pub(crate) struct Meter {
     cpu: AtomicU64,
     /// The clock when the current poll began. Only what runs in that poll may ask for it.
     poll: AtomicU64,
-    /// Whether polls are measured by the thread's CPU clock.
+    /// Polls are measured by the thread's CPU clock.
     exact: AtomicBool,
     warned: AtomicBool,
-    host_calls: AtomicU64,
-    random: AtomicU64,
-    requests: AtomicU32,
-    disk: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
+    pub(crate) counts: Counts,
 }
 
 impl Meter {
@@ -72,12 +59,7 @@ impl Meter {
             poll: AtomicU64::new(0),
             exact: AtomicBool::new(false),
             warned: AtomicBool::new(false),
-            host_calls: AtomicU64::new(0),
-            random: AtomicU64::new(0),
-            requests: AtomicU32::new(0),
-            disk: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
+            counts: Counts::new(limits),
         }
     }
 
@@ -175,11 +157,7 @@ impl Meter {
         if time > limits.time {
             return Err(LimitExceeded::time(Limit::Time, limits.time, time));
         }
-        within(
-            Limit::HostCalls,
-            limits.host_calls,
-            self.host_calls.load(Relaxed),
-        )
+        self.counts.check()
     }
 
     /// Since the call's start.
@@ -219,7 +197,7 @@ impl Meter {
         nanos(now)
     }
 
-    /// Whether the guest has passed a soft limit. To be asked by what runs in a poll.
+    /// True once the guest has passed a soft limit. To be asked by what runs in a poll.
     pub(crate) fn soft_limit_reached(&self) -> bool {
         let passed = self.name.is_some() && self.soft_limit_passed(self.cpu_in_poll());
         if passed {
@@ -262,64 +240,6 @@ impl Meter {
             (None, None) => {}
         }
     }
-
-    /// Counts a call of an imported function. Too many of them end the task at its next tick.
-    pub(crate) fn host_call(&self) {
-        self.host_calls.fetch_add(1, Relaxed);
-    }
-
-    /// Counts bytes of `wasi:random` before they are made.
-    pub(crate) fn random(&self, bytes: u64) -> Result<(), LimitExceeded> {
-        within(Limit::Random, RANDOM_AT_ONCE, bytes)?;
-        spend(Limit::Random, &self.random, self.limits.random, bytes)
-    }
-
-    /// Counts an outbound request or connection before it is made.
-    pub(crate) fn request(&self) -> Result<(), LimitExceeded> {
-        let made = self.requests.fetch_add(1, Relaxed).saturating_add(1);
-        within(Limit::Requests, self.limits.requests.into(), made.into())
-    }
-
-    /// Checks the number of `fields` that the guest has, with the one that it makes.
-    pub(crate) fn fields(&self, asked: u64) -> Result<(), LimitExceeded> {
-        let requests = u64::from(self.limits.requests);
-        let allowed = requests
-            .saturating_mul(FIELDS_PER_REQUEST)
-            .saturating_add(MORE_FIELDS);
-        within(Limit::Handles, allowed, asked)
-    }
-
-    /// Counts bytes before they are written to a folder.
-    pub(crate) fn disk(&self, bytes: u64) -> Result<(), LimitExceeded> {
-        spend(Limit::Disk, &self.disk, self.limits.disk, bytes)
-    }
-
-    /// Counts bytes that came over the network, or from key-value storage.
-    pub(crate) fn received(&self, bytes: u64) {
-        self.bytes_in.fetch_add(bytes, Relaxed);
-    }
-
-    /// Counts bytes that went over the network, or to key-value storage.
-    pub(crate) fn sent(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn host_calls(&self) -> u64 {
-        self.host_calls.load(Relaxed)
-    }
-
-    pub(crate) fn requests(&self) -> u32 {
-        self.requests.load(Relaxed).min(self.limits.requests)
-    }
-
-    pub(crate) fn disk_written(&self) -> u64 {
-        self.disk.load(Relaxed).min(self.limits.disk)
-    }
-
-    /// Received and sent.
-    pub(crate) fn network(&self) -> (u64, u64) {
-        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
-    }
 }
 
 /// Waits for whatever the task's waker was given to last.
@@ -341,26 +261,6 @@ fn charged(used: Duration, exact: bool) -> u64 {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Adds to what was spent; what is over the limit is not granted, and counts as asked for.
-fn spend(limit: Limit, spent: &AtomicU64, allowed: u64, more: u64) -> Result<(), LimitExceeded> {
-    let add = |spent: u64| Some(spent.saturating_add(more));
-    let before = match spent.fetch_update(Relaxed, Relaxed, add) {
-        Ok(before) | Err(before) => before,
-    };
-    within(limit, allowed, before.saturating_add(more))
-}
-
-fn within(limit: Limit, allowed: u64, asked: u64) -> Result<(), LimitExceeded> {
-    if asked <= allowed {
-        return Ok(());
-    }
-    Err(LimitExceeded {
-        limit,
-        allowed,
-        asked,
-    })
 }
 
 #[cfg(test)]

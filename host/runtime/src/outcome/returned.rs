@@ -1,6 +1,7 @@
 //! Outcomes of what a guest has returned: its result, or its `err`.
 
 use petiole_celery::{Exception, Outcome, json};
+use petiole_permits::Limit;
 use serde_json::Value;
 use wasmtime::component::Val;
 
@@ -10,12 +11,11 @@ use crate::schema::json_texts::{JsonTexts, MAX_DEPTH, is_too_deep};
 use crate::schema::task_error::is_task_error;
 use crate::schema::to_json::{ToJsonError, payload, to_json};
 use crate::schema::wit_type::WitType;
-use petiole_permits::Limit;
 
 /// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
 const MAX_EXCEPTION_NAME: usize = 255;
 
-/// What the function returned. `texts`: of the result, with the limit of its size as JSON.
+/// The outcome of a function's result. `texts`: of the result, with the limit of its size as JSON.
 pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, mut texts: JsonTexts) -> Ended {
     let limit = texts.values.limit();
     let texts = &mut texts;
@@ -81,7 +81,7 @@ fn bounded(outcome: Outcome, limit: usize) -> Ended {
     exceeded(Limit::Result, message)
 }
 
-/// What is said of a name that is too long.
+/// The message for a name that is too long.
 fn overlong(exception: &Exception) -> Option<String> {
     [
         ("class", &exception.exc_type),

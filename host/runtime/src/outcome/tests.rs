@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use petiole_celery::{Exception, Outcome, RetryAt};
+use petiole_permits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::Val;
 
@@ -15,7 +16,6 @@ use crate::schema::mismatch::Mismatch;
 use crate::schema::tests::types::{enumeration, json_text, list, option, record, variant};
 use crate::schema::to_json::to_json;
 use crate::schema::wit_type::WitType;
-use petiole_permits::Limit;
 
 fn from_json(ty: &WitType, value: &Value) -> Result<Val, Mismatch> {
     from_json::from_json(ty, value, &mut ValueMemory::new(usize::MAX))
@@ -211,7 +211,7 @@ fn a_json_record_must_hold_json() {
     assert_eq!(exception.exc_type, "InvalidResult");
 }
 
-/// What holds a result must be readable too.
+/// A result is stored in an object, which must be readable too.
 #[test]
 fn a_result_of_too_many_levels_is_invalid() {
     let levels = |levels| json_text(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));

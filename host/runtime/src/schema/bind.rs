@@ -5,16 +5,17 @@ use serde_json::{Map, Value};
 use wasmtime::component::Val;
 
 use crate::schema::from_json::{each, from_json, json_pair, json_record};
+use crate::schema::function_type::FunctionType;
 use crate::schema::json_texts::ValueMemory;
 use crate::schema::mismatch::{Mismatch, quoted};
-use crate::schema::signature::Shape;
+
 use crate::schema::wit_type::{Name, WitType};
 
 /// Arguments that fit a task's parameters.
 #[derive(Debug, Clone)]
 pub struct Arguments {
     pub(crate) vals: Vec<Val>,
-    /// What they take, in bytes.
+    /// Their memory, in bytes.
     pub(crate) memory: usize,
 }
 
@@ -41,7 +42,7 @@ enum Problem {
     Mismatch { name: String, mismatch: Mismatch },
 }
 
-/// What is said of the message. Arguments that would take too much memory are as arguments that are too large.
+/// The refusal of the message. Arguments that would take too much memory are as arguments that are too large.
 impl From<ArgumentError> for Refusal {
     fn from(error: ArgumentError) -> Self {
         if let Problem::Mismatch { mismatch, .. } = &*error.problem
@@ -59,16 +60,16 @@ impl From<ArgumentError> for Refusal {
 /// in proportion to.
 pub(crate) fn bind(
     task: &str,
-    shape: &Shape,
+    function: &FunctionType,
     args: &[Value],
     kwargs: &Map<String, Value>,
     limit: usize,
 ) -> Result<Arguments, ArgumentError> {
     let memory = &mut ValueMemory::new(limit);
-    let vals = if shape.takes_anything() {
+    let vals = if function.takes_anything() {
         anything(args, kwargs, memory)
     } else {
-        bind_each(shape, args, kwargs, memory)
+        bind_each(function, args, kwargs, memory)
     };
     let vals = vals.map_err(|problem| ArgumentError {
         task: task.to_owned(),
@@ -79,12 +80,12 @@ pub(crate) fn bind(
 }
 
 fn bind_each(
-    shape: &Shape,
+    function: &FunctionType,
     args: &[Value],
     kwargs: &Map<String, Value>,
     memory: &mut ValueMemory,
 ) -> Result<Vec<Val>, Problem> {
-    let params = &shape.params;
+    let params = &function.params;
     if args.len() > params.len() {
         return Err(Problem::TooMany {
             most: params.len(),
@@ -107,7 +108,7 @@ fn bind_each(
             },
         });
     }
-    let optional_from = shape.optional_from();
+    let optional_from = function.optional_from();
     let vals = params.iter().enumerate().map(|(index, (name, ty))| {
         match (given(name, args.get(index), kwargs)?, ty) {
             (Some(value), _) => {

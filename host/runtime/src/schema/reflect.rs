@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex};
 
-use crate::schema::signature::Shape;
+use crate::schema::function_type::FunctionType;
 use crate::schema::wit_type::{Name, TypeBudget, TypeError, WitType};
 
 /// The functions that a component may export.
@@ -29,7 +29,7 @@ impl Display for RefusedExport {
     }
 }
 
-/// What a component exports.
+/// A component's exports.
 #[derive(Debug, Default)]
 pub(crate) struct Exports {
     /// By the function's name in snake_case.
@@ -39,7 +39,7 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    /// How many functions there are and how many there may be, where there are too many.
+    /// The number of functions and the most that there may be, where there are too many.
     pub(crate) fn too_many(&self) -> Option<(usize, usize)> {
         (self.functions > MAX_FUNCTIONS).then_some((self.functions, MAX_FUNCTIONS))
     }
@@ -50,7 +50,7 @@ pub(crate) struct Export {
     /// With its interface.
     full_name: String,
     pub(crate) index: ComponentExportIndex,
-    pub(crate) shape: Shape,
+    pub(crate) ty: FunctionType,
 }
 
 /// Sorts exported functions into tasks and others. Every root function and every function of an
@@ -82,7 +82,7 @@ pub(crate) fn exports(component: &Component) -> Exports {
     reflection.exports
 }
 
-/// What jco's QuickJS backend exports beside the author's functions:
+/// An export of jco's QuickJS backend beside the author's functions:
 /// `init(shim: string, script: string, ..)`.
 fn starts_javascript(name: &str, func: &ComponentFunc) -> bool {
     name == "init"
@@ -143,7 +143,7 @@ impl Reflection<'_> {
         if func.async_() {
             return Err("async functions can't be called yet".to_owned());
         }
-        let shape = self.shape(func)?;
+        let ty = self.function_type(func)?;
         let interface = interface.map(|name| self.component.get_export_index(None, name));
         let index = match interface {
             None => self.component.get_export_index(None, name),
@@ -154,11 +154,11 @@ impl Reflection<'_> {
         Ok(Export {
             full_name,
             index,
-            shape,
+            ty,
         })
     }
 
-    fn shape(&mut self, func: &ComponentFunc) -> Result<Shape, String> {
+    fn function_type(&mut self, func: &ComponentFunc) -> Result<FunctionType, String> {
         let mut params = Vec::new();
         for (name, ty) in func.params() {
             let ty = self.reflect(&ty, || format!("parameter {name}"))?;
@@ -169,7 +169,7 @@ impl Reflection<'_> {
             .next()
             .map(|ty| self.reflect(&ty, || "the result".to_owned()))
             .transpose()?;
-        Ok(Shape { params, result })
+        Ok(FunctionType { params, result })
     }
 
     fn reflect(

@@ -17,20 +17,25 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 use crate::granted::Granted;
-use crate::limits::meter::RANDOM_AT_ONCE;
+use crate::limits::counts::RANDOM_AT_ONCE;
 use crate::log::task_log::{Output, TaskLog};
 
 /// The bytes a guest may write at once.
 const MAX_WRITE: usize = 64 * 1024;
 
-/// The context of one call. What [`WasiCtxBuilder`] does not grant by itself is not granted. `started`: since
-/// the Unix epoch.
-pub(crate) fn context(
+/// The context of one call, made at the first need. `started`: since the Unix epoch.
+pub(crate) fn context<'a>(
+    made: &'a mut Option<WasiCtx>,
     log: &TaskLog,
     granted: &Granted,
     task_id: &str,
     started: Duration,
-) -> WasiCtx {
+) -> &'a mut WasiCtx {
+    made.get_or_insert_with(|| make(log, granted, task_id, started))
+}
+
+/// The builder grants nothing by itself.
+fn make(log: &TaskLog, granted: &Granted, task_id: &str, started: Duration) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     for (name, value) in &granted.env {
         builder.env(name, value);

@@ -6,7 +6,6 @@ use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomCtx;
 
-use crate::host::Sandbox;
 use crate::limits::meter::Meter;
 
 /// Every number is counted on the meter before it is made.
@@ -22,32 +21,35 @@ impl HasData for HasRandom {
 }
 
 /// Takes the place of what `wasmtime_wasi` has linked.
-pub(crate) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    random::add_to_linker::<_, HasRandom>(linker, Sandbox::random)?;
-    insecure::add_to_linker::<_, HasRandom>(linker, Sandbox::random)?;
-    insecure_seed::add_to_linker::<_, HasRandom>(linker, Sandbox::random)
+pub(crate) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> Random<'_>,
+) -> wasmtime::Result<()> {
+    random::add_to_linker::<_, HasRandom>(linker, view)?;
+    insecure::add_to_linker::<_, HasRandom>(linker, view)?;
+    insecure_seed::add_to_linker::<_, HasRandom>(linker, view)
 }
 
 impl random::Host for Random<'_> {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.meter.random(len)?;
+        self.meter.counts.random(len)?;
         self.numbers.get_random_bytes(len)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.meter.random(8)?;
+        self.meter.counts.random(8)?;
         self.numbers.get_random_u64()
     }
 }
 
 impl insecure::Host for Random<'_> {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        self.meter.random(len)?;
+        self.meter.counts.random(len)?;
         self.numbers.get_insecure_random_bytes(len)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        self.meter.random(8)?;
+        self.meter.counts.random(8)?;
         self.numbers.get_insecure_random_u64()
     }
 }

@@ -5,26 +5,26 @@ use super::*;
 #[tokio::test]
 async fn signatures_are_reflected() {
     let module = HOST.guest().await;
-    let signature = |task: &str| module.task(task).unwrap().signature();
+    let schema = |task: &str| module.task(task).unwrap().schema();
     assert_eq!(
-        signature("add").to_string(),
+        schema("add").to_string(),
         "my_app.tasks.add(x: s64, y: s64) -> s64"
     );
     assert_eq!(
-        signature("maybe").to_string(),
+        schema("maybe").to_string(),
         "my_app.tasks.maybe(a: u32, b_c: option<u32>) -> u32"
     );
     assert_eq!(
-        signature("fail").to_string(),
+        schema("fail").to_string(),
         "my_app.tasks.fail(text: string) -> result<_, string>"
     );
     assert_eq!(
-        signature("find").to_string(),
+        schema("find").to_string(),
         "my_app.tasks.find(case: u32) -> result<u32, enum { not_found, too_big }>"
     );
-    assert_eq!(signature("crash").to_string(), "my_app.tasks.crash()");
+    assert_eq!(schema("crash").to_string(), "my_app.tasks.crash()");
     assert_eq!(
-        serde_json::to_value(signature("add")).unwrap(),
+        serde_json::to_value(schema("add")).unwrap(),
         json!({
             "name": "my_app.tasks.add",
             "function": "add",
@@ -37,10 +37,10 @@ async fn signatures_are_reflected() {
             "docs": "Adds two numbers.",
         })
     );
-    assert_eq!(signature("my_id").docs, "Its own id.");
+    assert_eq!(schema("my_id").docs, "Its own id.");
     let names: Vec<_> = module
         .tasks()
-        .map(|task| task.signature().function.as_str())
+        .map(|task| task.schema().function.as_str())
         .collect();
     assert!(names.is_sorted() && names.len() == 22, "{names:?}");
     assert!(module.task("my-id").is_none() && module.task("nothing").is_none());
@@ -70,7 +70,7 @@ async fn exports_are_sorted_into_tasks_and_others() {
     let module = HOST.load(&wasm).await.unwrap();
     let names: Vec<_> = module
         .tasks()
-        .map(|task| task.signature().name.as_str())
+        .map(|task| task.schema().name.as_str())
         .collect();
     assert_eq!(names, ["my_app.tasks.in_it", "my_app.tasks.run_it"]);
     let mut refused: Vec<_> = module.refused().iter().map(ToString::to_string).collect();

@@ -1,7 +1,6 @@
 //! Publishing the messages of a plan: again what may pass, and in quarantine what may not.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -14,15 +13,10 @@ use petiole_storage::results::{End, Results};
 use serde_json::Value;
 
 use super::patience::{Patience, or_cold};
+use super::unsent::{Unconfirmed, Unsent};
 use super::{Carried, Fault, Servers, not_stored};
 use crate::causes::causes;
 use crate::shutdown::Stage;
-
-/// How often a message is tried that the broker itself does not take (`basic.nack`): a queue that is full, for one, or
-/// that is on a node which restarts. It takes two minutes.
-const NACKS: u32 = 30;
-/// The same of one for an exchange, whose other queues get it each time: it takes 11 s.
-const NACKS_OF_EXCHANGE: u32 = 9;
 
 /// What is to be done about a message that was not confirmed.
 enum Next {
@@ -44,75 +38,6 @@ struct Batch<'a> {
     run: Option<&'a RunKey>,
     /// Published after them.
     after: &'a [&'a Publication],
-}
-
-/// A message that is not confirmed yet.
-pub(super) struct Left<'a> {
-    pub(super) publication: Cow<'a, Publication>,
-    nacks: u32,
-    /// Published instead of another one.
-    stands_in: bool,
-}
-
-impl<'a> Left<'a> {
-    pub(super) fn of(publication: Cow<'a, Publication>) -> Self {
-        Self {
-            publication,
-            nacks: 0,
-            stands_in: false,
-        }
-    }
-
-    fn standing_in(publication: Publication) -> Self {
-        Self {
-            stands_in: true,
-            ..Self::of(Cow::Owned(publication))
-        }
-    }
-
-    pub(super) fn note(&mut self, error: &PublishError) {
-        if let PublishError::Nacked { .. } = error {
-            self.nacks += 1;
-        }
-    }
-
-    pub(super) fn is_nacked_too_often(&self) -> bool {
-        let has_exchange = !self.publication.destination.exchange.is_empty();
-        let most = if has_exchange {
-            NACKS_OF_EXCHANGE
-        } else {
-            NACKS
-        };
-        self.nacks >= most
-    }
-}
-
-/// The messages of a plan that are not out.
-#[derive(Default)]
-struct Unsent<'a> {
-    /// To be published again after a pause.
-    later: Vec<Left<'a>>,
-    /// Refused for good, with the broker's answer.
-    to_keep: VecDeque<(Cow<'a, Publication>, PublishError)>,
-    /// Whether more is out than was when the run was committed the last time.
-    is_news: bool,
-}
-
-impl<'a> Unsent<'a> {
-    /// The next one to be replaced by the messages that keep it. One at a time: what replaces a message may be much larger.
-    fn next_to_keep(&mut self) -> Option<(Cow<'a, Publication>, PublishError)> {
-        if self.later.iter().any(|one| one.stands_in) {
-            return None;
-        }
-        let next = self.to_keep.pop_front();
-        self.is_news |= next.is_some();
-        next
-    }
-
-    fn publications(&self) -> impl Iterator<Item = &Publication> {
-        let later = self.later.iter().map(|one| &*one.publication);
-        later.chain(self.to_keep.iter().map(|(publication, _)| &**publication))
-    }
 }
 
 impl Servers {
@@ -149,7 +74,7 @@ impl Servers {
         patience: &mut Patience,
     ) -> Result<Carried, Fault> {
         let publications = publications.into_iter().map(Cow::Borrowed);
-        let mut left: Vec<_> = publications.map(Left::of).collect();
+        let mut left: Vec<_> = publications.map(Unconfirmed::of).collect();
         let (mut unsent, mut holding) = (Unsent::default(), None);
         loop {
             if let Some(reason) = self.round(left, &batch, &mut unsent, patience).await? {
@@ -157,7 +82,7 @@ impl Servers {
             }
             if let Some((publication, error)) = unsent.next_to_keep() {
                 let instead = self.instead_of(&publication, &error, patience).await?;
-                left = instead.into_iter().map(Left::standing_in).collect();
+                left = instead.into_iter().map(Unconfirmed::standing_in).collect();
                 continue;
             }
             if unsent.later.is_empty() {
@@ -177,7 +102,7 @@ impl Servers {
     /// Publishes each once, and sorts those that the broker has not taken; why the plan is given up, where it is.
     async fn round<'a>(
         &self,
-        left: Vec<Left<'a>>,
+        left: Vec<Unconfirmed<'a>>,
         batch: &Batch<'_>,
         unsent: &mut Unsent<'a>,
         patience: &Patience,
@@ -194,12 +119,11 @@ impl Servers {
                 }
                 Next::KeepOtherwise => {
                     let publication = self.kept_otherwise(one.publication, error).await?;
-                    let one = Left {
+                    unsent.later.push(Unconfirmed {
                         publication,
                         nacks: 0,
                         ..one
-                    };
-                    unsent.later.push(one);
+                    });
                 }
                 Next::Drop => {
                     unsent.is_news = true;
@@ -220,7 +144,7 @@ impl Servers {
 
     /// Whether messages wait for whoever mends the quarantine queue.
     fn is_held(&self, unsent: &Unsent<'_>) -> bool {
-        let kept = |one: &Left<'_>| self.is_kept(&one.publication);
+        let kept = |one: &Unconfirmed<'_>| self.is_kept(&one.publication);
         self.outages.quarantine.lasts() && unsent.later.iter().any(kept)
     }
 
@@ -255,7 +179,7 @@ impl Servers {
     }
 
     /// Begins the outage that a failure to publish belongs to.
-    fn begins_trouble(&self, one: &Left<'_>, error: &PublishError) {
+    fn begins_trouble(&self, one: &Unconfirmed<'_>, error: &PublishError) {
         let outage = match error {
             PublishError::Nacked { .. } if self.is_kept(&one.publication) => {
                 &self.outages.quarantine
@@ -269,8 +193,8 @@ impl Servers {
     /// Publishes each once: those that the broker has not taken, with its answers.
     async fn publish_each<'a>(
         &self,
-        left: Vec<Left<'a>>,
-    ) -> Result<Vec<(Left<'a>, PublishError)>, Fault> {
+        left: Vec<Unconfirmed<'a>>,
+    ) -> Result<Vec<(Unconfirmed<'a>, PublishError)>, Fault> {
         let publishing = left
             .iter()
             .map(|one| self.broker.publish(Publication::clone(&one.publication)));
@@ -297,7 +221,7 @@ impl Servers {
     /// What is to be done about a message that was not confirmed.
     fn next(
         &self,
-        one: &Left<'_>,
+        one: &Unconfirmed<'_>,
         error: &PublishError,
         sends_itself: bool,
         patience: &Patience,
@@ -366,7 +290,7 @@ impl Servers {
     }
 
     /// Ends the outages that a message shows to be over, which the broker has taken.
-    fn ends_trouble(&self, one: &Left<'_>) {
+    fn ends_trouble(&self, one: &Unconfirmed<'_>) {
         self.broker_outage.ends();
         if self.is_kept(&one.publication) {
             self.outages.quarantine.ends();

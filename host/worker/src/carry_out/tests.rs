@@ -20,7 +20,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::patience::*;
-use super::publishing::{Left, smaller};
+use super::publishing::smaller;
+use super::unsent::Unconfirmed;
 use super::*;
 
 /// A broker that gives the answers it was told to give, then takes everything.
@@ -438,7 +439,7 @@ async fn when_patience_is_over_what_is_left_is_kept() {
 #[test]
 fn what_the_broker_does_not_take_is_tried_for_a_while() {
     for (exchange, longest) in [("", 180), ("fanout", 20)] {
-        let mut one = Left::of(Cow::Owned(to("next")));
+        let mut one = Unconfirmed::of(Cow::Owned(to("next")));
         one.publication.to_mut().destination.exchange = exchange.to_owned();
         let mut patience = Patience::new(PATIENCE);
         let mut pauses = Duration::ZERO;

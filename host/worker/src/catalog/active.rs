@@ -2,16 +2,15 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use petiole_modules::{Digest, Manifest, Module, ModuleName, ModuleState, Version, VersionNumber};
-use tokio::sync::Semaphore;
+use petiole_modules::{Digest, Module, ModuleName, ModuleState, Version, VersionNumber};
 
 use crate::catalog::registered::RegisteredTask;
 use crate::catalog::trouble::{InstallError, Passing};
+use crate::turns::module::Turns;
 
 /// The pause after a first failure to load; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -311,15 +310,11 @@ impl Active {
         next
     }
 
-    /// A name that two modules claim, which uploads at two workers or a rollback can bring about, is the one's
-    /// whose own name it begins with, else the one's that became active first. So all workers agree.
+    /// Gives each name to the first who claims it.
     fn with_names(mut self) -> Self {
-        let mut loaded: Vec<_> = self.modules.iter().collect();
-        loaded.sort_by_key(|(name, loaded)| (loaded.activated_at, *name));
-        let all = || loaded.iter().flat_map(|(_, loaded)| &loaded.tasks);
-        let claims = all()
-            .filter(|task| task.has_default_name())
-            .chain(all().filter(|task| !task.has_default_name()));
+        let loaded = self.modules.iter();
+        let loaded = loaded.map(|(name, loaded)| (loaded.activated_at, name, &loaded.tasks[..]));
+        let claims = in_order_of_claim(loaded.collect(), |task| task.has_default_name());
         (self.tasks, self.claims) = (HashMap::new(), BTreeSet::new());
         for task in claims {
             match self.tasks.entry(task.name.clone()) {
@@ -333,6 +328,19 @@ impl Active {
         }
         self
     }
+}
+
+/// The tasks of modules, each with when it became active. A name that two of them claim, which uploads at two workers or
+/// a rollback can bring about, is the one's whose own name it begins with, else the one's that became active first. So
+/// all workers agree.
+pub(crate) fn in_order_of_claim<'a, T>(
+    mut modules: Vec<(Option<Timestamp>, &ModuleName, &'a [T])>,
+    has_default_name: impl Fn(&T) -> bool,
+) -> Vec<&'a T> {
+    modules.sort_by_key(|(since, name, _)| (*since, *name));
+    let all = modules.into_iter().flat_map(|(.., tasks)| tasks);
+    let (first, then): (Vec<_>, Vec<_>) = all.partition(|task| has_default_name(task));
+    [first, then].concat()
 }
 
 fn is_same(one: &Version, other: &Version) -> bool {
@@ -354,27 +362,6 @@ pub(crate) fn reason(error: &dyn std::error::Error) -> Arc<str> {
         text.push_str("...");
     }
     text.into()
-}
-
-/// The turns of a module's tasks. A next version of the same cap goes on with them, so that both together keep to
-/// it; with another cap it begins anew, beside what still runs of the one before.
-#[derive(Debug, Clone)]
-pub(crate) struct Turns {
-    cap: NonZeroU16,
-    pub(crate) semaphore: Arc<Semaphore>,
-}
-
-impl Turns {
-    pub(crate) fn of(manifest: &Manifest, before: Option<&Loaded>) -> Option<Self> {
-        let cap = manifest.concurrency?;
-        let same = before
-            .and_then(|before| before.turns.as_ref())
-            .filter(|turns| turns.cap == cap);
-        Some(same.cloned().unwrap_or_else(|| Self {
-            cap,
-            semaphore: Arc::new(Semaphore::new(usize::from(cap.get()))),
-        }))
-    }
 }
 
 #[cfg(test)]

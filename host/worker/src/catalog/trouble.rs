@@ -7,7 +7,7 @@ use petiole_modules::{CatalogError, ModuleName, SignatureError, StoreError, Vers
 use petiole_runtime::{CacheError, CompileError, LoadError};
 
 use crate::catalog::not_granted::NotGranted;
-use crate::catalog::registered::SettingsError;
+use crate::catalog::settings_error::SettingsError;
 
 /// The store or its catalog can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! Waiting for a turn: a slot of the worker, and the one delivery of a run that is under way.
+//! Turns that a delivery waits for: among those of its run, of its module, of the worker.
 
+pub(crate) mod module;
 pub(crate) mod runs;
 pub(crate) mod slot;

@@ -1,9 +1,9 @@
-//! The canonical ABI for signatures that hold lists. The bytes of a `list<u8>` are copied as a whole, and what a result
+//! The canonical ABI for functions whose types hold lists. The bytes of a `list<u8>` are copied as a whole, and what a result
 //! takes of the host's memory is counted in full.
 //!
 //! wasmtime's dynamic calls make a [`Val`] of 40 bytes of each `u8`, and count names and small values for a part of what they
-//! take; its typed ones copy, but want the signature when they are compiled. Here a typed call has parameters and results of any type: [`Params`], [`OnStack`] and
-//! [`InMemory`] have a layout that every signature fits, and are lowered and lifted by the types that the component
+//! take; its typed ones copy, but want the function's type when they are compiled. Here a typed call has parameters and results of any type: [`Params`], [`OnStack`] and
+//! [`InMemory`] have a layout that every function fits, and are lowered and lifted by the types that the component
 //! names. A `list<u8>` is a [`Val::String`] of its base64, as JSON has it; all else is as in wasmtime's dynamic calls.
 //! Decision 13 says why.
 
@@ -47,7 +47,7 @@ pub(crate) async fn call<T: Send + 'static>(
 /// Any parameters.
 struct Params<'a>(&'a [Val]);
 
-// SAFETY: `Lower` is an array of `ValRaw`, of as many as any call has on the stack; a call reads those that its signature
+// SAFETY: `Lower` is an array of `ValRaw`, of as many as any call has on the stack; a call reads those that its function
 // has. What is written into them is made by the types that the component names, which wasmtime passes on: nothing is
 // taken for granted of the values, and every access of memory is checked.
 unsafe impl ComponentType for Params<'_> {
@@ -132,7 +132,7 @@ unsafe impl Lift for OnStack {
 struct InMemory(Option<Val>);
 
 // SAFETY: `Lower` is an array of `ValRaw`, of more than a call returns on the stack, so that wasmtime reads a pointer.
-// How much is behind it is checked where it is read.
+// Its length is checked where it is read.
 unsafe impl ComponentType for InMemory {
     type Lower = [ValRaw; 2];
 

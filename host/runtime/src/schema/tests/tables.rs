@@ -9,9 +9,10 @@ use wasmtime::component::Val;
 
 use crate::schema::bind::{self, ArgumentError, Arguments};
 use crate::schema::from_json;
+use crate::schema::function_type::FunctionType;
 use crate::schema::json_texts::{JsonTexts, ValueMemory};
 use crate::schema::mismatch::Mismatch;
-use crate::schema::signature::Shape;
+
 use crate::schema::tests::types::{enumeration, json_text, list, names, option, record, variant};
 use crate::schema::to_json;
 use crate::schema::wit_type::{Name, WitType};
@@ -234,7 +235,7 @@ fn what_does_not_fit_says_where() {
     assert!(long.len() < 200 && long.ends_with("..."), "{long}");
 }
 
-/// What only Python's JSON has, or has exactly.
+/// JSON that only Python has, or has exactly.
 #[test]
 fn each_type_takes_pythons_values_or_says_why_not() {
     let float = |x: f64| Ok(Val::Float64(x));
@@ -360,24 +361,24 @@ fn each_type_takes_pythons_values_or_says_why_not() {
     }
 }
 
-/// What a guest returns as text is that text, and what it returns as JSON that JSON.
-fn shape(params: &[(&str, WitType)]) -> Shape {
+/// Text that a guest returns is that text, and JSON that JSON.
+fn function(params: &[(&str, WitType)]) -> FunctionType {
     let params = params
         .iter()
         .map(|(name, ty)| (Name::new(name), ty.clone()))
         .collect();
-    Shape {
+    FunctionType {
         params,
         result: None,
     }
 }
 
-fn bind(ty: &Shape, args: &Value, kwargs: Value) -> Result<Arguments, ArgumentError> {
+fn bind(ty: &FunctionType, args: &Value, kwargs: Value) -> Result<Arguments, ArgumentError> {
     bind_within(ty, args, kwargs, usize::MAX)
 }
 
 fn bind_within(
-    ty: &Shape,
+    ty: &FunctionType,
     args: &Value,
     kwargs: Value,
     limit: usize,
@@ -396,8 +397,8 @@ fn arguments_that_would_take_too_much_memory_are_too_large() {
         .map(|name| (name.as_str(), option(WitType::U8)));
     let fields: Vec<_> = fields.collect();
     let pair = WitType::Tuple(vec![WitType::String, WitType::Json]);
-    let anything = shape(&[("args", list(WitType::Json)), ("kwargs", list(pair))]);
-    let of = |ty| shape(&[("x", list(ty))]);
+    let anything = function(&[("args", list(WitType::Json)), ("kwargs", list(pair))]);
+    let of = |ty| function(&[("x", list(ty))]);
     let many = |value: Value, size| json!([vec![value; LIMIT / size]]);
     for (ty, args) in [
         (of(record(&fields)), many(json!({}), 3)),
@@ -427,7 +428,7 @@ fn arguments_that_would_take_too_much_memory_are_too_large() {
 
 #[test]
 fn arguments_bind_as_in_python() {
-    let ty = shape(&[
+    let ty = function(&[
         ("x", WitType::S64),
         ("in-between", option(WitType::U8)),
         ("y", WitType::S64),
@@ -495,7 +496,7 @@ fn arguments_bind_as_in_python() {
         let error = bind(&ty, &args, kw).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    let none = bind(&shape(&[]), &json!([]), json!({"z": 1})).unwrap_err();
+    let none = bind(&function(&[]), &json!([]), json!({"z": 1})).unwrap_err();
     assert_eq!(
         none.to_string(),
         r#"m.f: unknown argument "z"; it takes none"#
@@ -505,7 +506,7 @@ fn arguments_bind_as_in_python() {
 #[test]
 fn args_and_kwargs_take_anything() {
     let pair = WitType::Tuple(vec![WitType::String, WitType::Json]);
-    let ty = shape(&[
+    let ty = function(&[
         ("args", list(WitType::Json)),
         ("kwargs", list(pair.clone())),
     ]);
@@ -523,7 +524,7 @@ fn args_and_kwargs_take_anything() {
         to_json(&list(pair.clone()), kwargs.clone()).unwrap(),
         json!([["k", [null]]])
     );
-    assert!(!shape(&[("args", list(WitType::Json)), ("more", list(pair))]).takes_anything());
+    assert!(!function(&[("args", list(WitType::Json)), ("more", list(pair))]).takes_anything());
     let kwargs = |text: &str| petiole_celery::json::parse(text.as_bytes()).unwrap();
     let marked = bind(&ty, &json!([]), kwargs(r#"{"\udbff\udfff": 1}"#)).unwrap();
     assert!(format!("{:?}", marked.vals).contains(r#"Tuple([String("\u{10ffff}")"#));

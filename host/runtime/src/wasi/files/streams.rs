@@ -1,61 +1,34 @@
 //! Streams of a guest's files: bytes are counted before they are written.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
+    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamResult,
 };
 
-use crate::limits::wide;
-use crate::wasi::files::{Account, Refusal};
+use crate::limits::exceeded::wide;
+use crate::wasi::files::quota::Quota;
+use crate::wasi::files::tally::Open;
 
-/// One of the files and streams that a call may have open. It counts for as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    /// None where there are `allowed` already.
-    pub(crate) fn one_of(allowed: usize, count: &Arc<AtomicUsize>) -> Option<Self> {
-        if count.load(Relaxed) >= allowed {
-            return None;
-        }
-        // only the guest's own calls, one after the other, open anything
-        count.fetch_add(1, Relaxed);
-        Some(Self(Arc::clone(count)))
-    }
+/// Reads a file, which it keeps open, also when the guest has dropped that.
+pub(super) struct FileInput {
+    pub(super) inner: DynInputStream,
+    pub(super) _open: Open,
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What is read of a file. It keeps the file open, also when the guest has dropped that.
-pub(crate) struct FileInput {
-    pub(crate) inner: DynInputStream,
-    pub(crate) _open: Open,
-}
-
-/// What is written to a file.
-pub(crate) struct FileOutput {
-    pub(crate) inner: DynOutputStream,
-    pub(crate) account: Account,
+/// Writes a file.
+pub(super) struct FileOutput {
+    pub(super) inner: DynOutputStream,
+    pub(super) quota: Quota,
     /// Between the file's end and where the first write goes to, in bytes: counted as written with it.
-    pub(crate) gap: u64,
-    pub(crate) _open: Open,
+    pub(super) gap: u64,
+    pub(super) _open: Open,
 }
 
 impl FileOutput {
     fn spend(&mut self, bytes: &Bytes) -> StreamResult<()> {
         let more = wide(bytes.len()).saturating_add(self.gap);
-        self.account.spend(more).map_err(|refusal| match refusal {
-            Refusal::Limit(exceeded) => StreamError::Trap(exceeded.into()),
-            Refusal::Full(error) => StreamError::LastOperationFailed(error.into()),
-        })?;
+        self.quota.spend(more)?;
         // a write that was refused leaves it to the next one
         self.gap = 0;
         Ok(())

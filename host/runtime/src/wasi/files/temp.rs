@@ -2,43 +2,39 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// What the folders of all processes are called, before their random part.
+use crate::wasi::files::removal::{names, open, remove_at};
+
+/// The names of the folders of all processes, before their random part.
 const PREFIX: &str = "petiole-temp-";
 
 /// Only the worker's user may look into them.
 const PRIVATE: Mode = Mode::RWXU;
 
-/// How often a folder is emptied anew where something is still written to it: a thread that was writing
-/// when its run was ended does so once more at most.
-const CLEARINGS: usize = 8;
-
-/// How often a process makes its folder anew where others that sweep have it first.
+/// The times that a process makes its folder anew where others that sweep have it first.
 const MAKINGS: usize = 8;
 
-/// Where a process makes them: in a folder of its own, made when the first run needs one.
+/// The temporary folders of a process: in a folder of its own, made when the first run needs one.
 #[derive(Debug)]
 pub(crate) struct TempRoot {
     base: PathBuf,
-    own: Mutex<Option<Arc<Own>>>,
+    own: Mutex<Option<Arc<ProcessFolder>>>,
     made: AtomicU64,
 }
 
 /// The process's folder, locked for as long as the process lives, whatever ends it.
 #[derive(Debug)]
-struct Own {
+struct ProcessFolder {
     path: PathBuf,
     folder: File,
 }
@@ -49,7 +45,7 @@ pub(crate) struct TempFolder {
     /// None once it is removed.
     folder: Option<File>,
     name: String,
-    own: Arc<Own>,
+    own: Arc<ProcessFolder>,
 }
 
 impl TempRoot {
@@ -85,7 +81,7 @@ impl TempRoot {
             let own = match found.filter(|own| is_at(&own.folder, &own.path)) {
                 Some(own) => own,
                 // the first one, or somebody has tidied up
-                None => Arc::new(Own::make(&base, File::try_lock)?),
+                None => Arc::new(ProcessFolder::make(&base, File::try_lock)?),
             };
             rustix::fs::mkdirat(&own.folder, &name, PRIVATE)?;
             let folder = open(&own.folder, &name)?;
@@ -114,7 +110,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(io::Error::other)?
 }
 
-impl Own {
+impl ProcessFolder {
     /// `lock`: takes the folder's lock, if nobody has it.
     fn make(base: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> io::Result<Self> {
         let private = std::fs::Permissions::from_mode(PRIVATE.as_raw_mode());
@@ -145,14 +141,14 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for ProcessFolder {
     /// Where it is not empty, the next sweep removes it.
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.path);
     }
 }
 
-/// Whether it is still the one at that path.
+/// True if it is still the one at that path.
 fn is_at(folder: &File, path: &Path) -> bool {
     let (Ok(opened), Ok(found)) = (folder.metadata(), path.symlink_metadata()) else {
         return false;
@@ -196,76 +192,10 @@ impl Drop for TempFolder {
     }
 }
 
-fn remove(folder: &File, name: &str, own: &Own) {
+fn remove(folder: &File, name: &str, own: &ProcessFolder) {
     if let Err(error) = remove_at(folder, &own.folder, name) {
         tracing::warn!(folder = %own.path.join(name).display(), %error, "a temporary folder can't be removed");
     }
-}
-
-/// Removes a folder that is at `name` in `parent`, with all that is in it.
-fn remove_at(folder: &File, parent: &File, name: &str) -> io::Result<()> {
-    let mut clearings = 0;
-    loop {
-        clear(folder)?;
-        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY) if clearings < CLEARINGS => clearings += 1,
-            removed => return Ok(removed?),
-        }
-    }
-}
-
-/// Removes everything in a folder. What is deep in it is lifted up first, folder by folder: a guest's tree may
-/// be deeper than there are descriptors to walk it with, or stack.
-fn clear(folder: &File) -> io::Result<()> {
-    let mut lifted: u64 = 0;
-    loop {
-        let names = names(folder)?;
-        if names.is_empty() {
-            return Ok(());
-        }
-        for name in names {
-            match rustix::fs::unlinkat(folder, &name, AtFlags::empty()) {
-                Ok(()) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let inner = open(folder, &name)?;
-            for name in self::names(&inner)? {
-                lift(&inner, &name, folder, &mut lifted)?;
-            }
-            rustix::fs::unlinkat(folder, &name, AtFlags::REMOVEDIR)?;
-        }
-    }
-}
-
-/// Moves an entry of `inner` to `folder`, under a name that nothing there has.
-fn lift(inner: &OwnedFd, name: &[u8], folder: &File, lifted: &mut u64) -> io::Result<()> {
-    loop {
-        let new = format!(".lifted-{lifted}");
-        *lifted = lifted.saturating_add(1);
-        match rustix::fs::renameat(inner, name, folder, new) {
-            Ok(()) => return Ok(()),
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The names in a folder, but `.` and `..`.
-fn names(folder: impl std::os::fd::AsFd) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if !matches!(name.as_slice(), b"." | b"..") {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-fn open(parent: impl std::os::fd::AsFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
-    let folder = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(parent, name, folder, Mode::empty())?)
 }
 
 /// Removes what processes that are gone have left in `base`, all but what can't be removed.
@@ -367,26 +297,6 @@ mod tests {
         drop(folder);
     }
 
-    #[test]
-    fn a_tree_of_any_depth_is_removed() {
-        let base = tempfile::tempdir().unwrap();
-        let root = File::open(base.path()).unwrap();
-        rustix::fs::mkdirat(&root, "top", PRIVATE).unwrap();
-        let mut deepest = open(&root, "top").unwrap();
-        for depth in 0..5_000 {
-            rustix::fs::mkdirat(&deepest, "down", PRIVATE).unwrap();
-            if depth % 100 == 0 {
-                let file = OFlags::CREATE | OFlags::WRONLY;
-                rustix::fs::openat(&deepest, "file", file, PRIVATE).unwrap();
-            }
-            deepest = open(&deepest, "down").unwrap();
-        }
-        drop(deepest);
-        let top = open(&root, "top").unwrap().into();
-        remove_at(&top, &root, "top").unwrap();
-        assert!(entries(base.path()).is_empty());
-    }
-
     #[tokio::test]
     async fn what_a_process_that_is_gone_has_left_is_swept() {
         let base = tempfile::tempdir().unwrap();
@@ -434,13 +344,17 @@ mod tests {
     #[test]
     fn a_folder_that_cant_be_locked_is_an_error_and_none_is_left() {
         let base = tempfile::tempdir().unwrap();
-        let unlockable = |_: &File| Err(TryLockError::Error(Errno::NOLCK.into()));
-        let error = Own::make(base.path(), unlockable).unwrap_err().to_string();
+        let unlockable = |_: &File| Err(TryLockError::Error(rustix::io::Errno::NOLCK.into()));
+        let error = ProcessFolder::make(base.path(), unlockable)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("can't be locked: No locks"), "{error}");
         assert!(entries(base.path()).is_empty());
 
         let contested = |_: &File| Err(TryLockError::WouldBlock);
-        let error = Own::make(base.path(), contested).unwrap_err().to_string();
+        let error = ProcessFolder::make(base.path(), contested)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("of 8 folders made in"), "{error}");
         assert!(entries(base.path()).is_empty());
     }

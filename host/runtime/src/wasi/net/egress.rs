@@ -1,158 +1,38 @@
-//! The way out: names resolved once, every address checked, and a checked address dialled.
+//! One task's way out: names resolved once, every address checked, and a checked address dialled.
 
-use std::fmt::{self, Debug, Formatter};
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use ipnet::IpNet;
 use petiole_permits::{Host, Redactor, is_public};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_native_certs::CertificateResult;
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::granted::Granted;
 use crate::limits::meter::Meter;
 use crate::log::escape::escaped;
-use crate::module::Loaded;
+use crate::wasi::net::network::{ModuleNetwork, Network};
 
-/// How long a name may take to resolve.
+/// The time that a name may take to resolve.
 const MAX_LOOKUP: Duration = Duration::from_secs(10);
-/// How long one address may take to answer, before the next one is tried.
+/// The time that one address may take to answer, before the next one is tried.
 const MAX_ATTEMPT: Duration = Duration::from_secs(10);
 /// The addresses of a name that are tried, in the resolver's order.
 const MAX_ADDRESSES: usize = 8;
 
-/// Names that the whole worker resolves at once: each takes a thread that can't be interrupted.
-const LOOKUPS_AT_ONCE: usize = 64;
-/// Of which one module may have so many, its names being as slow as it likes,
-const LOOKUPS_PER_MODULE: usize = 8;
-/// and one task may wait for so many.
+/// The names that one task may wait for at once.
 const LOOKUPS_PER_TASK: usize = 2;
-/// Connections that one task may have at once, where the process has descriptors enough.
-const MAX_CONNECTIONS: usize = 64;
-/// And where it has too few.
-const MIN_CONNECTIONS: usize = 4;
-
 /// Refusals of one task that are logged,
 const MAX_WARNINGS: u32 = 20;
 /// and what is logged of each, in bytes: the guest chooses names and methods.
 const MAX_WARNING: usize = 512;
-
-/// Finds the addresses of names.
-#[async_trait]
-pub trait Resolver: Send + Sync + Debug {
-    /// The addresses of a host name, in the order in which to try them.
-    ///
-    /// # Errors
-    /// When there are none, or nobody to ask.
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// What tasks reach the network with: the same for all of a worker's.
-#[derive(Debug)]
-pub struct Network {
-    resolver: Arc<dyn Resolver>,
-    tls: Tls,
-}
-
-/// Whom to trust. The machine's roots are read at the first need.
-struct Tls(OnceCell<TlsConnector>);
-
-/// The operating system's resolver.
-#[derive(Debug)]
-struct SystemResolver {
-    free: Arc<Semaphore>,
-}
-
-impl Network {
-    /// The machine's resolver, and the roots that it trusts (or those of `SSL_CERT_FILE` and
-    /// `SSL_CERT_DIR`).
-    pub fn system() -> Self {
-        Self {
-            resolver: Arc::new(SystemResolver {
-                free: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
-            }),
-            tls: Tls(OnceCell::new()),
-        }
-    }
-
-    /// Another resolver, and the roots to trust.
-    ///
-    /// # Errors
-    /// When TLS can't be set up.
-    pub fn new(resolver: Arc<dyn Resolver>, roots: RootCertStore) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            resolver,
-            tls: Tls(OnceCell::new_with(Some(connector(roots)?))),
-        })
-    }
-}
-
-#[async_trait]
-impl Resolver for SystemResolver {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.free).acquire_owned().await;
-        let name = name.to_owned();
-        let lookup = tokio::task::spawn_blocking(move || {
-            // held until the thread is free again, whoever waits for it
-            let _permit = permit;
-            let addresses = (name.as_str(), 0).to_socket_addrs()?;
-            Ok(addresses.map(|address| address.ip()).collect())
-        });
-        lookup.await.map_err(io::Error::other)?
-    }
-}
-
-impl Tls {
-    async fn connector(&self) -> io::Result<&TlsConnector> {
-        self.0
-            .get_or_try_init(|| async {
-                tokio::task::spawn_blocking(|| {
-                    let roots = roots(rustls_native_certs::load_native_certs())?;
-                    connector(roots).map_err(io::Error::other)
-                })
-                .await
-                .map_err(io::Error::other)?
-            })
-            .await
-    }
-}
-
-/// Without roots there is nobody to trust: that is the machine's fault, not the server's, and may pass.
-fn roots(found: CertificateResult) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let (trusted, unreadable) = roots.add_parsable_certificates(found.certs);
-    if trusted > 0 {
-        return Ok(roots);
-    }
-    let cause = found
-        .errors
-        .first()
-        .map(|error| format!(": {error}"))
-        .unwrap_or_default();
-    Err(io::Error::other(format!(
-        "the machine has no root certificate to trust ({unreadable} are unreadable){cause}"
-    )))
-}
-
-fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
-}
 
 /// Why there is no address to dial.
 #[derive(Debug)]
@@ -181,21 +61,21 @@ pub(crate) struct Egress {
 impl Egress {
     /// None where the task has no use for it: it is granted no TCP, and its module has no `wasi:http`.
     pub(crate) fn new(
-        loaded: &Loaded,
+        network: &ModuleNetwork,
         granted: &Arc<Granted>,
         meter: &Arc<Meter>,
         task_id: &str,
     ) -> Option<Arc<Self>> {
-        if !loaded.http && granted.tcp.is_empty() {
+        if !network.http && granted.tcp.is_empty() {
             return None;
         }
         Some(Arc::new(Self {
             granted: Arc::clone(granted),
             meter: Arc::clone(meter),
-            connections: Arc::new(Semaphore::new(loaded.connections)),
-            network: Arc::clone(&loaded.network),
+            connections: Arc::new(Semaphore::new(network.connections)),
+            network: Arc::clone(&network.network),
             lookups: Semaphore::new(LOOKUPS_PER_TASK),
-            lookups_of_module: Arc::clone(&loaded.lookups),
+            lookups_of_module: Arc::clone(&network.lookups),
             task_id: task_id.to_owned(),
             warnings: AtomicU32::new(0),
         }))
@@ -240,11 +120,11 @@ impl Egress {
     /// its module's lookups until it has ended.
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let permit = Arc::clone(&self.lookups_of_module).acquire_owned().await;
-        let resolver = Arc::clone(&self.network.resolver);
+        let network = Arc::clone(&self.network);
         let name = name.to_owned();
         let lookup = tokio::spawn(async move {
             let _permit = permit;
-            resolver.resolve(&name).await
+            network.resolve(&name).await
         });
         lookup.await.map_err(io::Error::other)?
     }
@@ -276,7 +156,7 @@ impl Egress {
             Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
             Host::Address(address) => ServerName::from(*address),
         };
-        let connector = self.network.tls.connector().await;
+        let connector = self.network.tls().await;
         let connector = connector.inspect_err(|error| self.warn(format_args!("{error}")))?;
         connector.connect(name, stream).await
     }
@@ -295,25 +175,11 @@ impl Egress {
     }
 }
 
-/// One permit for each lookup that a module may have under way.
-pub(crate) fn lookups_of_module() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(LOOKUPS_PER_MODULE))
-}
-
 /// First without secrets, so that none is cut in two.
 fn shown(refusal: &str, redactor: &Redactor) -> String {
     let refusal = redactor.redact(refusal);
     let end = refusal.floor_char_boundary(MAX_WARNING);
     escaped(refusal.get(..end).unwrap_or_default()).into_owned()
-}
-
-/// A quarter of the process's descriptors, shared out among the slots: the guests together can't take those that
-/// the worker needs.
-pub(crate) fn connections_for_each(descriptors: u64, slots: u32) -> usize {
-    let share = descriptors / 4 / u64::from(slots.max(1));
-    usize::try_from(share)
-        .unwrap_or(MAX_CONNECTIONS)
-        .clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// Those that are public or in a granted network, each once, at most [`MAX_ADDRESSES`]. The others are left
@@ -328,12 +194,6 @@ fn reachable(found: &[IpAddr], networks: &[IpNet]) -> Vec<IpAddr> {
         }
     }
     reachable
-}
-
-impl Debug for Tls {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls")
-    }
 }
 
 #[cfg(test)]
@@ -382,28 +242,6 @@ mod tests {
             (&"x".repeat(1 << 20), "x".repeat(MAX_WARNING)),
         ] {
             assert_eq!(shown(refusal, &redactor), expected);
-        }
-    }
-
-    #[test]
-    fn no_roots_are_an_error() {
-        let error = roots(CertificateResult::default()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the machine has no root certificate to trust (0 are unreadable)"
-        );
-    }
-
-    #[test]
-    fn descriptors_are_shared_out() {
-        for (descriptors, slots, each) in [
-            (u64::MAX, 1, MAX_CONNECTIONS),
-            (524_288, 1000, MAX_CONNECTIONS),
-            (4096, 32, 32),
-            (1024, 1000, MIN_CONNECTIONS),
-            (1024, 0, MAX_CONNECTIONS),
-        ] {
-            assert_eq!(connections_for_each(descriptors, slots), each);
         }
     }
 

@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamResult,
 };
 
+use crate::limits::exceeded::wide;
 use crate::limits::meter::Meter;
 
 /// A connection of the host's: what goes over the wire is counted, TLS and all.
@@ -20,13 +21,13 @@ pub(crate) struct Metered<S> {
     meter: Arc<Meter>,
 }
 
-/// What a guest reads from its own connection.
+/// The reading half of a guest's own connection.
 pub(crate) struct MeteredInput {
     inner: DynInputStream,
     meter: Arc<Meter>,
 }
 
-/// What a guest writes to its own connection.
+/// The writing half of a guest's own connection.
 pub(crate) struct MeteredOutput {
     inner: DynOutputStream,
     meter: Arc<Meter>,
@@ -53,10 +54,6 @@ impl MeteredOutput {
     }
 }
 
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -66,7 +63,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         self.meter
-            .received(count(buffer.filled().len().saturating_sub(before)));
+            .counts
+            .received(wide(buffer.filled().len().saturating_sub(before)));
         Poll::Ready(Ok(()))
     }
 }
@@ -78,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.meter.sent(count(written));
+        self.meter.counts.sent(wide(written));
         Poll::Ready(Ok(written))
     }
 
@@ -102,7 +100,7 @@ impl Pollable for MeteredInput {
 impl InputStream for MeteredInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let bytes = self.inner.read(size)?;
-        self.meter.received(count(bytes.len()));
+        self.meter.counts.received(wide(bytes.len()));
         Ok(bytes)
     }
 
@@ -121,9 +119,9 @@ impl Pollable for MeteredOutput {
 #[async_trait]
 impl OutputStream for MeteredOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let written = count(bytes.len());
+        let written = wide(bytes.len());
         self.inner.write(bytes)?;
-        self.meter.sent(written);
+        self.meter.counts.sent(written);
         Ok(())
     }
 

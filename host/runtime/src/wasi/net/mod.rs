@@ -2,6 +2,6 @@
 
 pub(crate) mod egress;
 pub(crate) mod http;
-pub(crate) mod metered;
-pub(crate) mod request_body;
+mod metered;
+pub(crate) mod network;
 pub(crate) mod sockets;

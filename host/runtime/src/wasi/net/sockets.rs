@@ -9,6 +9,7 @@ use std::vec;
 use petiole_permits::Host;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress,
 };
@@ -19,28 +20,23 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, DynPollable, Network, Pollable, SocketError, SocketResult,
     TcpSocket, subscribe,
 };
-use wasmtime_wasi::sockets::WasiSocketsView as _;
-use wasmtime_wasi::{WasiView as _, async_trait};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
-use crate::host::Sandbox;
+use crate::limits::meter::Meter;
 use crate::wasi::net::egress::{Egress, Unresolved};
 use crate::wasi::net::metered::{MeteredInput, MeteredOutput};
-
-/// The version of the interfaces that `wasmtime_wasi` has.
-const TCP: &str = "wasi:sockets/tcp@0.2.12";
-const TCP_CREATE_SOCKET: &str = "wasi:sockets/tcp-create-socket@0.2.12";
-const IP_NAME_LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
+use crate::wasi::versioned;
 
 /// The names that one task may look up. Those who wait for a name to appear need not be quick.
 const MAX_LOOKUPS: u32 = 1_000;
 
-/// What a task knows of the network.
+/// A task's knowledge of the network.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    /// What the names it has looked up lead to, with the ports that are granted for them.
+    /// Addresses of the names it has looked up, with the ports that are granted for them.
     reachable: HashSet<SocketAddr>,
     lookups: u32,
-    /// Whether it was logged that there is no network at all.
+    /// It was logged that there is no network at all.
     warned: bool,
 }
 
@@ -52,36 +48,77 @@ impl Pollable for Addresses {
     async fn ready(&mut self) {}
 }
 
+/// The data of a host function of `wasi:sockets`.
+pub(crate) struct SocketsView<'a> {
+    pub(crate) wasi: WasiSocketsCtxView<'a>,
+    pub(crate) state: &'a mut Sockets,
+    pub(crate) egress: Option<&'a Arc<Egress>>,
+    pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) task_id: &'a str,
+}
+
 /// A linker that has `wasi:sockets`, and allows shadowing.
-pub(crate) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
-    let mut tcp = linker.instance(TCP)?;
-    tcp.resource("tcp-socket", ResourceType::host::<TcpSocket>(), drop_socket)?;
-    tcp.func_wrap("[method]tcp-socket.start-connect", start_connect)?;
-    tcp.func_wrap("[method]tcp-socket.finish-connect", finish_connect)?;
-
-    let mut create = linker.instance(TCP_CREATE_SOCKET)?;
-    create.func_wrap("create-tcp-socket", create_tcp_socket)?;
-
-    let mut lookup = linker.instance(IP_NAME_LOOKUP)?;
-    let stream = ResourceType::host::<Addresses>();
-    lookup.resource("resolve-address-stream", stream, drop_addresses)?;
-    lookup.func_wrap_async("resolve-addresses", |store, (network, name)| {
-        Box::new(resolve_addresses(store, network, name))
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&mut T) -> SocketsView<'_>,
+) -> wasmtime::Result<()> {
+    let mut tcp = linker.instance(&versioned("wasi:sockets/tcp"))?;
+    let socket = ResourceType::host::<TcpSocket>();
+    tcp.resource("tcp-socket", socket, move |mut store, rep| {
+        view(store.data_mut()).drop_socket(rep)
     })?;
+    tcp.func_wrap(
+        "[method]tcp-socket.start-connect",
+        move |mut store: StoreContextMut<'_, T>, (socket, network, remote)| {
+            view(store.data_mut()).start_connect(socket, network, remote)
+        },
+    )?;
+    tcp.func_wrap(
+        "[method]tcp-socket.finish-connect",
+        move |mut store: StoreContextMut<'_, T>, (socket,)| {
+            view(store.data_mut()).finish_connect(socket)
+        },
+    )?;
+
+    let mut create = linker.instance(&versioned("wasi:sockets/tcp-create-socket"))?;
+    create.func_wrap(
+        "create-tcp-socket",
+        move |mut store: StoreContextMut<'_, T>, (family,)| {
+            view(store.data_mut()).create_tcp_socket(family)
+        },
+    )?;
+
+    let mut lookup = linker.instance(&versioned("wasi:sockets/ip-name-lookup"))?;
+    let stream = ResourceType::host::<Addresses>();
+    lookup.resource("resolve-address-stream", stream, move |mut store, rep| {
+        view(store.data_mut()).drop_addresses(rep)
+    })?;
+    lookup.func_wrap_async(
+        "resolve-addresses",
+        move |mut store: StoreContextMut<'_, T>, (network, name)| {
+            Box::new(async move {
+                let mut view = view(store.data_mut());
+                view.resolve_addresses(network, name).await
+            })
+        },
+    )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
-        resolve_next_address,
+        move |mut store: StoreContextMut<'_, T>, (addresses,)| {
+            view(store.data_mut()).resolve_next_address(&addresses)
+        },
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        subscribe_addresses,
+        move |mut store: StoreContextMut<'_, T>, (addresses,)| {
+            view(store.data_mut()).subscribe_addresses(addresses)
+        },
     )
 }
 
-type Store<'a> = StoreContextMut<'a, Sandbox>;
 type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-/// What the guest gets to see, or else what ends it.
+/// An answer to the guest, or the error that ends it.
 fn answer<T>(result: SocketResult<T>) -> Answer<T> {
     Ok((match result {
         Ok(value) => Ok(value),
@@ -89,118 +126,110 @@ fn answer<T>(result: SocketResult<T>) -> Answer<T> {
     },))
 }
 
-fn create_tcp_socket(
-    mut store: Store<'_>,
-    (family,): (IpAddressFamily,),
-) -> Answer<Resource<TcpSocket>> {
-    let sandbox = store.data_mut();
-    let Some(egress) = sandbox.tcp_egress() else {
-        sandbox.warn_no_network();
-        sandbox.meter.host_call();
-        return Ok((Err(ErrorCode::AccessDenied),));
-    };
-    let Ok(permit) = Arc::clone(&egress.connections).try_acquire_owned() else {
-        sandbox.meter.host_call();
-        return Ok((Err(ErrorCode::NewSocketLimit),));
-    };
-    let socket = sandbox.sockets().create_tcp_socket(family);
-    if socket.is_ok() {
-        // given back by `drop_socket`, or gone with the sandbox
-        permit.forget();
-    }
-    answer(socket)
-}
-
-fn drop_socket(mut store: Store<'_>, rep: u32) -> wasmtime::Result<()> {
-    let sandbox = store.data_mut();
-    let table = sandbox.ctx().table;
-    table.delete(Resource::<TcpSocket>::new_own(rep))?;
-    if let Some(egress) = sandbox.tcp_egress() {
-        egress.connections.add_permits(1);
-    }
-    Ok(())
-}
-
-fn start_connect(
-    mut store: Store<'_>,
-    (socket, network, remote): (Resource<TcpSocket>, Resource<Network>, IpSocketAddress),
-) -> Answer<()> {
-    let sandbox = store.data_mut();
-    sandbox.spend_request()?;
-    let address = SocketAddr::from(remote);
-    if !sandbox.may_connect(address) {
-        sandbox.meter.host_call();
-        return Ok((Err(ErrorCode::AccessDenied),));
-    }
-    answer(sandbox.sockets().start_connect(socket, network, remote))
-}
-
-fn finish_connect(
-    mut store: Store<'_>,
-    (socket,): (Resource<TcpSocket>,),
-) -> Answer<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
-    let sandbox = store.data_mut();
-    let connected = sandbox.sockets().finish_connect(socket);
-    let meter = Arc::clone(&sandbox.meter);
-    if let Ok((input, output)) = &connected {
-        let table = sandbox.ctx().table;
-        let input: &mut DynInputStream = table.get_mut(input)?;
-        let inner = std::mem::replace(input, Box::new(ClosedInputStream));
-        *input = Box::new(MeteredInput::new(inner, &meter));
-        let output: &mut DynOutputStream = table.get_mut(output)?;
-        let inner = std::mem::replace(output, Box::new(ClosedOutputStream));
-        *output = Box::new(MeteredOutput::new(inner, &meter));
-    }
-    answer(connected)
-}
-
-async fn resolve_addresses(
-    mut store: Store<'_>,
-    network: Resource<Network>,
-    name: String,
-) -> Answer<Resource<Addresses>> {
-    let sandbox = store.data_mut();
-    sandbox.ctx().table.get(&network)?;
-    answer(match sandbox.look_up(&name).await {
-        Ok(addresses) => {
-            let addresses = Addresses(addresses.into_iter());
-            sandbox.ctx().table.push(addresses).map_err(Into::into)
+/// The functions that take the place of others.
+impl SocketsView<'_> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> Answer<Resource<TcpSocket>> {
+        let Some(egress) = self.tcp_egress() else {
+            self.warn_no_network();
+            return Ok((Err(ErrorCode::AccessDenied),));
+        };
+        let Ok(permit) = egress.connections.try_acquire() else {
+            return Ok((Err(ErrorCode::NewSocketLimit),));
+        };
+        let socket = self.wasi.create_tcp_socket(family);
+        if socket.is_ok() {
+            // given back by `drop_socket`, or gone with the sandbox
+            permit.forget();
         }
-        Err(code) => Err(SocketError::from(code)),
-    })
-}
-
-fn resolve_next_address(
-    mut store: Store<'_>,
-    (addresses,): (Resource<Addresses>,),
-) -> Answer<Option<IpAddress>> {
-    let addresses = store.data_mut().ctx().table.get_mut(&addresses)?;
-    Ok((Ok(addresses.0.next().map(IpAddress::from)),))
-}
-
-fn subscribe_addresses(
-    mut store: Store<'_>,
-    (addresses,): (Resource<Addresses>,),
-) -> wasmtime::Result<(Resource<DynPollable>,)> {
-    Ok((subscribe(store.data_mut().ctx().table, addresses)?,))
-}
-
-fn drop_addresses(mut store: Store<'_>, rep: u32) -> wasmtime::Result<()> {
-    let table = store.data_mut().ctx().table;
-    table.delete(Resource::<Addresses>::new_own(rep))?;
-    Ok(())
-}
-
-impl Sandbox {
-    /// None where the task is granted no TCP.
-    fn tcp_egress(&self) -> Option<Arc<Egress>> {
-        let egress = self.egress.as_ref();
-        egress
-            .filter(|egress| !egress.granted.tcp.is_empty())
-            .cloned()
+        answer(socket)
     }
 
-    /// Whether a rule names the address, or a name that it was looked up for; logs it where not.
+    fn drop_socket(&mut self, rep: u32) -> wasmtime::Result<()> {
+        self.wasi
+            .table
+            .delete(Resource::<TcpSocket>::new_own(rep))?;
+        if let Some(egress) = self.tcp_egress() {
+            egress.connections.add_permits(1);
+        }
+        Ok(())
+    }
+
+    fn start_connect(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        network: Resource<Network>,
+        remote: IpSocketAddress,
+    ) -> Answer<()> {
+        self.meter.counts.request()?;
+        if !self.may_connect(SocketAddr::from(remote)) {
+            return Ok((Err(ErrorCode::AccessDenied),));
+        }
+        answer(self.wasi.start_connect(socket, network, remote))
+    }
+
+    fn finish_connect(
+        &mut self,
+        socket: Resource<TcpSocket>,
+    ) -> Answer<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        let connected = self.wasi.finish_connect(socket);
+        if let Ok((input, output)) = &connected {
+            let input: &mut DynInputStream = self.wasi.table.get_mut(input)?;
+            let inner = std::mem::replace(input, Box::new(ClosedInputStream));
+            *input = Box::new(MeteredInput::new(inner, self.meter));
+            let output: &mut DynOutputStream = self.wasi.table.get_mut(output)?;
+            let inner = std::mem::replace(output, Box::new(ClosedOutputStream));
+            *output = Box::new(MeteredOutput::new(inner, self.meter));
+        }
+        answer(connected)
+    }
+
+    async fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> Answer<Resource<Addresses>> {
+        self.wasi.table.get(&network)?;
+        answer(match self.look_up(&name).await {
+            Ok(addresses) => {
+                let addresses = Addresses(addresses.into_iter());
+                self.wasi.table.push(addresses).map_err(Into::into)
+            }
+            Err(code) => Err(SocketError::from(code)),
+        })
+    }
+
+    fn resolve_next_address(
+        &mut self,
+        addresses: &Resource<Addresses>,
+    ) -> Answer<Option<IpAddress>> {
+        let addresses = self.wasi.table.get_mut(addresses)?;
+        Ok((Ok(addresses.0.next().map(IpAddress::from)),))
+    }
+
+    fn subscribe_addresses(
+        &mut self,
+        addresses: Resource<Addresses>,
+    ) -> wasmtime::Result<(Resource<DynPollable>,)> {
+        Ok((subscribe(self.wasi.table, addresses)?,))
+    }
+
+    fn drop_addresses(&mut self, rep: u32) -> wasmtime::Result<()> {
+        self.wasi
+            .table
+            .delete(Resource::<Addresses>::new_own(rep))?;
+        Ok(())
+    }
+}
+
+/// Checks of addresses and names.
+impl<'a> SocketsView<'a> {
+    /// None where the task is granted no TCP.
+    fn tcp_egress(&self) -> Option<&'a Egress> {
+        let egress = self.egress.map(AsRef::as_ref);
+        egress.filter(|egress| !egress.granted.tcp.is_empty())
+    }
+
+    /// True if a rule names the address, or a name that it was looked up for; logs it where not.
     fn may_connect(&mut self, address: SocketAddr) -> bool {
         let Some(egress) = self.tcp_egress() else {
             self.warn_no_network();
@@ -209,7 +238,7 @@ impl Sandbox {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let literal = Host::Address(address.ip());
         let mut rules = egress.granted.tcp.iter();
-        let granted = self.network.reachable.contains(&address)
+        let granted = self.state.reachable.contains(&address)
             || rules.any(|rule| rule.matches(&literal, address.port()));
         if !granted {
             egress.warn(format_args!("tcp {address} is not granted to the task"));
@@ -240,13 +269,13 @@ impl Sandbox {
             egress.warn(format_args!("tcp {host} is not granted to the task"));
             return Err(ErrorCode::PermanentResolverFailure);
         }
-        if self.network.lookups >= MAX_LOOKUPS {
+        if self.state.lookups >= MAX_LOOKUPS {
             egress.warn(format_args!(
                 "the task has looked up {MAX_LOOKUPS} names: that is the limit"
             ));
             return Err(ErrorCode::TemporaryResolverFailure);
         }
-        self.network.lookups += 1;
+        self.state.lookups += 1;
         let addresses = egress
             .addresses(&host)
             .await
@@ -257,17 +286,15 @@ impl Sandbox {
             })?;
         for port in ports {
             let with_port = |address: &IpAddr| SocketAddr::new(*address, port);
-            self.network
-                .reachable
-                .extend(addresses.iter().map(with_port));
+            self.state.reachable.extend(addresses.iter().map(with_port));
         }
         Ok(addresses)
     }
 
     fn warn_no_network(&mut self) {
-        if !std::mem::replace(&mut self.network.warned, true) {
+        if !std::mem::replace(&mut self.state.warned, true) {
             tracing::warn!(
-                target: "petiole", task_id = self.task_id(),
+                target: "petiole", task_id = self.task_id,
                 "a TCP connection was refused: the task is granted no `tcp`"
             );
         }

@@ -3,13 +3,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use petiole_modules::{Component, Manifest, Upload};
 use petiole_runtime::{CompileLimits, PoolSize};
 
+use super::follow::{LOOKS_APART, apart};
 use super::*;
-use crate::Passing;
-use crate::catalog::announce::workers_with;
+use crate::catalog::announce::{announce, workers_with};
+use crate::{InstallError, Passing, SettingsError};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// As a worker does.
+async fn follow(registry: &Registry, worker: &str) {
+    tokio::join!(registry.follow(), announce(registry, worker));
+}
 
 /// A component with one function.
 fn component(function: &str) -> Vec<u8> {
@@ -64,12 +72,10 @@ async fn push(
     component: Vec<u8>,
     manifest: &str,
 ) -> Result<Installed, InstallError> {
-    let digest = Digest::of(&component);
+    let component = Component::new(component);
     let upload = Upload::new("a test").with_manifest(manifest).unwrap();
     let now = Timestamp::now();
-    registry
-        .install("my.tasks", component, digest, upload, now)
-        .await
+    registry.install("my.tasks", component, upload, now).await
 }
 
 fn names(tasks: &[Arc<RegisteredTask>]) -> Vec<&str> {
@@ -91,7 +97,7 @@ async fn what_another_worker_installed_is_found_by_whoever_asks() {
     let two = registry(dir.path(), "two", Compiler::in_process()).await;
     let following = {
         let two = Arc::clone(&two);
-        tokio::spawn(async move { two.follow("two@host").await })
+        tokio::spawn(async move { follow(&two, "two@host").await })
     };
     push(&one, component("run"), "").await.unwrap();
     let asking = (0..100).map(|n| {
@@ -216,7 +222,7 @@ async fn a_component_that_is_not_in_the_store_is_waited_for() {
         two.defaults.limits.arguments
     );
     std::fs::rename(&away, &file).unwrap();
-    let following = two.follow("two@host");
+    let following = follow(&two, "two@host");
     let loaded = until("it is loaded", || two.unready().is_none());
     tokio::select! {
         () = following => {}
@@ -254,7 +260,7 @@ async fn a_compiler_that_was_killed_is_run_again() {
         "{failed:?}"
     );
     assert!(matches!(two.find("my.tasks.run"), Found::NotLoaded { .. }));
-    let following = two.follow("two@host");
+    let following = follow(&two, "two@host");
     let loaded = until("it is loaded", || two.unready().is_none());
     tokio::select! {
         () = following => {}
@@ -295,15 +301,9 @@ async fn an_install_answers_with_its_own_version_or_says_what_happened() {
     // Another worker was quicker.
     let two = registry(dir.path(), "two", Compiler::in_process()).await;
     push(&two, component("walk"), "").await.unwrap();
-    let name = "my.tasks".parse().unwrap();
-    let run = component("run");
-    let load = one.runtime.load(
-        "my.tasks",
-        &run,
-        &one.cache,
-        &one.compiler,
-        Default::default(),
-    );
+    let (name, manifest) = ("my.tasks".parse().unwrap(), Manifest::default());
+    let run = Component::new(component("run"));
+    let load = one.compiled(&name, &run, &manifest);
     let module = load.await.unwrap();
     let answer = one.take_over(&name, 1, &first.digest, &module).await;
     let error = answer.unwrap_err();
@@ -327,9 +327,11 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let one = registry(dir.path(), "one", Compiler::in_process()).await;
     let upload = Upload::new("a test").with_tasks(["my.tasks.run"]);
-    let digest = one.store().put(b"no component").unwrap();
+    let garbage = Component::new(&b"no component"[..]);
+    one.store().put(&garbage, b"[]").unwrap();
+    let digest = garbage.digest();
     let (name, now) = ("my.tasks".parse().unwrap(), Timestamp::now());
-    let catalog = one.catalog();
+    let catalog = one.store().catalog();
     let version = catalog.add(&name, digest, 12, upload, now).unwrap();
     catalog.activate(&name, version, "a test", now).unwrap();
     one.refresh().await.unwrap();
@@ -346,10 +348,14 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let [failed] = one.not_loaded().try_into().unwrap();
     assert!(failed.refused);
     // Nobody takes its names meanwhile.
-    let digest = Digest::of(&component("run"));
     let upload = Upload::new("a test").with_manifest("[tasks.run]\nname = 'my.tasks.run'");
     let taken = one
-        .install("thief", component("run"), digest, upload.unwrap(), now)
+        .install(
+            "thief",
+            Component::new(component("run")),
+            upload.unwrap(),
+            now,
+        )
         .await;
     let taken = taken.unwrap_err();
     assert!(
@@ -359,26 +365,4 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
         ),
         "{taken}"
     );
-}
-
-#[test]
-fn the_next_version_of_a_module_goes_on_with_its_turns() {
-    let manifest = |text: &str| petiole_modules::Manifest::from_toml(text).unwrap();
-    let loaded = |turns| Loaded {
-        version: 1,
-        digest: Digest::of(b""),
-        uploaded_at: Timestamp::UNIX_EPOCH,
-        activated_at: None,
-        turns,
-        tasks: Vec::new(),
-    };
-    assert!(Turns::of(&manifest(""), None).is_none());
-    let first = Turns::of(&manifest("concurrency = 2"), None).unwrap();
-    assert_eq!(first.semaphore.available_permits(), 2);
-    let before = loaded(Some(first.clone()));
-    let same = Turns::of(&manifest("concurrency = 2"), Some(&before)).unwrap();
-    assert!(Arc::ptr_eq(&same.semaphore, &first.semaphore));
-    let other = Turns::of(&manifest("concurrency = 3"), Some(&before)).unwrap();
-    assert_eq!(other.semaphore.available_permits(), 3);
-    assert!(Turns::of(&manifest(""), Some(&before)).is_none());
 }

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 /// gone. A guest that still writes would find its stream closed, which is chance, and take that for the
 /// outcome of the request instead of the response or the error that there is. wstd 0.6 does so, by writing
 /// the no bytes of an empty body.
-pub(crate) fn read_to_end(body: WasiBody) -> WasiBody {
+pub(super) fn read_to_end(body: WasiBody) -> WasiBody {
     ReadToEnd(Some(body)).boxed_unsync()
 }
 

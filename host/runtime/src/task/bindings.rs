@@ -17,15 +17,3 @@ wasmtime::component::bindgen!({
         default: trappable,
     },
 });
-
-pub(crate) mod keyvalue {
-    wasmtime::component::bindgen!({
-        path: "../../wit/deps/keyvalue",
-        world: "wasi:keyvalue/imports",
-        imports: { default: async | trappable },
-        with: {
-            "wasi:keyvalue/store.bucket": crate::wasi::keyvalue::Bucket,
-            "wasi:keyvalue/atomics.cas": crate::wasi::keyvalue::Cas,
-        },
-    });
-}

@@ -1,16 +1,17 @@
-//! Task signatures: what can be called, and with what.
+//! A task's schema: what it can be called with.
 
 use std::fmt::{self, Display, Formatter};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::schema::function_type::FunctionType;
 use crate::schema::task_error::is_task_error;
-use crate::schema::wit_type::{Name, WitType};
+use crate::schema::wit_type::WitType;
 
 /// A task's name, its parameters and what it gives back, as `petiole tasks` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TaskSignature {
-    /// What Celery calls it: module name + `.` + function, for example `my_app.tasks.run_task`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSchema {
+    /// Its name to Celery: module name + `.` + function, for example `my_app.tasks.run_task`.
     pub name: String,
     /// The exported function's name in snake_case.
     pub function: String,
@@ -18,7 +19,7 @@ pub struct TaskSignature {
     pub params: Vec<Param>,
     /// The result as a WIT type; none where there is no result.
     pub result: Option<String>,
-    /// What the task fails with, as a WIT type; none where it says nothing. `task-error` is the one of
+    /// The type of its `err`, as a WIT type; none where it says nothing. `task-error` is the one of
     /// `petiole:task/types`.
     pub error: Option<String>,
     /// From the guest's source (custom section `petiole:docs`); empty where there are none.
@@ -26,7 +27,7 @@ pub struct TaskSignature {
 }
 
 /// A task's parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
     /// In snake_case: the name of the keyword argument.
     pub name: String,
@@ -38,7 +39,7 @@ pub struct Param {
 }
 
 /// `my_app.tasks.add(x: s64, y: s64) -> s64`
-impl Display for TaskSignature {
+impl Display for TaskSchema {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", self.name)?;
         for (index, param) in self.params.iter().enumerate() {
@@ -58,47 +59,11 @@ impl Display for TaskSignature {
     }
 }
 
-/// An exported function's types.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shape {
-    pub(crate) params: Vec<(Name, WitType)>,
-    /// None where the function has no result.
-    pub(crate) result: Option<WitType>,
-}
-
-impl Shape {
-    /// Of its parameters and of its result.
-    pub(crate) fn types(&self) -> impl Iterator<Item = &WitType> {
-        let params = self.params.iter().map(|(_, ty)| ty);
-        params.chain(&self.result)
-    }
-
-    /// The parameters from here on may be left out.
-    pub(crate) fn optional_from(&self) -> usize {
-        let trailing = self
-            .params
-            .iter()
-            .rev()
-            .take_while(|(_, ty)| matches!(ty, WitType::Option(_)));
-        self.params.len() - trailing.count()
-    }
-
-    /// `func(args: list<json>, kwargs: list<tuple<string, json>>)`, as Python's `*args, **kwargs`.
-    pub(crate) fn takes_anything(&self) -> bool {
-        match self.params.as_slice() {
-            [(args, WitType::List(arg)), (kwargs, WitType::List(pair))] => {
-                args.snake == "args"
-                    && kwargs.snake == "kwargs"
-                    && **arg == WitType::Json
-                    && **pair == WitType::Tuple(vec![WitType::String, WitType::Json])
-            }
-            _ => false,
-        }
-    }
-
-    pub(crate) fn signature(&self, module: &str, function: &str, docs: String) -> TaskSignature {
-        let optional_from = self.optional_from();
-        let params = self
+impl TaskSchema {
+    /// Of the exported function `function`, which is a task of `module`.
+    pub(crate) fn new(module: &str, function: &str, ty: &FunctionType, docs: String) -> Self {
+        let optional_from = ty.optional_from();
+        let params = ty
             .params
             .iter()
             .enumerate()
@@ -107,14 +72,14 @@ impl Shape {
                 ty: ty.to_string(),
                 optional: index >= optional_from,
             });
-        let (result, error) = match &self.result {
+        let (result, error) = match &ty.result {
             Some(WitType::Result(ok, err)) => (
                 ok.as_ref().map(ToString::to_string),
                 Some(err.as_deref().map_or_else(|| "_".to_owned(), error_text)),
             ),
             result => (result.as_ref().map(ToString::to_string), None),
         };
-        TaskSignature {
+        Self {
             name: format!("{module}.{function}"),
             function: function.to_owned(),
             params: params.collect(),

@@ -1,0 +1,73 @@
+//! What a plan is made of: the worker's policy, where the message came from, how it ran.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::{Lineage, Outcome, Request, RetrySettings, Routes, Signature};
+
+/// Where results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultMode {
+    /// To a result backend: a plan has a [`TaskMeta`].
+    Stored,
+    /// As a message to the request's `reply_to` (`rpc://`).
+    Reply,
+    /// Nowhere.
+    Disabled,
+}
+
+/// The worker's part in a plan.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The worker's node name.
+    pub hostname: String,
+    /// Who composes messages: `pid@host`.
+    pub origin: String,
+    /// Where the tasks it sends go.
+    pub routes: Routes,
+    /// Where results go.
+    pub results: ResultMode,
+    /// Celery's `result_extended`.
+    pub result_extended: bool,
+    /// The queue in which refused messages are kept.
+    pub quarantine: String,
+    /// Bytes of memory that the messages which follow one task may take. A group of many tasks that all take a large
+    /// result, or that have many small headers, would not fit the worker's otherwise.
+    pub sent_limit: usize,
+}
+
+/// Where a delivery came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The exchange it was published to.
+    pub exchange: String,
+    /// Its routing key.
+    pub routing_key: String,
+    /// The queue it was consumed from.
+    pub queue: String,
+}
+
+/// What running a request came to.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// What became of the task.
+    pub outcome: Outcome,
+    /// The signatures that the guest sent.
+    pub sent: Vec<Signature>,
+    /// What may still come of the task, to be divided among those that it sent.
+    pub lineage: Lineage,
+    /// For a retry that says no more.
+    pub retry: RetrySettings,
+    /// What it used: `result_extended` has it under `usage`.
+    pub usage: Map<String, Value>,
+}
+
+/// The request and the circumstances that a plan is made in.
+pub(super) struct Context<'a> {
+    pub(super) request: &'a Request,
+    pub(super) source: &'a Source,
+    pub(super) policy: &'a Policy,
+    pub(super) now: Timestamp,
+    /// Once it has run.
+    pub(super) usage: Option<&'a Map<String, Value>>,
+}

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::{component_file, signature_file};
 use crate::check::check;
 use crate::cli::DevArgs;
-use crate::config::{Resolved, Sources, Written};
+use crate::config::{Config, Flags, Sources};
 use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::signals::Signals;
@@ -20,15 +20,15 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
     let files = files.collect::<Result<Vec<_>>>()?;
     let config = config(sources, args)?;
     check(&config)?;
-    logging::init(config.loglevel.value, config.log_format.value);
+    logging::init(config.log.level, config.log.format);
     block_on(async {
         let settings = ["broker", "results"]
             .into_iter()
-            .zip([&config.broker.value, &config.results.value]);
+            .zip([&config.broker.url, &config.results.url]);
         let settings = settings
             .map(|(key, value)| (key.to_owned(), value.as_str().into()))
             .collect();
-        let api = api::serve_dev(&config).await?;
+        let api = api::serve_dev(&config.http).await?;
         let node = Node::open(config, Some(&api)).await?;
         push(&node, files).await?;
         let hint = hint(&node);
@@ -39,13 +39,14 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
 
 /// The settings of this folder, but the embedded broker and results: one SQLite file in `.petiole`. Key-value
 /// storage is another one, where the settings name none.
-fn config(sources: Sources, args: DevArgs) -> Result<Resolved> {
+fn config(sources: Sources, args: DevArgs) -> Result<Config> {
     let database = session::make_dir()?.join("dev.db");
     let url = format!("sqlite://{}", database.display());
     let sources = session::with_keyvalue(sources);
-    let mut flags = Written::default().with_node(args.node);
-    flags.broker = Some(url.clone());
-    flags.results = Some(url);
+    let flags = Flags::default()
+        .with(&args.node)
+        .set("broker", Some(url.clone()))
+        .set("results", Some(url));
     sources.resolve(flags).map_err(Failure::usage)
 }
 

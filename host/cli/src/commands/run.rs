@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::output::{print_text, print_value};
 use super::{call, component_file, given, result};
 use crate::cli::RunArgs;
-use crate::config::{LogFormat, Resolved, Sources, Written};
+use crate::config::{Config, Flags, LogFormat, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::{self, escaped};
@@ -29,15 +29,15 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     let name: ModuleName = name.parse().map_err(Failure::usage)?;
     let manifest = component_file::manifest(args.manifest.as_deref())?.unwrap_or_default();
     let manifest = Manifest::from_toml(&manifest).map_err(Failure::usage)?;
-    let flags = Written::default().with_limits(std::mem::take(&mut args.limits));
+    let flags = Flags::default().with(&args.limits);
     let sources = session::with_keyvalue(sources);
     let config = sources.resolve(flags).map_err(Failure::usage)?;
-    if config.allows_keyvalue() {
+    if config.grants.allows_keyvalue() {
         session::make_dir()?;
     }
-    logging::init(config.loglevel.value, LogFormat::Plain);
+    logging::init(config.log.level, LogFormat::Plain);
     block_on(async {
-        let grants = open::grants(&config).await?;
+        let grants = open::grants(&config.grants).await?;
         let module = load(&config, &name, &component, &manifest, &grants).await?;
         let Some(function) = &args.function else {
             print_text(&functions(&args.file, &module))?;
@@ -65,13 +65,13 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
 /// What a worker of this configuration would give to the task; tells on stderr what it would not.
 fn given_to(
     task: &Task,
-    config: &Resolved,
+    config: &Config,
     module: &ModuleName,
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<(Limits, Arc<Granted>)> {
     let TaskSchema { name, function, .. } = task.schema();
-    let limits = open::defaults(config)?.limits(name, &manifest.settings(function));
+    let limits = open::defaults(config).limits(name, &manifest.settings(function));
     let grants = grants.decide(module, name, manifest.capabilities(function));
     let (limits, grants) = (limits.map_err(refusal)?, grants.map_err(refusal)?);
     if !grants.refused.is_empty() {
@@ -82,13 +82,13 @@ fn given_to(
 
 /// Compiles, or takes what is compiled already: the second run starts at once.
 async fn load(
-    config: &Resolved,
+    config: &Config,
     name: &ModuleName,
     component: &Component,
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<Module> {
-    let (runtime, cache) = (open::runtime(config, 1)?, open::cache(config)?);
+    let (runtime, cache) = (open::runtime(config, 1)?, open::cache(&config.modules)?);
     let compiler = Compiler::in_process();
     let interfaces = grants.interfaces(name, manifest);
     let binary = Binary {

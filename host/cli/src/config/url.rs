@@ -4,6 +4,27 @@
 use petiole_modules::Store;
 use url::{Host, Url};
 
+use super::error::ConfigError;
+use super::layer::Origins;
+use super::redact::redact;
+
+/// Says of a server's URL that can't be used where it stands. Celery's own setting may name what Petiole has not, and
+/// need not stand in Celery's way: `ours` goes before it.
+pub(super) fn check_server(
+    origins: &Origins,
+    path: &str,
+    ours: &str,
+    checked: Result<(), String>,
+) -> Result<(), ConfigError> {
+    checked.map_err(|reason| match origins.of(path).starts_with("env CELERY_") {
+        true => origins.wrong(
+            path,
+            format!("{reason}. Where Celery needs it so, name Petiole's own with {ours}, which goes before it"),
+        ),
+        false => origins.wrong(path, reason),
+    })
+}
+
 /// Checks a store URL.
 pub(crate) fn check_store(url: &str) -> Result<(), String> {
     match scheme(url) {
@@ -12,7 +33,7 @@ pub(crate) fn check_store(url: &str) -> Result<(), String> {
             .map_err(|error| error.to_string()),
         Some("s3") => Err(format!(
             "store url {:?}: s3:// is not supported yet: use file://DIR",
-            super::redact(url)
+            redact(url)
         )),
         _ => Err(unknown(url, "store", "file://DIR")),
     }
@@ -20,8 +41,7 @@ pub(crate) fn check_store(url: &str) -> Result<(), String> {
 
 /// Reads the URL of a worker's HTTP API.
 pub(crate) fn api_url(url: &str) -> Result<Url, String> {
-    let parsed =
-        Url::parse(url).map_err(|error| format!("api url {:?}: {error}", super::redact(url)))?;
+    let parsed = Url::parse(url).map_err(|error| format!("api url {:?}: {error}", redact(url)))?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err(unknown(url, "api", "http://HOST:PORT or https://HOST"));
     }
@@ -52,7 +72,7 @@ fn scheme(url: &str) -> Option<&str> {
 }
 
 fn unknown(url: &str, what: &str, known: &str) -> String {
-    format!("{what} url {:?}: use {known}", super::redact(url))
+    format!("{what} url {:?}: use {known}", redact(url))
 }
 
 #[cfg(test)]

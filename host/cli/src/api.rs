@@ -8,7 +8,7 @@ use petiole_api::{ListenError, Listening, Serving, Settings, TlsFiles};
 use crate::config::Resolved;
 use crate::exit::{Failure, Result};
 
-/// Where `petiole dev` listens when no setting says otherwise.
+/// The address of `petiole dev` where no setting says otherwise.
 const DEV: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
 /// Serves the API where an address is configured.
@@ -28,7 +28,7 @@ pub(crate) async fn serve_dev(config: &Resolved) -> Result<Serving> {
     serve_as(config, settings).await
 }
 
-/// Whether it can be served as it is configured: what can be told before the address is taken.
+/// Checks that it can be served as it is configured, as far as can be told before the address is taken.
 pub(crate) fn check(config: &Resolved) -> Result<()> {
     let checked = settings(config).map(|settings| petiole_api::check(&settings));
     let checked = checked.transpose();

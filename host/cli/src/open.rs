@@ -279,7 +279,7 @@ fn store_folder(config: &Resolved) -> Result<()> {
 }
 
 /// Whose modules are taken; none where everybody's are.
-fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
+pub(crate) fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
     let keys = &config.http.signature_keys;
     if keys.value.is_empty() {
         return Ok(None);

@@ -29,7 +29,7 @@ use crate::schema::to_json::holds_long_text;
 use crate::task::context::Context;
 use crate::task::progress::Progress;
 
-/// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
+/// The time that a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
 /// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which
 /// leaves a delivery unsettled.)
 const SLOW_DISK: Duration = Duration::from_secs(5);
@@ -146,7 +146,7 @@ fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
     store
 }
 
-/// What the result is read with: the value, and beside it the JSON that is made of it.
+/// Memory that the result is read with: for the value, and beside it the JSON that is made of it.
 fn reading(shared: &Shared, function: &Function, result: usize, meter: &Meter) -> Reading {
     let most = match function.unbounded {
         true => shared.lift_memory(result).saturating_mul(2),
@@ -186,7 +186,7 @@ async fn run(
 }
 
 /// # Errors
-/// What is not the guest's doing.
+/// Where it is not the guest's doing.
 fn broke_off(
     error: &wasmtime::Error,
     store: &mut Store<Sandbox>,
@@ -223,7 +223,7 @@ fn broke_off(
     Ok(broken.ended())
 }
 
-/// Whether the guest has as many component-model handles as it may. wasmtime's error for one too many has no
+/// True if the guest has as many component-model handles as it may. wasmtime's error for one too many has no
 /// type, so one more is tried.
 fn handles_full(store: &mut Store<Sandbox>) -> bool {
     struct Probe;

@@ -19,12 +19,14 @@ mod worker;
 
 pub use catalog::active::NotLoaded;
 pub use catalog::announce::workers_with;
+pub use catalog::declared::{DeclaredTask, declared_tasks};
 pub use catalog::defaults::TaskDefaults;
 pub use catalog::grants::{Grants, TaskGrants, Values};
 pub use catalog::not_granted::{NotGranted, NotLinked, Reason};
-pub use catalog::registered::{RegisteredTask, check_functions};
+pub use catalog::registered::RegisteredTask;
 pub use catalog::registry::{Installed, Registry};
 pub use catalog::settings_error::SettingsError;
+pub use catalog::task_config::{TaskConfig, check_functions};
 pub use catalog::trouble::{InstallError, Passing, RegistryError};
 pub use config::WorkerConfig;
 pub use shutdown::{Shutdown, Stage};

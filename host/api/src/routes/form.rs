@@ -32,7 +32,7 @@ pub(super) enum Part {
     Signature,
 }
 
-/// What was in a form.
+/// The contents of a form.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) component: Bytes,
@@ -120,7 +120,7 @@ impl Form {
     }
 }
 
-/// What follows a boundary: a part, or nothing behind the last one.
+/// The part behind a boundary; none behind the last one.
 fn part_behind(body: &Bytes) -> Result<Option<Bytes>, FormError> {
     match &**body {
         [b'\r', b'\n', ..] => Ok(Some(body.slice(2..))),
@@ -130,7 +130,7 @@ fn part_behind(body: &Bytes) -> Result<Option<Bytes>, FormError> {
     }
 }
 
-/// Which part it is, and its content.
+/// A part by its name, and its content.
 fn named(part: &Bytes) -> Result<(Part, Bytes), FormError> {
     let beginning = part.get(..MAX_PART_HEAD).unwrap_or(part);
     let end = memmem::find(beginning, b"\r\n\r\n").ok_or(FormError::Nameless)?;

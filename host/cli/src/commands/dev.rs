@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use petiole_api::Actor;
-use petiole_modules::Upload;
+use petiole_modules::{Component, Upload};
 
 use super::node::Node;
 use super::{component_file, signature_file};
@@ -53,7 +53,7 @@ fn config(sources: Sources, args: DevArgs) -> Result<Resolved> {
 /// my_app.wasm.minisig for my_app.wasm.
 struct File {
     module: String,
-    component: Vec<u8>,
+    component: Component,
     upload: Upload,
 }
 
@@ -65,7 +65,7 @@ fn upload(file: &Path) -> Result<File> {
     let upload = petiole_api::upload(&Actor::local(), &manifest, signature);
     Ok(File {
         module: component_file::module_name(file)?,
-        component: component_file::read(file)?,
+        component: Component::new(component_file::read(file)?),
         upload: upload.map_err(Failure::usage)?,
     })
 }

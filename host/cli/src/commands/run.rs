@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
-use petiole_modules::{Manifest, ModuleName};
+use petiole_modules::{Component, Manifest, ModuleName};
 use petiole_permits::Limits;
-use petiole_runtime::{Compiler, Context, Granted, Module, Run, Task, TaskSchema, Usage};
+use petiole_runtime::{Binary, Compiler, Context, Granted, Module, Run, Task, TaskSchema, Usage};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ use crate::{open, session};
 /// `petiole run`
 pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     let (positional, keyword) = (call::positional(&args.call)?, call::keyword(&args.call)?);
-    let component = component_file::read(&args.file)?;
+    let component = Component::new(component_file::read(&args.file)?);
     let name = match args.name.take() {
         Some(name) => name,
         None => component_file::module_name(&args.file)?,
@@ -84,18 +84,22 @@ fn given_to(
 async fn load(
     config: &Resolved,
     name: &ModuleName,
-    component: &[u8],
+    component: &Component,
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<Module> {
     let (runtime, cache) = (open::runtime(config, 1)?, open::cache(config)?);
     let compiler = Compiler::in_process();
     let interfaces = grants.interfaces(name, manifest);
-    let loaded = runtime.load(name.as_str(), component, &cache, &compiler, interfaces);
+    let binary = Binary {
+        wasm: component.bytes(),
+        sha256: *component.digest().as_bytes(),
+    };
+    let loaded = runtime.load(name.as_str(), binary, &cache, &compiler, interfaces);
     let module = loaded
         .await
         .map_err(|error| refusal(grants.refusal(name, manifest, error)))?;
-    check_functions(&module, manifest).map_err(refusal)?;
+    check_functions(module.functions(), manifest).map_err(refusal)?;
     Ok(module)
 }
 

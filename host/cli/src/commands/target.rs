@@ -1,13 +1,11 @@
-//! What modules and tasks are asked of: a worker's HTTP API, or a store itself.
-
-use std::sync::Arc;
+//! The place of modules and tasks: a worker's HTTP API, or a store itself.
 
 use anyhow::anyhow;
 use petiole_api::Actor;
 use petiole_api::Administration;
 use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument};
-use petiole_modules::Store;
-use petiole_worker::{NotLoaded, Registry};
+use petiole_modules::{Component, Store};
+use petiole_worker::{NotLoaded, declared_tasks};
 use url::Url;
 
 use crate::cli::TargetArgs;
@@ -18,7 +16,7 @@ use crate::exit::{Failure, Result};
 use crate::logging::escaped;
 use crate::{client_tls, open, session};
 
-/// Where modules are.
+/// The place of modules.
 pub(super) enum Target {
     Api(Client),
     Store(Box<Resolved>),
@@ -54,10 +52,13 @@ impl Target {
         let actor = Actor::local();
         let upload = petiole_api::upload(&actor, &push.manifest, push.signature);
         let upload = upload.map_err(Failure::usage)?;
+        let component = Component::new(push.component);
         let administration = administration(config)?;
-        in_registry(config, async |registry| {
-            let installed =
-                administration.install(&registry, actor, &push.name, push.component, upload);
+        block_on(async {
+            // No task runs in it.
+            let grants = open::grants_to_nobody(config).await?;
+            let registry = open::registry(config, 1, grants).await?;
+            let installed = administration.install(&registry, actor, &push.name, component, upload);
             Ok(administration.shared(&installed.await?, push.wait).await)
         })
     }
@@ -65,18 +66,18 @@ impl Target {
     pub(super) fn tasks(&self) -> Result<Vec<TaskDocument>> {
         match self {
             Self::Api(client) => client.tasks(),
-            Self::Store(config) => in_registry(config, async |registry| {
-                registry.refresh().await.map_err(Failure::failed)?;
-                for NotLoaded { module, reason, .. } in registry.not_loaded() {
+            Self::Store(config) => {
+                let (store, defaults) = (store(config)?, open::defaults(config)?);
+                let grants = block_on(open::grants_to_nobody(config))?;
+                let signatures = open::signatures(config)?;
+                let declared = declared_tasks(&store, &defaults, &grants, signatures.as_ref());
+                let (tasks, left_out) = declared.map_err(Failure::failed)?;
+                for NotLoaded { module, reason, .. } in left_out {
                     let reason = escaped(&reason);
                     eprintln!("the tasks of module {module} are left out: {reason}");
                 }
-                Ok(registry
-                    .tasks()
-                    .iter()
-                    .map(|task| TaskDocument::from(&**task))
-                    .collect())
-            }),
+                Ok(tasks.iter().map(TaskDocument::from).collect())
+            }
         }
     }
 
@@ -145,17 +146,6 @@ fn token(config: &Resolved, url: &Url) -> Result<Option<String>> {
         )));
     }
     Ok(token.value.clone())
-}
-
-/// Works on a registry of this process; nothing runs in it.
-fn in_registry<T>(
-    config: &Resolved,
-    work: impl AsyncFnOnce(Arc<Registry>) -> Result<T>,
-) -> Result<T> {
-    block_on(async {
-        let grants = open::grants_to_nobody(config).await?;
-        work(open::registry(config, 1, grants).await?).await
-    })
 }
 
 fn administration(config: &Resolved) -> Result<Administration> {

@@ -5,8 +5,8 @@ use petiole_permits::{Limit, Limits};
 use serde_json::Value;
 use wasmtime::component::{HasData, Linker};
 
-use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
+use crate::limits::exceeded::LimitExceeded;
 use crate::limits::off_the_executor::{is_long, off_the_executor};
 use crate::schema::json_texts::JsonTexts;
 use crate::task::bindings::petiole::task::canvas;
@@ -16,7 +16,7 @@ use crate::task::json_argument::{object, parsed, within};
 /// Signatures that a task has sent.
 pub(crate) struct Sent {
     pub(crate) signatures: Vec<Signature>,
-    /// How many tasks may come of them: themselves, and those that are nested in them.
+    /// Tasks that may come of them: themselves, and those that are nested in them.
     pub(crate) children: usize,
     pub(crate) texts: JsonTexts,
 }

@@ -22,7 +22,7 @@ const MAX_STATE_META: usize = 256 * 1024;
 pub struct Progress {
     /// Always [`State::Custom`] or [`State::Started`].
     pub state: State,
-    /// What `AsyncResult.info` returns.
+    /// As `AsyncResult.info` returns it.
     pub meta: Value,
 }
 

@@ -310,15 +310,11 @@ impl Active {
         next
     }
 
-    /// A name that two modules claim, which uploads at two workers or a rollback can bring about, is the one's
-    /// whose own name it begins with, else the one's that became active first. So all workers agree.
+    /// Gives each name to the first who claims it.
     fn with_names(mut self) -> Self {
-        let mut loaded: Vec<_> = self.modules.iter().collect();
-        loaded.sort_by_key(|(name, loaded)| (loaded.activated_at, *name));
-        let all = || loaded.iter().flat_map(|(_, loaded)| &loaded.tasks);
-        let claims = all()
-            .filter(|task| task.has_default_name())
-            .chain(all().filter(|task| !task.has_default_name()));
+        let loaded = self.modules.iter();
+        let loaded = loaded.map(|(name, loaded)| (loaded.activated_at, name, &loaded.tasks[..]));
+        let claims = in_order_of_claim(loaded.collect(), |task| task.has_default_name());
         (self.tasks, self.claims) = (HashMap::new(), BTreeSet::new());
         for task in claims {
             match self.tasks.entry(task.name.clone()) {
@@ -332,6 +328,19 @@ impl Active {
         }
         self
     }
+}
+
+/// The tasks of modules, each with when it became active. A name that two of them claim, which uploads at two workers or
+/// a rollback can bring about, is the one's whose own name it begins with, else the one's that became active first. So
+/// all workers agree.
+pub(crate) fn in_order_of_claim<'a, T>(
+    mut modules: Vec<(Option<Timestamp>, &ModuleName, &'a [T])>,
+    has_default_name: impl Fn(&T) -> bool,
+) -> Vec<&'a T> {
+    modules.sort_by_key(|(since, name, _)| (*since, *name));
+    let all = modules.into_iter().flat_map(|(.., tasks)| tasks);
+    let (first, then): (Vec<_>, Vec<_>) = all.partition(|task| has_default_name(task));
+    [first, then].concat()
 }
 
 fn is_same(one: &Version, other: &Version) -> bool {

@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::catalog::defaults::TaskDefaults;
 use crate::catalog::grants::{Grants, TaskGrants};
 use crate::catalog::settings_error::SettingsError;
+use crate::catalog::task_config::{TaskConfig, configure, default_name};
 
 /// A task that answers: an export of an active module, with the settings that its manifest gives it.
 #[derive(Debug)]
@@ -73,73 +73,22 @@ impl Registration<'_> {
         defaults: &TaskDefaults,
         grants: &Grants,
     ) -> Result<Vec<Arc<RegisteredTask>>, SettingsError> {
-        check_functions(self.component, self.manifest)?;
-        let mut shared = None;
-        let mut registered = Vec::new();
-        let mut names = HashSet::new();
-        for task in self.component.tasks() {
-            let task = self.task(task, defaults, grants, &mut shared)?;
-            if !names.insert(task.name.clone()) {
-                return Err(SettingsError::SameName { task: task.name });
-            }
-            registered.push(Arc::new(task));
-        }
-        Ok(registered)
-    }
-
-    /// `shared`: what tasks are granted that ask for nothing of their own, once it is known.
-    fn task(
-        &self,
-        task: &Task,
-        defaults: &TaskDefaults,
-        grants: &Grants,
-        shared: &mut Option<Arc<TaskGrants>>,
-    ) -> Result<RegisteredTask, SettingsError> {
-        let function = &task.schema().function;
-        let settings = self.manifest.settings(function);
-        let own = settings.name.clone();
-        let name = own.unwrap_or_else(|| default_name(self.module, function));
-        let limits = defaults.limits(&name, &settings)?;
-        let decide = |asked| grants.decide(self.module, &name, asked).map(Arc::new);
-        let granted = match (&settings.capabilities, shared) {
-            (Some(asked), _) => decide(asked)?,
-            (None, Some(shared)) => Arc::clone(shared),
-            (None, shared) => Arc::clone(shared.insert(decide(&self.manifest.capabilities)?)),
+        let functions = self.component.functions();
+        let configs = configure(self.module, functions, self.manifest, defaults, grants)?;
+        let tasks = self.component.tasks().zip(configs);
+        let registered = |(task, config): (&Task, TaskConfig)| {
+            Arc::new(RegisteredTask {
+                name: config.name,
+                module: self.module.clone(),
+                version: self.version,
+                task: task.clone(),
+                limits: config.limits,
+                retry: config.retry,
+                grants: config.grants,
+                turns: self.turns.clone(),
+                awaits_host: AtomicBool::new(false),
+            })
         };
-        Ok(RegisteredTask {
-            module: self.module.clone(),
-            version: self.version,
-            task: task.clone(),
-            limits,
-            retry: defaults.retry(&name, &settings, &limits)?,
-            grants: granted,
-            turns: self.turns.clone(),
-            name,
-            awaits_host: AtomicBool::new(false),
-        })
+        Ok(tasks.map(registered).collect())
     }
-}
-
-fn default_name(module: &ModuleName, function: &str) -> String {
-    format!("{module}.{function}")
-}
-
-/// That a manifest names functions that there are.
-///
-/// # Errors
-/// When it has settings for one that the component does not export.
-pub fn check_functions(component: &Module, manifest: &Manifest) -> Result<(), SettingsError> {
-    let missing = manifest
-        .tasks
-        .keys()
-        .find(|function| component.task(function).is_none());
-    let Some(function) = missing else {
-        return Ok(());
-    };
-    let tasks = component.tasks();
-    let exported: Vec<_> = tasks.map(|task| task.schema().function.as_str()).collect();
-    Err(SettingsError::UnknownTask {
-        function: function.clone(),
-        exported: exported.join(", "),
-    })
 }

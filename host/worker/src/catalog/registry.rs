@@ -11,7 +11,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use petiole_modules::{Catalog, ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
+use petiole_modules::{ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
 use petiole_runtime::{Budget, Cache, Compiler, Runtime};
 use tokio::sync::{Notify, watch};
 
@@ -169,11 +169,6 @@ impl Registry {
             // The sender lives in `self`.
             let _ = replaced.changed().await;
         }
-    }
-
-    /// The versions in the store. It blocks; what it changes shows here after [`refresh`](Self::refresh).
-    pub fn catalog(&self) -> Catalog {
-        self.store.catalog()
     }
 
     fn active(&self) -> Arc<Active> {

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use crate::limits::wide;
+use crate::limits::exceeded::wide;
 use crate::wasi::files::view::{FilesView, fits, same};
 
 struct HasFiles;

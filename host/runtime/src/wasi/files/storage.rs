@@ -13,7 +13,7 @@ use crate::wasi::files::root::Root;
 use crate::wasi::files::temp::TempRoot;
 use crate::wasi::files::view::Files;
 
-/// What the calls of a runtime share.
+/// Folders of all calls of a runtime.
 #[derive(Debug)]
 pub(crate) struct Storage {
     temp: TempRoot,

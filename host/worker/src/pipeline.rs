@@ -168,8 +168,8 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// Plans what follows from a run, and carries it out. Its places are given back as soon as there is room for that: storing and publishing need
-    /// none, but while servers are away no more tasks are begun than their plans have room for.
+    /// Plans what follows from a run, and carries it out. Its places are given back as soon as there is room for that:
+    /// storing and publishing need none, but while servers are away no more tasks are begun than their plans have room for.
     async fn follow<P>(&self, called: Called, turn: &mut Turn<'_>, places: P) -> Result<End, Left> {
         let Called {
             request,

@@ -183,7 +183,8 @@ impl Journey<'_> {
         Ok(End::of(plan.settle, Report::Undecodable { message, queue }))
     }
 
-    /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the worker is told to stop.
+    /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the
+    /// worker is told to stop.
     async fn room_beside(&self, bytes: usize) -> Result<Taken, Left> {
         let room = self.pipeline.registry.budget().plans().take(bytes);
         self.worth_it(room).await

@@ -1,4 +1,4 @@
-//! Whether a message is run: pure, given its task and the time.
+//! Admission of a message to its run: pure, given its task and the time.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) enum Admitted {
     Not(NotRun),
 }
 
-/// What is done with a message instead.
+/// The course of a message that is not run.
 pub(crate) enum NotRun {
     Postpone {
         request: Box<Request>,

@@ -7,14 +7,14 @@ use petiole_celery::plan::Policy;
 
 use crate::carry_out::PATIENCE;
 
-/// What a worker consumes and how.
+/// The configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The queues consumed from; declared at start.
     pub queues: Vec<String>,
-    /// How many tasks run at once: the number of slots.
+    /// Tasks that run at once: the number of slots.
     pub concurrency: NonZeroU16,
-    /// How many tasks of a queue run at once, where that is fewer.
+    /// Tasks of a queue that run at once, where that is fewer.
     pub queue_concurrency: BTreeMap<String, NonZeroU16>,
     /// Unsettled deliveries for each queue, as a multiple of its concurrency: while one task runs, the
     /// results of others are stored and their messages confirmed.
@@ -22,20 +22,20 @@ pub struct WorkerConfig {
     /// A message is not run any more when so many of its deliveries have ended without being settled: before
     /// the broker drops it (the queue's `x-delivery-limit`).
     pub delivery_limit: NonZeroU16,
-    /// What the plan needs to know of the worker.
+    /// The worker's part in a plan.
     pub policy: Policy,
-    /// How long a warm shutdown waits for running tasks before it becomes a cold one.
+    /// Time for which a warm shutdown waits for running tasks before it becomes a cold one.
     pub drain: Duration,
 }
 
 impl WorkerConfig {
-    /// How many tasks of a queue run at once; none for as many as there are slots.
+    /// Tasks of a queue that run at once; none for as many as there are slots.
     pub fn cap(&self, queue: &str) -> Option<NonZeroU16> {
         let cap = self.queue_concurrency.get(queue).copied();
         cap.filter(|cap| *cap < self.concurrency)
     }
 
-    /// How a queue is consumed, where a task takes `longest` at most: the last message of a prefetch waits for those
+    /// The terms on which a queue is consumed, where a task takes `longest` at most: the last message of a prefetch waits for those
     /// before it, runs, and is carried out.
     pub(crate) fn terms(&self, queue: &str, longest: Duration) -> Terms {
         let at_once = self.cap(queue).unwrap_or(self.concurrency);

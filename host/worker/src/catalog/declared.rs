@@ -8,9 +8,8 @@ use petiole_modules::{
 use petiole_runtime::{Module, Task, TaskSchema};
 
 use crate::catalog::active::{NotLoaded, in_order_of_claim, reason};
-use crate::catalog::grants::Grants;
-
 use crate::catalog::defaults::TaskDefaults;
+use crate::catalog::grants::Grants;
 use crate::catalog::task_config::{TaskConfig, configure, default_name};
 use crate::catalog::trouble::{InstallError, RegistryError};
 

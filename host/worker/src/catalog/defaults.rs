@@ -8,7 +8,7 @@ use petiole_permits::{LIMITS, Limits, drop_unreachable};
 
 use crate::catalog::settings_error::SettingsError;
 
-/// What a task may use and do where its manifest says nothing, and the most that a manifest may ask for.
+/// Limits and retries of a task whose manifest says nothing, and the most that a manifest may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskDefaults {
     /// Its limits.
@@ -22,7 +22,7 @@ pub struct TaskDefaults {
 }
 
 impl TaskDefaults {
-    /// What the task of this name may use: what its manifest asks for, else the worker's own limits.
+    /// The limits of a task: those its manifest asks for, else the worker's.
     ///
     /// # Errors
     /// When it asks for more than a manifest may.
@@ -50,7 +50,7 @@ impl TaskDefaults {
         Ok(Limits::of(&limits))
     }
 
-    /// How often and when a task runs again, by what its manifest says of it. A task that asks for more
+    /// The number and the times of a task's retries, by its manifest. A task that asks for more
     /// retries may have as many as it may have descendants: both are runs.
     ///
     /// # Errors

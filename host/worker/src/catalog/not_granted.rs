@@ -25,7 +25,7 @@ pub struct NotLinked {
     pub import: RefusedImport,
     /// Where a grant for it would be written, `[grants."shop.orders"]`.
     pub table: String,
-    /// What is in the way.
+    /// The obstacle.
     pub reason: Reason,
 }
 
@@ -78,7 +78,7 @@ impl NotGranted {
     }
 }
 
-/// Whether there is anything of the capability that an import needs.
+/// True where there is anything of the capability that an import needs.
 fn has(capabilities: &Capabilities, capability: &str) -> bool {
     match capability {
         "http" => !capabilities.http.is_empty(),

@@ -62,7 +62,7 @@ pub enum InstallError {
         module: ModuleName,
         /// Its new version.
         version: VersionNumber,
-        /// What is in the way.
+        /// The obstacle.
         reason: String,
     },
     /// It was kept and activated, and somebody else has changed the module since.
@@ -81,7 +81,7 @@ pub enum InstallError {
 }
 
 impl Grants {
-    /// What is said of a component that can't be loaded.
+    /// The error of a component that can't be loaded.
     pub fn refusal(
         &self,
         module: &ModuleName,
@@ -102,7 +102,7 @@ impl Grants {
 }
 
 impl InstallError {
-    /// Whether the upload is to be told that it is at fault: pushing it again as it is makes no sense.
+    /// True where the upload is at fault: pushing it again as it is makes no sense.
     pub fn is_refusal(&self) -> bool {
         match self.passing() {
             // Both say what to do about the component; the machine is a guess.
@@ -117,7 +117,7 @@ impl InstallError {
         }
     }
 
-    /// What of the host is in the way, where it may be gone the next time; none where this worker, as it is configured,
+    /// The fault of the host, where it may be gone the next time; none where this worker, as it is configured,
     /// never loads such a version.
     pub fn passing(&self) -> Option<Passing> {
         match self {

@@ -13,7 +13,7 @@ pub(crate) struct RunReport {
     pub(crate) limit: Option<Limit>,
     /// The beginning of what it returned.
     pub(crate) result: String,
-    /// Whether it takes long to make a plan of.
+    /// Set where it takes long to make a plan of.
     pub(crate) long: bool,
 }
 
@@ -38,7 +38,7 @@ impl RunReport {
     }
 }
 
-/// What a run used, as results have it under `usage`: the names of the log's fields, seconds and bytes.
+/// The usage of a run, as results have it under `usage`: the names of the log's fields, seconds and bytes.
 pub(crate) fn usage(usage: &Usage) -> Map<String, Value> {
     let Usage {
         wall,

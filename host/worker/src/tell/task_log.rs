@@ -87,7 +87,7 @@ pub(crate) fn awaits_room(request: &Request) {
     info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: unsent messages of tasks that have ended fill the memory there is for them");
 }
 
-/// What the run came to was said by the worker that ran it, unless it was lost before.
+/// The run's end was said by the worker that ran it, unless it was lost before.
 pub(crate) fn ended_before(task: &str, id: &str, sent: usize) {
     info!(target: "petiole", task, id, sent, "Task {task}[{id}] is not run again: an earlier delivery has ended it, and {sent} of its messages were sent now");
 }

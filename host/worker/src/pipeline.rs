@@ -3,82 +3,34 @@
 //! Decisions are made by pure functions ([`admit`](crate::admit::admit), [`plan`] and its neighbours); what
 //! is left is the order of things. Three kinds of trouble never mix: a guest that fails is an
 //! [`Outcome`](petiole_celery::Outcome), a message that is not run is a
-//! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`]) is the only one that leaves a
+//! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`](crate::carry_out::Fault)) is the only one that leaves a
 //! delivery unsettled, so that the broker delivers it again.
 
 mod arrive;
 mod call;
 mod endings;
+mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use petiole_broker::{Delivery, Receipt};
-use petiole_celery::plan::{Settle, Source, plan};
+use petiole_broker::Delivery;
+use petiole_celery::plan::{Settle, plan};
 use petiole_celery::{Message, RunKey};
-use petiole_runtime::{RunMemory, Taken, off_the_executor};
-use tokio::sync::Semaphore;
+use petiole_runtime::off_the_executor;
 
 use self::arrive::{Arrived, takes_long};
 use self::call::Called;
 use self::endings::RunEnd;
+pub(crate) use self::state::Pipeline;
+use self::state::{End, Journey, Left};
 use crate::admit::{Admitted, Ready};
-use crate::carry_out::{Fault, Servers};
-use crate::catalog::registry::Registry;
 use crate::causes::causes;
-use crate::status::Status;
-use crate::tell::metrics::TaskMetrics;
 use crate::tell::report::Report;
 use crate::tell::task_log;
-use crate::turns::runs::{Runs, Turn};
+use crate::turns::runs::Turn;
 use crate::turns::slot::Slot;
-
-/// Everything that the journeys of a worker share.
-pub(crate) struct Pipeline {
-    pub(crate) servers: Servers,
-    pub(crate) registry: Arc<Registry>,
-    /// After how many lost deliveries a message is not run any more.
-    pub(crate) delivery_limit: u64,
-    pub(crate) status: Arc<Status>,
-    pub(crate) runs: Runs,
-    /// Large plans that are made at once.
-    pub(crate) planning: Semaphore,
-}
-
-/// A delivery's way, and what is known of it all along.
-struct Journey<'a> {
-    pipeline: &'a Pipeline,
-    source: Source,
-    redelivered: bool,
-    receipt: Receipt,
-    metrics: Arc<TaskMetrics>,
-}
-
-/// The end of a journey, when all but its settlement is done.
-#[must_use]
-struct End {
-    settle: Settle,
-    report: Option<Report>,
-    /// For what its message is decoded to, and for what its task has returned: both are kept until it is settled.
-    _room: Taken,
-    _memory: Option<RunMemory>,
-}
-
-/// Why a journey has no end: its delivery is given back, and comes again.
-#[derive(Debug, thiserror::Error)]
-enum Left {
-    #[error("its connection is gone")]
-    Gone,
-    #[error("the worker is told to stop")]
-    Stopping,
-    #[error("its module is not loaded, and it can't wait in the broker")]
-    NoModule,
-    #[error("it is a request, and its run has no key")]
-    NoRun,
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
 
 impl Pipeline {
     /// Takes one delivery to its settlement.
@@ -239,32 +191,5 @@ impl<'a> Journey<'a> {
             }
         }
         self.receipt.give_back();
-    }
-}
-
-impl End {
-    fn of(settle: Settle, report: Report) -> Self {
-        Self {
-            report: Some(report),
-            ..Self::silent(settle)
-        }
-    }
-
-    /// An end that was told of before.
-    fn silent(settle: Settle) -> Self {
-        Self {
-            settle,
-            report: None,
-            _room: Taken::default(),
-            _memory: None,
-        }
-    }
-
-    /// Keeps the room that its message was decoded in.
-    fn within(self, room: Taken) -> Self {
-        Self {
-            _room: room,
-            ..self
-        }
     }
 }

@@ -14,7 +14,7 @@ use petiole_celery::{
 use petiole_runtime::{Taken, is_long, off_the_executor};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Journey, Left, Pipeline};
+use super::state::{Journey, Left, Pipeline};
 use crate::admit::{Admitted, NotRun, admit};
 use crate::catalog::active::Found;
 use crate::catalog::registered::RegisteredTask;

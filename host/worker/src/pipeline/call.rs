@@ -8,7 +8,7 @@ use petiole_celery::{Lineage, Request};
 use petiole_runtime::{Context, Run, RunMemory, Taken};
 use tokio::sync::{SemaphorePermit, watch};
 
-use super::{Journey, Pipeline};
+use super::state::{Journey, Pipeline};
 use crate::admit::Ready;
 use crate::carry_out::Fault;
 use crate::progress::store_progress;

@@ -9,7 +9,7 @@ use petiole_celery::{Commit, Message, Refusal, Request, RunKey, Undecodable};
 use petiole_runtime::{HostFault, Taken, off_the_executor};
 
 use super::arrive::Earlier;
-use super::{End, Journey, Left};
+use super::state::{End, Journey, Left};
 use crate::admit::NotRun;
 use crate::carry_out::{Carried, Ending, Fault};
 use crate::catalog::registered::RegisteredTask;

@@ -21,7 +21,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "petiole-storage",
         &["petiole-celery", "petiole-permits", "petiole-tls"],
     ),
-    ("petiole-broker", &["petiole-celery", "petiole-tls"]),
+    (
+        "petiole-broker",
+        &["petiole-celery", "petiole-storage", "petiole-tls"],
+    ),
     (
         "petiole-worker",
         &[
@@ -70,7 +73,7 @@ const KEEPERS: [(&str, &[&str]); 11] = [
     // the benchmark's measure is lapin without the worker
     ("lapin", &["petiole-broker", "petiole-tests"]),
     ("redis", &["petiole-storage"]),
-    ("rusqlite", &["petiole-broker", "petiole-storage"]),
+    ("rusqlite", &["petiole-storage"]),
     ("axum", &["petiole-api"]),
     ("governor", &["petiole-api"]),
     ("x509-parser", &["petiole-api"]),

@@ -25,7 +25,7 @@ use crate::schema::docs;
 use crate::schema::reflect::{RefusedExport, exports};
 use crate::schema::task_schema::TaskSchema;
 use crate::schema::wit_type::{holds_list, is_unbounded};
-use crate::wasi::files::storage::Storage;
+use crate::wasi::files::folders::Folders;
 use crate::wasi::net::network::{ModuleNetwork, Network};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
@@ -36,7 +36,7 @@ pub struct Runtime {
     network: Arc<Network>,
     /// That each task may have at once.
     connections: usize,
-    storage: Arc<Storage>,
+    folders: Arc<Folders>,
     budget: Budget,
 }
 
@@ -125,7 +125,7 @@ impl Runtime {
             linker: Arc::new(linker),
             network: Arc::new(Network::system()),
             connections: descriptors.connections,
-            storage: Arc::new(Storage::new(descriptors.open_files)),
+            folders: Arc::new(Folders::new(descriptors.open_files)),
             budget: Budget::new(size.budget, size.slots, size.readers),
         })
     }
@@ -214,7 +214,7 @@ impl Runtime {
                     self.connections,
                     interfaces.http,
                 ),
-                storage: Arc::clone(&self.storage),
+                folders: Arc::clone(&self.folders),
             },
         });
         let mut docs = docs::docs(wasm);

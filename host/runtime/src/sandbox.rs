@@ -21,7 +21,7 @@ use crate::task::canvas::{CanvasView, Sent};
 use crate::task::context::{Context, ContextView};
 use crate::task::progress::{Progress, ProgressState, ProgressView};
 use crate::wasi::cli;
-use crate::wasi::files::storage::Storage;
+use crate::wasi::files::folders::Folders;
 use crate::wasi::files::view::{Files, FilesView};
 use crate::wasi::keyvalue::{KeyValueState, KeyValueView};
 use crate::wasi::net::egress::Egress;
@@ -34,7 +34,7 @@ use crate::wasi::random::Random;
 pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) network: ModuleNetwork,
-    pub(crate) storage: Arc<Storage>,
+    pub(crate) folders: Arc<Folders>,
 }
 
 impl Shared {

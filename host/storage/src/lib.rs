@@ -3,4 +3,4 @@
 pub mod keyvalue;
 mod redis;
 pub mod results;
-mod sqlite;
+pub mod sqlite;

@@ -1,5 +1,8 @@
 //! An upload as `multipart/form-data` (RFC 7578): a part for the component, and one each for its manifest and its
 //! signature, where they come with it. Pure.
+//!
+//! axum's own way, `multer` 3.1, searches all that it has for the end of a part's head anew with each chunk that comes
+//! in, so that a large head in small chunks costs time by its square, and copies the component.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -87,12 +87,7 @@ async fn received(
     let room = room(api, actor).await?;
     let form = form(request).await?;
     let upload = administration::upload(actor, &form.manifest, form.signature);
-    let upload = upload.map_err(|error| {
-        ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("the manifest: {error}"),
-        )
-    })?;
+    let upload = upload.map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     Ok(Received {
         module,
         upload,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_celery::plan::Source;
+use petiole_storage::sqlite::rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::database::Database;
+use super::file::File;
 use super::messages::{self, End, Taken};
 use crate::delivery::{Answer, Receipt, Settlement, Settlements, Verdict};
 use crate::memory::Share;
@@ -28,7 +29,7 @@ const BATCH: usize = 1024;
 
 /// A consumer of one queue, under an id of its own; a new one when it has lost its lease.
 pub(super) struct Consumer {
-    database: Database,
+    file: File,
     queue: String,
     prefetch: usize,
     /// What its messages may have of the memory; none where they are looked through.
@@ -45,7 +46,7 @@ pub(super) struct Consumer {
 
 impl Consumer {
     pub(super) async fn start(
-        database: Database,
+        file: File,
         queue: String,
         prefetch: u16,
         share: Option<Arc<Share>>,
@@ -53,10 +54,10 @@ impl Consumer {
         published: watch::Receiver<u64>,
         closing: CancellationToken,
     ) -> Result<Self, BrokerError> {
-        let id = new_lease(&database).await?;
+        let id = new_lease(&file).await?;
         let gone = closing.child_token();
         Ok(Self {
-            database,
+            file,
             queue,
             prefetch: usize::from(prefetch),
             share,
@@ -151,7 +152,7 @@ impl Consumer {
     async fn release(self) {
         let id = self.id;
         if let Err(error) = self
-            .database
+            .file
             .write(move |connection| messages::release(connection, &id))
             .await
         {
@@ -160,7 +161,7 @@ impl Consumer {
     }
 
     async fn begin_lease(&mut self) -> Result<(), BrokerError> {
-        self.id = new_lease(&self.database).await?;
+        self.id = new_lease(&self.file).await?;
         self.gone = self.closing.child_token();
         self.unsettled = 0;
         Ok(())
@@ -220,7 +221,7 @@ impl Consumer {
 
     async fn renew(&self) -> Result<bool, BrokerError> {
         let id = self.id.clone();
-        self.database
+        self.file
             .write(move |connection| messages::renew(connection, &id))
             .await
     }
@@ -228,7 +229,7 @@ impl Consumer {
     async fn look(&mut self, settlements: Option<&Settlements>) -> Result<(), BrokerError> {
         let queue = self.queue.clone();
         if self
-            .database
+            .file
             .read(move |connection| messages::any_ready(connection, &queue))
             .await?
         {
@@ -250,45 +251,52 @@ impl Consumer {
         } else {
             0
         };
-        let (id, queue) = (self.id.clone(), self.queue.clone());
-        let share = self.share.clone();
-        let written = self
-            .database
-            .write(move |connection| {
-                let mut held = Vec::with_capacity(ends.len());
-                for (message, end) in ends {
-                    held.push(messages::end(connection, &id, message, end)?);
-                }
-                let taken = if room > 0 {
-                    messages::take(connection, &queue, &id, room, share.as_ref())?
-                } else {
-                    Vec::new()
-                };
-                Ok((held, taken))
-            })
-            .await;
-        let (held, taken) = match written {
-            Ok(written) => written,
-            Err(error) => {
-                for answer in answers.into_iter().flatten() {
-                    let _ = answer.send(Err(Unsettled {
-                        reason: error.to_string(),
-                    }));
-                }
-                return Err(error);
-            }
-        };
-        self.said = Said::default();
-        for (answer, held) in answers.into_iter().zip(held) {
+        // One transaction, as a rule; a message that can't be read undoes no settlement.
+        let (held, taken) = tokio::join!(biased; self.settle(ends), self.take(room));
+        for (place, answer) in answers.into_iter().enumerate() {
+            let settled = match &held {
+                Ok(held) if held.get(place).is_some_and(|held| *held) => Ok(()),
+                Ok(_) => Err(Unsettled::gone()),
+                Err(error) => Err(Unsettled {
+                    reason: error.to_string(),
+                }),
+            };
             if let Some(answer) = answer {
                 // One who no longer waits does not need to know.
-                let _ = answer.send(if held { Ok(()) } else { Err(Unsettled::gone()) });
+                let _ = answer.send(settled);
             }
         }
+        held?;
+        let taken = taken?;
+        self.said = Said::default();
         if let Some(settlements) = settlements {
             self.hand_out(taken, settlements);
         }
         Ok(())
+    }
+
+    /// Whether the consumer still had each of them.
+    async fn settle(&self, ends: Vec<(i64, End)>) -> Result<Vec<bool>, BrokerError> {
+        if ends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let id = self.id.clone();
+        let settle = move |connection: &Connection| {
+            ends.into_iter()
+                .map(|(message, end)| messages::end(connection, &id, message, end))
+                .collect()
+        };
+        self.file.write(settle).await
+    }
+
+    async fn take(&self, room: usize) -> Result<Vec<Taken>, BrokerError> {
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let (id, queue, share) = (self.id.clone(), self.queue.clone(), self.share.clone());
+        self.file
+            .write(move |connection| messages::take(connection, &queue, &id, room, share.as_ref()))
+            .await
     }
 
     fn hand_out(&mut self, taken: Vec<Taken>, settlements: &Settlements) {
@@ -316,11 +324,10 @@ impl Consumer {
     }
 }
 
-async fn new_lease(database: &Database) -> Result<String, BrokerError> {
+async fn new_lease(file: &File) -> Result<String, BrokerError> {
     let id = Uuid::new_v4().to_string();
     let leased = id.clone();
-    database
-        .write(move |connection| messages::lease(connection, &leased))
+    file.write(move |connection| messages::lease(connection, &leased))
         .await?;
     Ok(id)
 }
@@ -345,88 +352,4 @@ fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<An
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::sync::{Arc, Mutex};
-
-    use tokio::task::spawn_blocking;
-    use tokio::time::{Instant, timeout};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
-
-    use super::*;
-
-    /// Keeps the levels of this crate's events.
-    #[derive(Clone, Default)]
-    struct Levels(Arc<Mutex<Vec<Level>>>);
-
-    impl Subscriber for Levels {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target().starts_with("petiole_broker")
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            self.0.lock().unwrap().push(*event.metadata().level());
-        }
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
-    }
-
-    #[tokio::test]
-    async fn an_outage_is_told_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("broker.db");
-        let database = spawn_blocking(move || Database::open(&path))
-            .await
-            .unwrap()
-            .unwrap();
-        let (published, closing) = (watch::Sender::new(0), CancellationToken::new());
-        let (out, _deliveries) = mpsc::channel(1);
-        let queue = "q".to_owned();
-        let consumer = Consumer::start(
-            database.clone(),
-            queue,
-            1,
-            None,
-            out,
-            published.subscribe(),
-            closing.clone(),
-        );
-        let consumer = consumer.await.unwrap();
-        database
-            .write(|connection| connection.execute_batch("DROP TABLE consumers"))
-            .await
-            .unwrap();
-        let levels = Levels::default();
-        let _guard = tracing::subscriber::set_default(levels.clone());
-        let running = tokio::spawn(consumer.run());
-        let told = || levels.0.lock().unwrap().clone();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while told().len() < 4 {
-            assert!(Instant::now() < deadline, "{:?}", told());
-            sleep(Duration::from_millis(20)).await;
-        }
-        let told = told();
-        assert_eq!(told.first(), Some(&Level::WARN));
-        assert!(
-            !told.iter().skip(1).any(|level| *level == Level::WARN),
-            "{told:?}"
-        );
-        closing.cancel();
-        timeout(Duration::from_secs(30), running)
-            .await
-            .unwrap()
-            .unwrap();
-    }
-}
+mod tests;

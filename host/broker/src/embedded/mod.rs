@@ -4,7 +4,7 @@
 //! consumer leases what it takes; one that dies loses its lease, and its messages go back.
 
 mod consume;
-mod database;
+mod file;
 mod messages;
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use petiole_celery::Publication;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,11 +24,11 @@ use crate::memory::{Memory, Share};
 use crate::rules::{check, delay_seconds, sent_on};
 use crate::{Broker, BrokerError, Deliveries, Delivery, PublishError, Terms};
 use consume::Consumer;
-use database::Database;
+use file::File;
 
 /// The broker of one file.
 pub(crate) struct Embedded {
-    database: Database,
+    file: File,
     /// For the consumers, so that running tasks do not keep them from renewing their leases. Taken when
     /// dropped.
     runtime: Option<Runtime>,
@@ -43,21 +43,18 @@ impl Embedded {
     /// `memory`: bytes for messages that are delivered.
     pub(crate) async fn open(path: PathBuf, memory: usize) -> Result<Self, BrokerError> {
         let shown = path.display().to_string();
-        let failed = |reason: String| BrokerError::Database {
-            path: shown.clone(),
-            reason,
-        };
-        let database = spawn_blocking(move || Database::open(&path))
-            .await
-            .map_err(|error| failed(error.to_string()))??;
+        let file = File::open(path).await?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("petiole-broker")
             .enable_all()
             .build()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| BrokerError::Database {
+                path: shown,
+                reason: error.to_string(),
+            })?;
         Ok(Self {
-            database,
+            file,
             runtime: Some(runtime),
             published: watch::Sender::new(0),
             closing: CancellationToken::new(),
@@ -115,7 +112,7 @@ impl Embedded {
         }
         let (out, receiver) = mpsc::channel(usize::from(prefetch));
         let consumer = Consumer::start(
-            self.database.clone(),
+            self.file.clone(),
             queue.to_owned(),
             prefetch,
             share,
@@ -158,7 +155,7 @@ impl Embedded {
         }
         let to = destination.clone();
         let routed = self
-            .database
+            .file
             .write(move |connection| {
                 let Some(queue) = messages::route(connection, &to)? else {
                     return Ok(false);
@@ -205,7 +202,7 @@ impl Broker for Embedded {
                 });
             }
             let queue = queue.to_owned();
-            self.database
+            self.file
                 .write(move |connection| messages::declare(connection, &queue))
                 .await
         }
@@ -237,7 +234,7 @@ impl Broker for Embedded {
         async move {
             self.open_still()?;
             let length = self
-                .database
+                .file
                 .read(move |connection| messages::length(connection, &queue))
                 .await?;
             Ok(length.map(i64::unsigned_abs))
@@ -250,7 +247,7 @@ impl Broker for Embedded {
         async move {
             self.open_still()?;
             let removed = self
-                .database
+                .file
                 .write(move |connection| messages::purge(connection, &queue))
                 .await?;
             Ok(u64::try_from(removed).unwrap_or(u64::MAX))

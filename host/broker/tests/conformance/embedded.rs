@@ -29,6 +29,18 @@ async fn higher_priorities_come_first() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_file_is_opened_by_many_at_once() {
+    for _ in 0..10 {
+        let place = Place::embedded().await;
+        let all = (0..8).map(|_| place.broker());
+        for broker in futures::future::join_all(all).await {
+            broker.publish(text(&place.queue, "one")).await.unwrap();
+        }
+        length_becomes(&place.connect().await, &place.queue, 8).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_loses_nothing() {
     let place = Place::embedded().await;

@@ -3,7 +3,7 @@
 use petiole_celery::{ChildKind, Signature, child_id};
 use petiole_permits::{Limit, Limits};
 use serde_json::Value;
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::HasData;
 
 use crate::limits::budget::held::Held;
 use crate::limits::exceeded::LimitExceeded;
@@ -40,17 +40,10 @@ pub(crate) struct CanvasView<'a> {
     pub(crate) held: &'a mut Held,
 }
 
-struct HasCanvas;
+pub(crate) struct HasCanvas;
 
 impl HasData for HasCanvas {
     type Data<'a> = CanvasView<'a>;
-}
-
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> CanvasView<'_>,
-) -> wasmtime::Result<()> {
-    canvas::add_to_linker::<_, HasCanvas>(linker, view)
 }
 
 impl canvas::Host for CanvasView<'_> {

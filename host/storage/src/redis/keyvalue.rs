@@ -1,51 +1,30 @@
 //! Redis: a key is a key, a value is a string.
 
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap};
-use petiole_tls::is_untrusted;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, cmd};
-use tokio::time::{Instant, timeout, timeout_at};
+use redis::{Cmd, Script, ScriptInvocation, cmd};
+use tokio::time::{Instant, timeout_at};
 
+use super::client::{Client, Unanswered};
 use super::server::Server;
 use crate::keyvalue::ANSWER_WAIT;
 
-/// One attempt to connect, within [`ANSWER_WAIT`].
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Attempts to connect, before those who wait are told; the next one who asks tries again.
-const CONNECT_RETRIES: usize = 3;
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// Commands that wait to be written to the connection; whoever comes later waits before it.
-const PIPELINE_DEPTH: usize = 256;
 /// Looks for keys, among all that the server has, before an empty page is given back.
 const SCANS: usize = 10;
 
-/// Many commands in flight on one connection, which is replaced when it breaks.
+/// Values in Redis. No command is repeated: a second one may find what others did after the first.
 pub(crate) struct RedisStore {
-    connection: ConnectionManager,
+    client: Client,
     get_many: Script,
     swap: Script,
 }
 
 impl RedisStore {
     pub(crate) async fn connect(server: Server) -> Result<Self, KeyValueError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_WAIT))
-            .set_number_of_retries(CONNECT_RETRIES)
-            .set_max_delay(LONGEST_PAUSE)
-            .set_pipeline_buffer_size(PIPELINE_DEPTH);
-        let connection = in_time(ConnectionManager::new_with_config(
-            server.client().await.map_err(failed)?,
-            config,
-        ))
-        .await?;
         let store = Self {
-            connection,
+            client: Client::new(server, ANSWER_WAIT),
             get_many: Script::new(include_str!("get_many.lua")),
             swap: Script::new(include_str!("swap.lua")),
         };
@@ -53,41 +32,28 @@ impl RedisStore {
         Ok(store)
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, KeyValueError> {
-        in_time(command.query_async(&mut self.connection.clone())).await
+    async fn ask<T: redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
+        self.client
+            .ask_once(|mut connection| async move { command.query_async(&mut connection).await })
+            .await
     }
 
     async fn run<T: redis::FromRedisValue>(
         &self,
-        script: &redis::ScriptInvocation<'_>,
-    ) -> Result<T, KeyValueError> {
-        in_time(script.invoke_async(&mut self.connection.clone())).await
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Unanswered> {
+        self.client
+            .ask_once(|mut connection| async move { script.invoke_async(&mut connection).await })
+            .await
     }
 }
 
-/// Waiting for a new connection counts as well.
-async fn in_time<T>(
-    answer: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, KeyValueError> {
-    match timeout(ANSWER_WAIT, answer).await {
-        Ok(answer) => answer.map_err(failed),
-        Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
-    }
-}
-
-fn failed(error: RedisError) -> KeyValueError {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
-    if is_untrusted(&error) {
-        KeyValueError::Refused(error.into())
-    } else if matches!(
-        error.kind(),
-        ErrorKind::Io
-            | ErrorKind::Parse
-            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
-    ) {
-        KeyValueError::Unreachable(error.into())
-    } else {
-        KeyValueError::Refused(error.into())
+impl From<Unanswered> for KeyValueError {
+    fn from(error: Unanswered) -> Self {
+        match error {
+            Unanswered::Away(source) => Self::Unreachable(source),
+            Unanswered::Refused(error) => Self::Refused(error.into()),
+        }
     }
 }
 
@@ -122,18 +88,18 @@ impl KeyValue for RedisStore {
         for (key, value) in values {
             command.arg(key).arg(value);
         }
-        self.ask(&command).await
+        Ok(self.ask(&command).await?)
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
         if keys.is_empty() {
             return Ok(());
         }
-        self.ask(cmd("UNLINK").arg(keys)).await
+        Ok(self.ask(cmd("UNLINK").arg(keys)).await?)
     }
 
     async fn exists(&self, key: &str) -> Result<bool, KeyValueError> {
-        self.ask(cmd("EXISTS").arg(key)).await
+        Ok(self.ask(cmd("EXISTS").arg(key)).await?)
     }
 
     async fn list_keys(&self, prefix: &str, cursor: Option<&str>) -> Result<Keys, KeyValueError> {
@@ -176,16 +142,14 @@ impl KeyValue for RedisStore {
     }
 
     async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError> {
-        let mut connection = self.connection.clone();
-        let mut command = cmd("INCRBY");
-        command.arg(key).arg(delta);
-        match timeout(ANSWER_WAIT, command.query_async(&mut connection)).await {
+        match self.ask(cmd("INCRBY").arg(key).arg(delta)).await {
             // What else Redis may say to a well-formed INCRBY has a code of its own (OOM, READONLY).
-            Ok(Err(error)) if matches!(error.code(), Some("ERR" | "WRONGTYPE")) => {
+            Err(Unanswered::Refused(error))
+                if matches!(error.code(), Some("ERR" | "WRONGTYPE")) =>
+            {
                 Err(KeyValueError::NotCountable)
             }
-            Ok(answer) => answer.map_err(failed),
-            Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
+            answer => Ok(answer?),
         }
     }
 
@@ -219,7 +183,7 @@ fn escaped(text: &str) -> String {
 }
 
 impl fmt::Debug for RedisStore {
-    /// The connection's own would show the password.
+    /// The server's own would show the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").finish_non_exhaustive()
     }

@@ -1,5 +1,6 @@
 //! Redis: the server that a URL names, and what is stored there.
 
+mod client;
 pub(crate) mod keyvalue;
 pub(crate) mod results;
 pub(crate) mod server;

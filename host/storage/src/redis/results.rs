@@ -5,28 +5,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use petiole_celery::wire::SHORT_STRING_LIMIT;
 use petiole_celery::{Commit, RunKey, TaskMeta};
-use petiole_tls::is_untrusted;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind,
-};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind};
 use serde_json::Value;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout_at};
 
+use super::client::{Client, Unanswered};
 use super::server::Server;
 use crate::results::backend::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, whole_seconds};
 use crate::results::error::{ResultError, parse, read};
 
-/// One attempt to connect, within [`BACKEND_WAIT`].
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One command on a connection that stands; longer, and the connection counts as dead.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands that wait to be written to the connection; whoever comes later waits before it.
-const PIPELINE_DEPTH: usize = 1024;
-/// Pauses between two attempts: doubled from the first to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// What the worker's user needs, beside its keys and channels.
 const COMMANDS: &str = "+ping +select +get +getrange +set +setex +publish +evalsha +script|load";
 /// The lifetime of what rights are tried with, in seconds.
@@ -34,35 +21,26 @@ const RIGHTS_LIFE: u64 = 1;
 /// Redis refuses a lifetime whose end it can't count in milliseconds; a century is as good as for ever.
 const LONGEST_EXPIRES: u64 = 100 * 365 * 24 * 60 * 60;
 
-/// Results in Redis: many commands in flight on one connection, which is replaced when it breaks.
+/// Results in Redis.
 pub(crate) struct RedisBackend {
     name: String,
     /// Seconds; 0 is never.
     expires: u64,
-    server: Box<Server>,
-    connection: Mutex<Slot>,
+    client: Client,
     commit: Script,
-}
-
-/// The connection in use. The number tells a connection that broke from the one that replaced it.
-#[derive(Default)]
-struct Slot {
-    number: u64,
-    connection: Option<MultiplexedConnection>,
 }
 
 impl RedisBackend {
     /// Connects; `name` is the URL, redacted.
     pub(crate) async fn connect(
         name: String,
-        server: Box<Server>,
+        server: Server,
         expires: Duration,
     ) -> Result<Self, ResultError> {
         let backend = Self {
             name,
             expires: whole_seconds(expires).unwrap_or(0).min(LONGEST_EXPIRES),
-            server,
-            connection: Mutex::default(),
+            client: Client::new(server, BACKEND_WAIT),
             commit: Script::new(include_str!("commit.lua")),
         };
         backend
@@ -73,42 +51,23 @@ impl RedisBackend {
         Ok(backend)
     }
 
-    /// Carries out a command that may be repeated, on a new connection where the old one breaks,
-    /// until it is answered or [`BACKEND_WAIT`] is over.
+    /// Carries out a command that may be repeated.
     async fn ask<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         command: impl Fn(MultiplexedConnection) -> F,
     ) -> Result<T, ResultError> {
-        let deadline = Instant::now() + BACKEND_WAIT;
-        let mut pause = FIRST_PAUSE;
-        let mut last = None;
-        loop {
-            let error = match timeout_at(deadline, self.attempt(&command)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if !is_passing(&error) => {
-                    return Err(ResultError::Refused {
-                        backend: self.name.clone(),
-                        is_final: is_final(&error),
-                        source: error.into(),
-                    });
-                }
-                Ok(Err(error)) => error,
-                // The time was up in the middle of an attempt: the one before it says what is wrong.
-                Err(_) => last
-                    .take()
-                    .unwrap_or_else(|| std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(ResultError::Unreachable {
-                    backend: self.name.clone(),
-                    source: error.into(),
-                });
-            }
-            tracing::debug!(backend = self.name, %error, "trying the result backend again");
-            last = Some(error);
-            sleep(pause).await;
-            pause = LONGEST_PAUSE.min(pause * 2);
-        }
+        let backend = || self.name.clone();
+        self.client.ask(command).await.map_err(|error| match error {
+            Unanswered::Away(source) => ResultError::Unreachable {
+                backend: backend(),
+                source,
+            },
+            Unanswered::Refused(error) => ResultError::Refused {
+                backend: backend(),
+                is_final: is_final(&error),
+                source: error.into(),
+            },
+        })
     }
 
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ResultError> {
@@ -120,60 +79,6 @@ impl RedisBackend {
         })
         .await
     }
-
-    async fn attempt<T, F: Future<Output = Result<T, RedisError>>>(
-        &self,
-        command: &impl Fn(MultiplexedConnection) -> F,
-    ) -> Result<T, RedisError> {
-        let (number, connection) = self.connection().await?;
-        let answer = command(connection).await;
-        // A primary that was demoted answers READONLY for as long as one stays connected to it.
-        if let Err(error) = &answer
-            && (is_passing(error) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly))
-        {
-            self.discard(number).await;
-        }
-        answer
-    }
-
-    /// The connection in use. The first who finds none connects; the others wait for that.
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &slot.connection {
-            return Ok((slot.number, connection.clone()));
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(PIPELINE_DEPTH);
-        let connection = self.server.connect(&config).await?;
-        slot.number += 1;
-        slot.connection = Some(connection.clone());
-        Ok((slot.number, connection))
-    }
-
-    async fn discard(&self, number: u64) {
-        let mut slot = self.connection.lock().await;
-        if slot.number == number {
-            slot.connection = None;
-        }
-    }
-}
-
-/// Whether the same command may succeed in a moment, on another connection.
-fn is_passing(error: &RedisError) -> bool {
-    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
-    if is_untrusted(error) {
-        return false;
-    }
-    matches!(
-        error.kind(),
-        ErrorKind::Io
-            | ErrorKind::Parse
-            // a sentinel says so too while it looks for a new primary
-            | ErrorKind::MasterNameNotFoundBySentinel
-            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
-    )
 }
 
 /// Whether Redis will answer the same for as long as nobody changes its configuration or data, by its error
@@ -198,7 +103,7 @@ fn is_of_another_type(error: &(dyn std::error::Error + Send + Sync + 'static)) -
 impl RedisBackend {
     /// Celery's key of a task's result, which is also the channel that readers subscribe to.
     fn key(&self, task_id: &str) -> String {
-        format!("{}celery-task-meta-{task_id}", self.server.key_prefix())
+        format!("{}celery-task-meta-{task_id}", self.client.key_prefix())
     }
 
     /// Stores a state, unless a run has committed before.
@@ -245,7 +150,7 @@ impl RedisBackend {
 
     /// The key of what a run has committed.
     fn run_key(&self, run: &RunKey) -> String {
-        format!("{}petiole-run-{run}", self.server.key_prefix())
+        format!("{}petiole-run-{run}", self.client.key_prefix())
     }
 }
 
@@ -253,7 +158,7 @@ impl RedisBackend {
     /// All that storing and committing need, on keys that nobody reads. The commands of the script are also tried by
     /// themselves, since no error code tells a script that one is forbidden.
     async fn try_rights(&self) -> Result<(), ResultError> {
-        let prefix = self.server.key_prefix();
+        let prefix = self.client.key_prefix();
         // Longer than the id of any task.
         let nobody = format!("petiole-rights{}", "-".repeat(SHORT_STRING_LIMIT));
         let (result, run) = (self.key(&nobody), format!("{prefix}petiole-run-rights"));
@@ -295,7 +200,7 @@ impl ResultBackend for RedisBackend {
                     is_final: true,
                     source,
                 }) => {
-                    let prefix = self.server.key_prefix();
+                    let prefix = self.client.key_prefix();
                     Err(ResultError::NotPermitted {
                         backend,
                         rights: format!(
@@ -390,12 +295,6 @@ mod tests {
             Ok(other) => panic!("{other:?}"),
             Err(error) => error,
         }
-    }
-
-    #[test]
-    fn a_failover_passes() {
-        let kind = ErrorKind::MasterNameNotFoundBySentinel;
-        assert!(is_passing(&(kind, "no primary").into()));
     }
 
     #[test]

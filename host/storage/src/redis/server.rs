@@ -8,8 +8,8 @@ use petiole_tls::{Check, Pem, TORN, Tls, TlsOptions, blocking, is_torn, split, w
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode,
 };
 use url::Url;
 
@@ -209,20 +209,6 @@ impl Server {
                 let mut client = self.sentinel_client(sentinel, certificates)?;
                 client.get_async_connection_with_config(config).await
             }
-        }
-    }
-
-    /// A client of one server, for what makes connections itself.
-    ///
-    /// # Errors
-    /// Where Sentinel is to say which server, and as [`Server::connect`].
-    pub(crate) async fn client(&self) -> RedisResult<Client> {
-        match &self.place {
-            Place::Address(addr) => self.client_to(addr, self.certificates().await?),
-            Place::Sentinel(_) => Err(RedisError::from((
-                ErrorKind::InvalidClientConfig,
-                "sentinel:// names no server of its own",
-            ))),
         }
     }
 

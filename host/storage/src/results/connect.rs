@@ -68,7 +68,7 @@ impl Results {
         blocking(move || check_files(&named)).await?;
         Ok(match address(url)? {
             Address::Redis(server) => Self::Backend(Arc::new(
-                RedisBackend::connect(redacted(url), server, expires).await?,
+                RedisBackend::connect(redacted(url), *server, expires).await?,
             )),
             Address::Sqlite(path) => Self::Backend(Arc::new(
                 SqliteBackend::open(redacted(url), path, expires).await?,

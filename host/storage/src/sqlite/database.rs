@@ -1,123 +1,158 @@
 //! A SQLite file, used from one thread of its own: what waits there goes into one transaction, so that one
 //! write to the disk serves many.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use petiole_permits::KeyValueError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::error::Elapsed;
 use tokio::time::{self, timeout_at};
 
-use crate::keyvalue::ANSWER_WAIT;
-
 /// Operations that wait for the thread; whoever comes later waits before it.
-const WAITING: usize = 256;
+const WAITING: usize = 1024;
 /// Operations in one transaction.
-const BATCH: usize = 64;
-/// How long another process may keep the file locked.
-const LOCK_WAIT: Duration = Duration::from_secs(3);
+const BATCH: usize = 512;
+/// The pause before the switch to WAL is tried again.
+const WAL_PAUSE: Duration = Duration::from_millis(10);
 
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS petiole_keyvalue (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT";
-
-/// Runs in the transaction, if there is one; what it returns is told the commit's result.
-type Operation = Box<dyn FnOnce(Result<&Connection, Fault>) -> Finish + Send>;
-type Finish = Box<dyn FnOnce(Result<(), Fault>) + Send>;
-/// A transaction fails for everyone in it.
+/// A fault of the file: a transaction that fails does so for everyone in it.
 type Fault = Arc<rusqlite::Error>;
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// Runs, unless there is a fault already.
+type Operation = Box<dyn FnOnce(Result<&Connection, Fault>) -> Ran + Send>;
+
+/// An operation that has run.
+struct Ran {
+    fault: Option<Fault>,
+    /// Is told the commit's result.
+    finish: Box<dyn FnOnce(Result<(), Fault>)>,
+}
+
+enum Access {
     Read,
     Write,
 }
 
-/// A handle on the thread, which ends with it.
-#[derive(Debug)]
-pub(crate) struct Database {
-    operations: mpsc::Sender<(Kind, Operation)>,
+/// An operation that is not known to have been carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// SQLite refuses.
+    #[error(transparent)]
+    Sqlite(Arc<rusqlite::Error>),
+    /// No answer came in time.
+    #[error(transparent)]
+    Late(#[from] Elapsed),
+    /// The file's thread has ended.
+    #[error("the thread of the file has ended")]
+    Ended,
+    /// There is no thread for the file.
+    #[error("a thread can't be started")]
+    NoThread(#[source] std::io::Error),
+}
+
+impl DatabaseError {
+    /// Whether the same operation may succeed in a moment: somebody else has the file locked.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Sqlite(fault) => is_locked(fault),
+            Self::Late(_) | Self::Ended => true,
+            Self::NoThread(_) => false,
+        }
+    }
+}
+
+/// A handle on the thread, which ends with the last one.
+#[derive(Debug, Clone)]
+pub struct Database {
+    operations: mpsc::Sender<(Access, Operation)>,
+    wait: Duration,
 }
 
 impl Database {
-    /// Opens the file, creating it where it is missing.
-    pub(crate) async fn open(path: PathBuf) -> Result<Self, KeyValueError> {
+    /// Opens the file, creating it where it is missing, and prepares its tables in one transaction. Other processes may
+    /// be doing the same. An answer is waited for so long; another process may keep the file locked for half of that.
+    ///
+    /// # Errors
+    /// When the file is not there in time, or SQLite refuses it.
+    pub async fn open(
+        path: PathBuf,
+        wait: Duration,
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<Self, DatabaseError> {
         let (operations, waiting) = mpsc::channel(WAITING);
         let (ready, opened) = oneshot::channel();
         std::thread::Builder::new()
-            .name("petiole-keyvalue".to_owned())
-            .spawn(move || match open(&path) {
-                Ok(connection) => {
-                    // Nobody waits any more after ANSWER_WAIT; then the queue is closed too.
+            .name("petiole-sqlite".to_owned())
+            .spawn(move || match File::open(path, wait / 2, prepare) {
+                Ok(file) => {
+                    // Nobody waits any more once the time is up; then the queue is closed too.
                     let _ = ready.send(Ok(()));
-                    serve(connection, waiting);
+                    file.serve(waiting);
                 }
                 Err(error) => {
-                    let _ = ready.send(Err(failed(error)));
+                    let _ = ready.send(Err(Arc::new(error)));
                 }
             })
-            .map_err(|error| KeyValueError::Refused(error.into()))?;
-        answer(time::Instant::now() + ANSWER_WAIT, opened).await?;
-        Ok(Self { operations })
+            .map_err(DatabaseError::NoThread)?;
+        answer(time::Instant::now() + wait, opened).await?;
+        Ok(Self { operations, wait })
     }
 
     /// Reads, outside of a transaction.
-    pub(crate) async fn read<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// When there is no answer in time, or SQLite refuses.
+    pub async fn read<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Connection) -> Result<T, KeyValueError> + Send + 'static,
-    ) -> Result<T, KeyValueError> {
-        self.run(Kind::Read, operation).await
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.run(Access::Read, operation).await
     }
 
-    /// Writes; done once it is on the disk.
-    pub(crate) async fn write<T: Send + 'static>(
+    /// Writes; done once it is on the disk. An operation that fails leaves nothing behind.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or SQLite refuses.
+    pub async fn write<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Connection) -> Result<T, KeyValueError> + Send + 'static,
-    ) -> Result<T, KeyValueError> {
-        self.run(Kind::Write, operation).await
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.run(Access::Write, operation).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        kind: Kind,
-        operation: impl FnOnce(&Connection) -> Result<T, KeyValueError> + Send + 'static,
-    ) -> Result<T, KeyValueError> {
-        let deadline = time::Instant::now() + ANSWER_WAIT;
+        access: Access,
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let deadline = time::Instant::now() + self.wait;
         let (reply, result) = oneshot::channel();
         let operation: Operation = Box::new(move |connection| {
-            let result = connection.map_err(failed).and_then(operation);
-            Box::new(move |committed| {
-                // One who no longer waits does not need to know.
-                let _ = reply.send(committed.map_err(failed).and(result));
-            })
+            let result = connection.and_then(|connection| operation(connection).map_err(Arc::new));
+            Ran {
+                fault: result.as_ref().err().cloned(),
+                finish: Box::new(move |committed| {
+                    // One who no longer waits does not need to know.
+                    let _ = reply.send(committed.and(result));
+                }),
+            }
         });
-        match timeout_at(deadline, self.operations.send((kind, operation))).await {
-            Ok(Ok(())) => answer(deadline, result).await,
-            Ok(Err(closed)) => Err(KeyValueError::Unreachable(closed.to_string().into())),
-            Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
-        }
+        let sent = timeout_at(deadline, self.operations.send((access, operation))).await?;
+        sent.map_err(|_| DatabaseError::Ended)?;
+        answer(deadline, result).await
     }
 }
 
 async fn answer<T>(
     deadline: time::Instant,
-    answer: oneshot::Receiver<Result<T, KeyValueError>>,
-) -> Result<T, KeyValueError> {
-    match timeout_at(deadline, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(closed)) => Err(KeyValueError::Unreachable(closed.into())),
-        Err(elapsed) => Err(KeyValueError::Unreachable(elapsed.into())),
-    }
-}
-
-/// What went wrong in the file.
-pub(crate) fn failed(error: impl Into<Fault>) -> KeyValueError {
-    let error = error.into();
-    if is_locked(&error) {
-        KeyValueError::Unreachable(error.into())
-    } else {
-        KeyValueError::Refused(error.into())
+    answer: oneshot::Receiver<Result<T, Fault>>,
+) -> Result<T, DatabaseError> {
+    match timeout_at(deadline, answer).await? {
+        Ok(answer) => answer.map_err(DatabaseError::Sqlite),
+        Err(_) => Err(DatabaseError::Ended),
     }
 }
 
@@ -128,61 +163,126 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Opens a file that other processes may be opening at the same time.
-fn open(path: &Path) -> Result<Connection, rusqlite::Error> {
-    // Without SQLITE_OPEN_URI, which would read a path of the form file:...
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(LOCK_WAIT)?;
-    // Switching to WAL takes an exclusive lock that SQLite's busy timeout does not cover.
-    let deadline = Instant::now() + LOCK_WAIT;
-    while let Err(error) = connection.pragma_update(None, "journal_mode", "WAL") {
-        if !is_locked(&error) || Instant::now() >= deadline {
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let schema = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    schema.execute_batch(SCHEMA)?;
-    schema.commit()?;
-    Ok(connection)
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
-fn serve(mut connection: Connection, mut waiting: mpsc::Receiver<(Kind, Operation)>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let (reads, writes): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            .partition(|(kind, _)| matches!(kind, Kind::Read));
-        for (_, read) in reads {
-            read(Ok(&connection))(Ok(()));
-        }
-        if !writes.is_empty() {
-            write(&mut connection, writes);
-        }
-    }
+/// The file, opened, and what was there then.
+struct File {
+    connection: Connection,
+    path: PathBuf,
+    identity: Option<Identity>,
 }
 
-fn write(connection: &mut Connection, batch: Vec<(Kind, Operation)>) {
-    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-        Ok(transaction) => transaction,
-        Err(error) => {
-            let error = Arc::new(error);
-            for (_, operation) in batch {
-                operation(Err(Arc::clone(&error)))(Ok(()));
+impl File {
+    fn open(
+        path: PathBuf,
+        lock_wait: Duration,
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<Self> {
+        // Without SQLITE_OPEN_URI, which would read a path of the form file:...
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(lock_wait)?;
+        // Switching to WAL takes an exclusive lock that SQLite's busy timeout does not cover.
+        let deadline = Instant::now() + lock_wait;
+        while let Err(error) = connection.pragma_update(None, "journal_mode", "WAL") {
+            if !is_locked(&error) || Instant::now() >= deadline {
+                return Err(error);
             }
-            return;
+            std::thread::sleep(WAL_PAUSE);
         }
-    };
-    let finishes: Vec<_> = batch
-        .into_iter()
-        .map(|(_, operation)| operation(Ok(&transaction)))
-        .collect();
-    let committed = transaction.commit().map_err(Arc::new);
-    for finish in finishes {
-        finish(committed.clone());
+        // What is answered has to outlive a power cut: a message is acked or confirmed right after.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        prepare(&transaction)?;
+        transaction.commit()?;
+        Ok(Self {
+            identity: identity(&path),
+            connection,
+            path,
+        })
+    }
+
+    /// Whether it is still what its path names: SQLite goes on in a file that was deleted, which nobody else reads.
+    fn check(&self) -> rusqlite::Result<()> {
+        if identity(&self.path) == self.identity {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED),
+            Some("the file was deleted or replaced while it was open: put it back, or start the worker again".to_owned()),
+        ))
+    }
+
+    fn serve(mut self, mut waiting: mpsc::Receiver<(Access, Operation)>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let moved = self.check().map_err(Arc::new);
+            let mut writes = Vec::new();
+            for (access, operation) in batch.drain(..) {
+                match (&moved, access) {
+                    (Err(moved), _) => refuse(operation, moved),
+                    // Before the commit, which waits for the disk.
+                    (Ok(()), Access::Read) => (operation(Ok(&self.connection)).finish)(Ok(())),
+                    (Ok(()), Access::Write) => writes.push(operation),
+                }
+            }
+            if !writes.is_empty() {
+                self.write(writes);
+            }
+        }
+    }
+
+    fn write(&mut self, operations: Vec<Operation>) {
+        let mut ran = Vec::with_capacity(operations.len());
+        let mut operations = operations.into_iter();
+        let committed = self.commit(&mut operations, &mut ran);
+        for Ran { finish, .. } in ran {
+            finish(committed.clone());
+        }
+        if let Err(fault) = committed {
+            operations.for_each(|operation| refuse(operation, &fault));
+        }
+    }
+
+    /// Runs all in one transaction, each in a savepoint of its own: one that fails is undone, and no other.
+    fn commit(
+        &mut self,
+        operations: &mut impl Iterator<Item = Operation>,
+        ran: &mut Vec<Ran>,
+    ) -> Result<(), Fault> {
+        let mut transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for operation in operations {
+            let savepoint = transaction.savepoint().map_err(Arc::new);
+            let one = operation(savepoint.as_deref().map_err(Arc::clone));
+            let fault = one.fault.clone();
+            ran.push(one);
+            let savepoint = savepoint?;
+            match fault {
+                None => savepoint.commit()?,
+                // SQLite gives up the whole transaction for some faults (a full disk).
+                Some(fault) if savepoint.is_autocommit() => return Err(fault),
+                // Takes back what was done of it.
+                Some(_) => savepoint.finish()?,
+            }
+        }
+        Ok(transaction.commit()?)
     }
 }
+
+fn refuse(operation: Operation, fault: &Fault) {
+    (operation(Err(Arc::clone(fault))).finish)(Ok(()));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -7,8 +7,11 @@ use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap}
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::{Database, failed};
+use super::database::{Database, DatabaseError};
+use crate::keyvalue::ANSWER_WAIT;
 
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS petiole_keyvalue (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT";
 const GET: &str = "SELECT value FROM petiole_keyvalue WHERE key = ?1";
 const SET: &str = "
 INSERT INTO petiole_keyvalue (key, value) VALUES (?1, ?2)
@@ -26,8 +29,21 @@ pub(crate) struct SqliteStore {
 
 impl SqliteStore {
     pub(crate) async fn open(path: PathBuf) -> Result<Self, KeyValueError> {
-        let database = Database::open(path).await?;
-        Ok(Self { database })
+        let database = Database::open(path, ANSWER_WAIT, |connection| {
+            connection.execute_batch(SCHEMA)
+        });
+        Ok(Self {
+            database: database.await?,
+        })
+    }
+}
+
+impl From<DatabaseError> for KeyValueError {
+    fn from(error: DatabaseError) -> Self {
+        match error.is_passing() {
+            true => Self::Unreachable(error.into()),
+            false => Self::Refused(error.into()),
+        }
     }
 }
 
@@ -38,73 +54,76 @@ impl KeyValue for SqliteStore {
         self.database
             .read(move |connection| {
                 let mut left = MAX_BATCH_SIZE;
-                let values = keys.iter().map(|key| get(connection, key, &mut left));
-                values.collect()
+                let mut values = Vec::with_capacity(keys.len());
+                for key in &keys {
+                    match get(connection, key, &mut left)? {
+                        Ok(value) => values.push(value),
+                        Err(too_large) => return Ok(Err(too_large)),
+                    }
+                }
+                Ok(Ok(values))
             })
-            .await
+            .await?
     }
 
     async fn set_many(&self, values: Vec<(String, Vec<u8>)>) -> Result<(), KeyValueError> {
-        self.database
-            .write(move |connection| {
-                values
-                    .iter()
-                    .try_for_each(|(key, value)| set(connection, key, value))
-            })
-            .await
+        let set_all = move |connection: &Connection| {
+            values
+                .iter()
+                .try_for_each(|(key, value)| set(connection, key, value))
+        };
+        Ok(self.database.write(set_all).await?)
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
         let keys = keys.to_vec();
-        self.database
-            .write(move |connection| {
-                let mut statement = connection.prepare_cached(DELETE).map_err(failed)?;
-                for key in &keys {
-                    statement.execute([key.as_bytes()]).map_err(failed)?;
-                }
-                Ok(())
-            })
-            .await
+        let delete_all = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(DELETE)?;
+            keys.iter()
+                .try_for_each(|key| statement.execute([key.as_bytes()]).map(drop))
+        };
+        Ok(self.database.write(delete_all).await?)
     }
 
     async fn exists(&self, key: &str) -> Result<bool, KeyValueError> {
         let key = key.to_owned();
-        self.database
-            .read(move |connection| {
-                let mut statement = connection.prepare_cached(EXISTS).map_err(failed)?;
-                let exists = statement.query_row([key.as_bytes()], |row| row.get(0));
-                exists.map_err(failed)
-            })
-            .await
+        let exists = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(EXISTS)?;
+            statement.query_row([key.as_bytes()], |row| row.get(0))
+        };
+        Ok(self.database.read(exists).await?)
     }
 
     /// A cursor is the last key of its page.
     async fn list_keys(&self, prefix: &str, cursor: Option<&str>) -> Result<Keys, KeyValueError> {
         let prefix = prefix.to_owned();
         let after = cursor.map(|cursor| format!("{prefix}{cursor}"));
-        self.database
-            .read(move |connection| {
-                let keys = list(connection, &prefix, after.unwrap_or_default().as_bytes())
-                    .map_err(failed)?;
-                let cursor = (keys.len() == PAGE).then(|| keys.last().cloned()).flatten();
-                Ok(Keys { keys, cursor })
-            })
-            .await
+        let list = move |connection: &Connection| {
+            list(connection, &prefix, after.unwrap_or_default().as_bytes())
+        };
+        let keys = self.database.read(list).await?;
+        let cursor = (keys.len() == PAGE).then(|| keys.last().cloned()).flatten();
+        Ok(Keys { keys, cursor })
     }
 
     async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError> {
         let key = key.to_owned();
         self.database
             .write(move |connection| {
-                let value = get(connection, &key, &mut MAX_BATCH_SIZE.clone())?;
+                let value = match get(connection, &key, &mut MAX_BATCH_SIZE.clone())? {
+                    Ok(value) => value,
+                    Err(too_large) => return Ok(Err(too_large)),
+                };
                 let sum = value
                     .map_or(Some(0), |value| number(&value))
-                    .and_then(|number| number.checked_add(delta))
-                    .ok_or(KeyValueError::NotCountable)?;
+                    .and_then(|number| number.checked_add(delta));
+                let Some(sum) = sum else {
+                    return Ok(Err(KeyValueError::NotCountable));
+                };
                 set(connection, &key, sum.to_string().as_bytes())?;
-                Ok(sum)
+                Ok(Ok(sum))
             })
-            .await
+            .await?
     }
 
     async fn compare_and_swap(
@@ -116,15 +135,17 @@ impl KeyValue for SqliteStore {
         let key = key.to_owned();
         let expected = expected.map(<[u8]>::to_vec);
         self.database
-            .write(move |connection| {
-                let current = get(connection, &key, &mut MAX_BATCH_SIZE.clone())?;
-                if current != expected {
-                    return Ok(Swap::Changed(current));
-                }
-                set(connection, &key, &value)?;
-                Ok(Swap::Done)
-            })
-            .await
+            .write(
+                move |connection| match get(connection, &key, &mut MAX_BATCH_SIZE.clone())? {
+                    Err(too_large) => Ok(Err(too_large)),
+                    Ok(current) if current != expected => Ok(Ok(Swap::Changed(current))),
+                    Ok(_) => {
+                        set(connection, &key, &value)?;
+                        Ok(Ok(Swap::Done))
+                    }
+                },
+            )
+            .await?
     }
 }
 
@@ -133,39 +154,31 @@ fn get(
     connection: &Connection,
     key: &str,
     left: &mut usize,
-) -> Result<Option<Vec<u8>>, KeyValueError> {
-    let mut statement = connection.prepare_cached(GET).map_err(failed)?;
-    let value = statement
-        .query_row([key.as_bytes()], |row| {
-            let value = match row.get_ref(0)? {
-                ValueRef::Blob(bytes) => bytes,
-                // the table is STRICT
-                ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => {
-                    &[]
-                }
-            };
-            Ok(match left.checked_sub(value.len()) {
-                Some(rest) => {
-                    *left = rest;
-                    Ok(value.to_vec())
-                }
-                None => Err(KeyValueError::TooLarge {
-                    size: (MAX_BATCH_SIZE - *left).saturating_add(value.len()),
-                    limit: MAX_BATCH_SIZE,
-                }),
-            })
+) -> rusqlite::Result<Result<Option<Vec<u8>>, KeyValueError>> {
+    let mut statement = connection.prepare_cached(GET)?;
+    let value = statement.query_row([key.as_bytes()], |row| {
+        let value = match row.get_ref(0)? {
+            ValueRef::Blob(bytes) => bytes,
+            // the table is STRICT
+            ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => &[],
+        };
+        Ok(match left.checked_sub(value.len()) {
+            Some(rest) => {
+                *left = rest;
+                Ok(value.to_vec())
+            }
+            None => Err(KeyValueError::TooLarge {
+                size: (MAX_BATCH_SIZE - *left).saturating_add(value.len()),
+                limit: MAX_BATCH_SIZE,
+            }),
         })
-        .optional()
-        .map_err(failed)?;
-    value.transpose()
+    });
+    value.optional().map(Option::transpose)
 }
 
-fn set(connection: &Connection, key: &str, value: &[u8]) -> Result<(), KeyValueError> {
-    let mut statement = connection.prepare_cached(SET).map_err(failed)?;
-    statement
-        .execute(params![key.as_bytes(), value])
-        .map(|_| ())
-        .map_err(failed)
+fn set(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(SET)?;
+    statement.execute(params![key.as_bytes(), value]).map(drop)
 }
 
 /// The page of keys after `after`, without their prefix.

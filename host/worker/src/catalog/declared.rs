@@ -8,11 +8,10 @@ use petiole_modules::{
 use petiole_runtime::{Module, Task, TaskSchema};
 
 use crate::catalog::active::{NotLoaded, in_order_of_claim, reason};
+use crate::catalog::defaults::TaskDefaults;
 use crate::catalog::grants::Grants;
-
 use crate::catalog::task_config::{TaskConfig, configure, default_name};
 use crate::catalog::trouble::{InstallError, RegistryError};
-use crate::config::TaskDefaults;
 
 /// A task of an active version, as far as it is known without its component's code.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 pub(crate) mod active;
 pub(crate) mod announce;
 pub(crate) mod declared;
+pub(crate) mod defaults;
 pub(crate) mod grants;
 pub(crate) mod not_granted;
 pub(crate) mod registered;

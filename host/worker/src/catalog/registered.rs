@@ -7,9 +7,10 @@ use petiole_permits::Limits;
 use petiole_runtime::{Module, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::catalog::defaults::TaskDefaults;
+use crate::catalog::grants::{Grants, TaskGrants};
 use crate::catalog::settings_error::SettingsError;
 use crate::catalog::task_config::{TaskConfig, configure, default_name};
-use crate::{Grants, TaskDefaults, TaskGrants};
 
 /// A task that answers: an export of an active module, with the settings that its manifest gives it.
 #[derive(Debug)]
@@ -22,15 +23,15 @@ pub struct RegisteredTask {
     pub version: VersionNumber,
     /// The export.
     pub task: Task,
-    /// What a call may use.
+    /// Limits of a call.
     pub limits: Limits,
-    /// How often and when it runs again that asks for it.
+    /// The number and the times of its retries.
     pub retry: RetrySettings,
-    /// What it may reach beyond its sandbox: shared by the tasks of its module that ask for the same.
+    /// Its reach beyond its sandbox: shared by the tasks of its module that ask for the same.
     pub grants: Arc<TaskGrants>,
     /// The turns of its module's tasks, where not all of them may run at once.
     pub(crate) turns: Option<Arc<Semaphore>>,
-    /// Whether the worker could not run it the last time, which is told of once.
+    /// Set while the worker can't run it, which is logged once.
     pub(crate) awaits_host: AtomicBool,
 }
 
@@ -41,7 +42,7 @@ impl RegisteredTask {
         async move { turns?.acquire_owned().await.ok() }
     }
 
-    /// Whether both take turns together, or both none.
+    /// True where both take turns together, or both none.
     pub(crate) fn shares_turns(&self, other: &Self) -> bool {
         match (&self.turns, &other.turns) {
             (None, None) => true,
@@ -50,7 +51,7 @@ impl RegisteredTask {
         }
     }
 
-    /// Whether it has the name that its module and its function make, rather than one from the manifest.
+    /// True of the name that its module and its function make, rather than one from the manifest.
     pub(crate) fn has_default_name(&self) -> bool {
         self.name == default_name(&self.module, &self.task.schema().function)
     }

@@ -1,3 +1,5 @@
+//! Errors of a manifest that asks for what there is not.
+
 use petiole_modules::ModuleName;
 use petiole_permits::{Amount, Limit};
 
@@ -24,9 +26,9 @@ pub enum SettingsError {
         task: String,
         /// As the manifest names it.
         key: &'static str,
-        /// What the manifest says.
+        /// The manifest's value.
         asked: Amount,
-        /// What the worker allows.
+        /// The worker's ceiling.
         most: Amount,
         /// As the configuration names it.
         limit: Limit,
@@ -38,9 +40,9 @@ pub enum SettingsError {
     Retries {
         /// The task.
         task: String,
-        /// What the manifest says.
+        /// The manifest's value.
         asked: u32,
-        /// What the task may have.
+        /// The task's ceiling.
         most: u32,
     },
     /// It gives two functions one name.

@@ -7,9 +7,9 @@ use petiole_celery::RetrySettings;
 use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::Limits;
 
+use crate::catalog::defaults::TaskDefaults;
 use crate::catalog::grants::{Grants, TaskGrants};
 use crate::catalog::settings_error::SettingsError;
-use crate::config::TaskDefaults;
 
 /// A task's name, limits, retries and grants.
 #[derive(Debug, Clone)]

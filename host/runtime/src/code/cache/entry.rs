@@ -54,14 +54,14 @@ impl Entry {
     pub(super) fn verify(&self) -> Result<Option<PathBuf>, CacheError> {
         let dir = self.dir();
         let path = dir.join(CODE_FILE);
-        // What can't be read now, for want of descriptors or memory, is not damaged: only what is not there is.
+        // A file that can't be read now, for want of descriptors or memory, is not damaged: only one that is not there is.
         let (actual, mac) = (self.mac(&path)?, read(&dir.join(MAC_FILE))?);
         if actual.is_none() && mac.is_none() && !exists(&dir)? {
             return Ok(None);
         }
         let both = actual.zip(mac);
         if both.is_some_and(|(actual, mac)| actual.verify_slice(&mac).is_ok()) {
-            // What can't be marked as used is deleted earlier: no reason not to use it.
+            // An entry that can't be marked as used is deleted earlier: no reason not to use it.
             let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
             return Ok(Some(path));
         }

@@ -40,7 +40,7 @@ pub(crate) struct FilesView<'a> {
 }
 
 /// A file, folder or link that may be made.
-pub(super) struct NewEntry {
+pub(super) struct Creation {
     quota: Quota,
     /// The bytes that it will count as.
     bytes: u64,
@@ -117,11 +117,11 @@ impl FilesView<'_> {
         &self,
         folder: &Resource<Descriptor>,
         bytes: usize,
-    ) -> FsResult<NewEntry> {
+    ) -> FsResult<Creation> {
         let quota = self.quota(folder)?;
         let bytes = ENTRY.saturating_add(wide(bytes));
         if self.tally.may_make() && quota.has(bytes) {
-            Ok(NewEntry { quota, bytes })
+            Ok(Creation { quota, bytes })
         } else {
             // what a disk that is full, or without inodes, says
             Err(ErrorCode::InsufficientSpace.into())
@@ -129,7 +129,7 @@ impl FilesView<'_> {
     }
 
     /// Counts an entry, when it is made: programs make folders that are there already, which costs nothing.
-    pub(super) fn made(&mut self, entry: &NewEntry) -> FsResult<()> {
+    pub(super) fn made(&mut self, entry: &Creation) -> FsResult<()> {
         self.tally.made();
         entry.quota.spend(entry.bytes)?;
         Ok(())

@@ -1,6 +1,6 @@
 //! The functions of `wasi:keyvalue`, by its interfaces.
 
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Resource};
 
 use crate::wasi::keyvalue::bindings::wasi::keyvalue::{atomics, batch, store};
 use crate::wasi::keyvalue::resources::{Bucket, Cas};
@@ -10,19 +10,10 @@ use store::{Error, KeyResponse};
 
 /// The names of the one bucket that there is.
 const BUCKETS: [&str; 2] = ["default", ""];
-struct HasKeyValue;
+pub(crate) struct HasKeyValue;
 
 impl HasData for HasKeyValue {
     type Data<'a> = KeyValueView<'a>;
-}
-
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> KeyValueView<'_>,
-) -> wasmtime::Result<()> {
-    store::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    batch::add_to_linker::<_, HasKeyValue>(linker, view)
 }
 
 /// An answer to the guest; the outer error ends it.

@@ -1,6 +1,6 @@
 //! `wasi:keyvalue`: a module's part of the key-value storage.
 
-mod bindings;
+pub(crate) mod bindings;
 pub(crate) mod interfaces;
 mod resources;
 

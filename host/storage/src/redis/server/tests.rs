@@ -225,9 +225,9 @@ fn a_certificate_that_is_refused_is_told_from_a_server_that_is_away() {
     use std::io;
     let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let refused = io::Error::new(io::ErrorKind::InvalidData, refused);
-    assert!(petiole_tls::is_untrusted(&RedisError::from(refused)));
+    assert!(petiole_tls::is_untrusted(&redis::RedisError::from(refused)));
     let away = io::Error::from(io::ErrorKind::ConnectionRefused);
-    assert!(!petiole_tls::is_untrusted(&RedisError::from(away)));
+    assert!(!petiole_tls::is_untrusted(&redis::RedisError::from(away)));
 }
 
 #[test]

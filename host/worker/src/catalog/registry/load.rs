@@ -118,7 +118,7 @@ fn tell_failed(name: &ModuleName, version: VersionNumber, before: &Active, now: 
     }
 }
 
-/// What this worker does not give to tasks that ask for it; others that share the store may.
+/// Logs the capabilities that this worker does not grant to tasks that ask for them; others that share the store may.
 fn tell_refused(tasks: &[Arc<RegisteredTask>]) {
     let mut told: Vec<&Arc<TaskGrants>> = Vec::new();
     for task in tasks {

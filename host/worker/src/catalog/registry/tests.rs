@@ -44,7 +44,7 @@ async fn registry(dir: &Path, worker: &str, compiler: Compiler) -> Arc<Registry>
         budget: 128 << 20,
         readers: 1,
     };
-    let limits = crate::limits::tests::limits();
+    let limits = crate::catalog::defaults::tests::limits();
     let defaults = TaskDefaults {
         limits,
         most: petiole_permits::Limits {

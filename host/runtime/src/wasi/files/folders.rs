@@ -15,13 +15,13 @@ use crate::wasi::files::view::Files;
 
 /// Folders of all calls of a runtime.
 #[derive(Debug)]
-pub(crate) struct Storage {
+pub(crate) struct Folders {
     temp: TempRoot,
     /// The files, folders and streams that each call may have open.
     open: usize,
 }
 
-impl Storage {
+impl Folders {
     /// `open`: the files, folders and streams that each call may have open.
     pub(crate) fn new(open: usize) -> Self {
         Self {

@@ -1,0 +1,167 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+
+use petiole_celery::{Destination, Message};
+use tokio::time::{Instant, timeout};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::*;
+
+/// Keeps the levels of this crate's events.
+#[derive(Clone, Default)]
+struct Levels(Arc<Mutex<Vec<Level>>>);
+
+impl Subscriber for Levels {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("petiole_broker")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(*event.metadata().level());
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.db");
+    let file = File::open(path).await.unwrap();
+    let (published, closing) = (watch::Sender::new(0), CancellationToken::new());
+    let (out, _deliveries) = mpsc::channel(1);
+    let queue = "q".to_owned();
+    let consumer = Consumer::start(
+        file.clone(),
+        queue,
+        1,
+        None,
+        out,
+        published.subscribe(),
+        closing.clone(),
+    );
+    let consumer = consumer.await.unwrap();
+    file.write(|connection| connection.execute_batch("DROP TABLE consumers"))
+        .await
+        .unwrap();
+    let levels = Levels::default();
+    let _guard = tracing::subscriber::set_default(levels.clone());
+    let running = tokio::spawn(consumer.run());
+    let told = || levels.0.lock().unwrap().clone();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while told().len() < 4 {
+        assert!(Instant::now() < deadline, "{:?}", told());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let told = told();
+    assert_eq!(told.first(), Some(&Level::WARN));
+    assert!(
+        !told.iter().skip(1).any(|level| *level == Level::WARN),
+        "{told:?}"
+    );
+    closing.cancel();
+    timeout(Duration::from_secs(30), running)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// A file with the queue `q`, in which these messages are ready.
+async fn file_with(path: std::path::PathBuf, bodies: &'static [&str]) -> File {
+    let file = File::open(path).await.unwrap();
+    file.write(move |connection| {
+        messages::declare(connection, "q")?;
+        let to = Destination::queue("q");
+        for body in bodies {
+            let message = Message {
+                body: (*body).into(),
+                ..Message::default()
+            };
+            messages::insert(connection, "q", None, &to, &message)?;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_message_that_can_not_be_read_undoes_no_settlement() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path().join("broker.db"), &["good", "bad"]).await;
+    let (published, closing) = (watch::Sender::new(0), CancellationToken::new());
+    let (out, mut deliveries) = mpsc::channel(1);
+    let consumer = Consumer::start(
+        file.clone(),
+        "q".to_owned(),
+        1,
+        None,
+        out,
+        published.subscribe(),
+        closing.clone(),
+    );
+    let running = tokio::spawn(consumer.await.unwrap().run());
+    let delivery = deliveries.recv().await.unwrap();
+    file.write(|connection| {
+        connection.execute(
+            "UPDATE messages SET headers = 'none' WHERE body = x'626164'",
+            [],
+        )
+    })
+    .await
+    .unwrap();
+    // With its ack the next message is fetched.
+    delivery.receipt.ack().await.unwrap();
+    let left = |connection: &Connection| {
+        connection
+            .prepare("SELECT consumer IS NULL FROM messages")?
+            .query_map([], |row| row.get(0))?
+            .collect()
+    };
+    let left: Vec<bool> = file.read(left).await.unwrap();
+    assert_eq!(left, [true]);
+    closing.cancel();
+    timeout(Duration::from_secs(30), running)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_publication_that_fails_halfway_leaves_nothing_and_its_neighbours_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path().join("broker.db"), &[]).await;
+    let publish = |body: &'static str, fails: bool| {
+        file.write(move |connection| {
+            let message = Message {
+                body: body.into(),
+                ..Message::default()
+            };
+            messages::insert(connection, "q", None, &Destination::queue("q"), &message)?;
+            match fails {
+                true => connection.execute_batch("nonsense"),
+                false => Ok(()),
+            }
+        })
+    };
+    let (before, failed, after) =
+        tokio::join!(publish("a", false), publish("b", true), publish("c", false));
+    before.unwrap();
+    after.unwrap();
+    assert!(matches!(failed, Err(BrokerError::Database { .. })));
+    let length = file.read(|connection| messages::length(connection, "q"));
+    assert_eq!(length.await.unwrap(), Some(2));
+}

@@ -1,0 +1,83 @@
+//! The broker's file: its format, and who tells of its faults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use petiole_storage::sqlite::rusqlite::{self, Connection};
+use petiole_storage::sqlite::{Database, DatabaseError};
+
+use crate::BrokerError;
+
+/// `PRAGMA user_version` of the schema.
+const VERSION: i64 = 2;
+/// How long an answer of the file is waited for.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+
+/// A handle on the file, which is closed with the last one.
+#[derive(Clone)]
+pub(super) struct File {
+    path: PathBuf,
+    database: Database,
+}
+
+impl File {
+    /// Opens the file, or makes it.
+    pub(super) async fn open(path: PathBuf) -> Result<Self, BrokerError> {
+        let database = Database::open(path.clone(), ANSWER_WAIT, prepare);
+        let file = Self {
+            database: database.await.map_err(|error| failed(&path, error))?,
+            path,
+        };
+        let version = file.read(version).await?;
+        if version != VERSION {
+            let reason = format!("its format is version {version}, and this is made for {VERSION}");
+            return Err(BrokerError::Database {
+                path: file.path.display().to_string(),
+                reason,
+            });
+        }
+        Ok(file)
+    }
+
+    /// Reads, outside of a transaction.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let read = self.database.read(operation).await;
+        read.map_err(|error| failed(&self.path, error))
+    }
+
+    /// Writes; done once it is on the disk. An operation that fails leaves nothing behind.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let written = self.database.write(operation).await;
+        written.map_err(|error| failed(&self.path, error))
+    }
+}
+
+fn failed(path: &Path, error: DatabaseError) -> BrokerError {
+    match error {
+        DatabaseError::Ended => BrokerError::Closed,
+        error => BrokerError::Database {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = match version(connection)? {
+        0 => include_str!("schema.sql"),
+        1 => "ALTER TABLE messages ADD COLUMN properties TEXT NOT NULL DEFAULT '{}'",
+        _ => return Ok(()),
+    };
+    connection.execute_batch(sql)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}

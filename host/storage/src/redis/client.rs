@@ -1,0 +1,196 @@
+//! One connection to Redis, with many commands in flight, which is made anew when it breaks.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use petiole_tls::is_untrusted;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::server::Server;
+
+/// One attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One command on a connection that stands; longer, and the connection counts as dead.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands that wait to be written to the connection; whoever comes later waits before it.
+const PIPELINE_DEPTH: usize = 1024;
+/// Pauses between two attempts: doubled from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a connection is tried for again, where the command is sent once.
+const RECONNECT_WAIT: Duration = Duration::from_secs(1);
+
+/// A command that is not known to have been carried out.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// No answer in time; there may be one later.
+    Away(Box<dyn Error + Send + Sync>),
+    /// Redis says that it won't.
+    Refused(RedisError),
+}
+
+/// The connection to a server.
+pub(crate) struct Client {
+    server: Server,
+    wait: Duration,
+    connection: Mutex<Slot>,
+}
+
+/// The connection in use. The number tells a connection that broke from the one that replaced it.
+#[derive(Default)]
+struct Slot {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Client {
+    /// Connects with the first command. An answer is waited for so long, reconnecting as needed.
+    pub(crate) fn new(server: Server, wait: Duration) -> Self {
+        Self {
+            server,
+            wait,
+            connection: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn key_prefix(&self) -> &str {
+        self.server.key_prefix()
+    }
+
+    /// Carries out a command that may be repeated, on a new connection where the old one breaks, until it is answered or
+    /// the wait is over.
+    pub(crate) async fn ask<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        command: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, Unanswered> {
+        let deadline = Instant::now() + self.wait;
+        insist(deadline, deadline, || self.attempt(&command)).await
+    }
+
+    async fn attempt<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        command: &impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, RedisError> {
+        let (number, connection) = self.connection().await?;
+        self.watch(number, command(connection)).await
+    }
+
+    /// Sends a command once, as soon as there is a connection.
+    pub(crate) async fn ask_once<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        command: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, Unanswered> {
+        let now = Instant::now();
+        let deadline = now + self.wait;
+        let connected = insist(now + RECONNECT_WAIT, deadline, || self.connection());
+        let (number, connection) = connected.await?;
+        match timeout_at(deadline, self.watch(number, command(connection))).await {
+            Ok(answer) => answer.map_err(|error| match is_passing(&error) {
+                true => Unanswered::Away(error.into()),
+                false => Unanswered::Refused(error),
+            }),
+            Err(elapsed) => {
+                self.discard(number).await;
+                Err(Unanswered::Away(elapsed.into()))
+            }
+        }
+    }
+
+    /// Gives a connection up on which nothing can be done any more.
+    async fn watch<T>(
+        &self,
+        number: u64,
+        answer: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        let answer = answer.await;
+        // A primary that was demoted answers READONLY for as long as one stays connected to it.
+        if let Err(error) = &answer
+            && (is_passing(error) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly))
+        {
+            self.discard(number).await;
+        }
+        answer
+    }
+
+    /// The connection in use. The first who finds none connects; the others wait for that.
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &slot.connection {
+            return Ok((slot.number, connection.clone()));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_pipeline_buffer_size(PIPELINE_DEPTH);
+        let connection = self.server.connect(&config).await?;
+        slot.number += 1;
+        slot.connection = Some(connection.clone());
+        Ok((slot.number, connection))
+    }
+
+    async fn discard(&self, number: u64) {
+        let mut slot = self.connection.lock().await;
+        if slot.number == number {
+            slot.connection = None;
+        }
+    }
+}
+
+/// Tries again what fails for the moment: new attempts begin until one time, and the last one ends by another.
+async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
+    until: Instant,
+    deadline: Instant,
+    attempt: impl Fn() -> F,
+) -> Result<T, Unanswered> {
+    let mut pause = FIRST_PAUSE;
+    let mut last = None;
+    loop {
+        let error = match timeout_at(deadline, attempt()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if !is_passing(&error) => return Err(Unanswered::Refused(error)),
+            Ok(Err(error)) => error,
+            // The time was up in the middle of an attempt: the one before it says what is wrong.
+            Err(_) => last
+                .take()
+                .unwrap_or_else(|| io::Error::from(io::ErrorKind::TimedOut).into()),
+        };
+        if Instant::now() + pause >= until {
+            return Err(Unanswered::Away(error.into()));
+        }
+        tracing::debug!(%error, "trying Redis again");
+        last = Some(error);
+        sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
+
+/// Whether the same command may succeed in a moment, on another connection.
+fn is_passing(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    if is_untrusted(error) {
+        return false;
+    }
+    matches!(
+        error.kind(),
+        ErrorKind::Io
+            | ErrorKind::Parse
+            // a sentinel says so too while it looks for a new primary
+            | ErrorKind::MasterNameNotFoundBySentinel
+            | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failover_passes() {
+        let kind = ErrorKind::MasterNameNotFoundBySentinel;
+        assert!(is_passing(&(kind, "no primary").into()));
+    }
+}

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
+    // Fails where there is one already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if cli.command.connects() {
         start_again_with_variables();
     }

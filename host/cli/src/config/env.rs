@@ -25,7 +25,7 @@ pub(super) fn read(
         let text = value
             .into_string()
             .map_err(|_| invalid("not UTF-8".to_owned()))?;
-        let value = key.from_text(&text).map_err(invalid)?;
+        let value = key.read_text(&text).map_err(invalid)?;
         layer.set(&key.path, value, format!("env {name}"));
     }
     Ok(layer)

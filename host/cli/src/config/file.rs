@@ -47,7 +47,7 @@ impl File<'_> {
             if let Some(key) = self.keys.iter().find(|key| is_one && key.path == path) {
                 let folder = self.path.parent().unwrap_or(Path::new(""));
                 let at = value.span().start;
-                let value = key.from_file(ValueDeserializer::from(value), folder);
+                let value = key.read_file(ValueDeserializer::from(value), folder);
                 let value = value.map_err(|error| wrong(self.text, &error, Some(at)))?;
                 self.layer
                     .set(&path, value, self.path.display().to_string());

@@ -62,7 +62,7 @@ impl Flags {
 fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
     let mut table = Table::new();
     for text in entries.iter().filter_map(Value::as_str) {
-        if let Value::Table(entry) = key.from_text(text)? {
+        if let Value::Table(entry) = key.read_text(text)? {
             for (name, value) in entry {
                 table.entry(name).or_insert(value);
             }

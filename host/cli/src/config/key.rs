@@ -16,8 +16,8 @@ pub(super) struct Key {
     /// In the environment; the first that is set counts.
     pub(super) variables: Vec<String>,
     pub(super) flag: Option<&'static str>,
-    from_text: fn(&str) -> Result<Value, String>,
-    from_file: fn(ValueDeserializer, &Path) -> Result<Value, toml::de::Error>,
+    read_text: fn(&str) -> Result<Value, String>,
+    read_file: fn(ValueDeserializer, &Path) -> Result<Value, toml::de::Error>,
 }
 
 /// How layers add up, and how `config check` shows what came of them.
@@ -53,11 +53,11 @@ impl Key {
             kind,
             variables,
             flag,
-            from_text: |text| {
+            read_text: |text| {
                 let value = T::from_text(text)?;
                 Value::try_from(value).map_err(|error| error.to_string())
             },
-            from_file: |value, folder| {
+            read_file: |value, folder| {
                 let mut value = T::deserialize(value)?;
                 value.start_at(folder);
                 Value::try_from(value).map_err(toml::de::Error::custom)
@@ -66,17 +66,17 @@ impl Key {
     }
 
     /// The value of a variable's text, or of a flag that is given several times; the error says what is wanted.
-    pub(super) fn from_text(&self, text: &str) -> Result<Value, String> {
-        (self.from_text)(text)
+    pub(super) fn read_text(&self, text: &str) -> Result<Value, String> {
+        (self.read_text)(text)
     }
 
     /// The value that a file of this folder has.
-    pub(super) fn from_file(
+    pub(super) fn read_file(
         &self,
         value: ValueDeserializer,
         folder: &Path,
     ) -> Result<Value, toml::de::Error> {
-        (self.from_file)(value, folder)
+        (self.read_file)(value, folder)
     }
 }
 

@@ -217,7 +217,6 @@ impl Server {
         addr: &ConnectionAddr,
         certificates: Option<TlsCertificates>,
     ) -> RedisResult<Client> {
-        install_provider();
         let info = addr.clone().into_connection_info()?;
         let info = info.set_redis_settings(self.login.clone());
         let Some(certificates) = certificates else {
@@ -242,7 +241,6 @@ impl Server {
         sentinel: &Sentinel,
         certificates: Option<TlsCertificates>,
     ) -> RedisResult<SentinelClient> {
-        install_provider();
         let mut builder = SentinelClientBuilder::new(
             sentinel.sentinels.iter().cloned(),
             &sentinel.primary,
@@ -292,12 +290,6 @@ impl Server {
             }),
         }))
     }
-}
-
-/// Without a provider for the process, rustls panics where more than one is compiled in; the one that is installed
-/// already serves as well.
-fn install_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Reads a URL without its parameters, which go to the options.

@@ -29,7 +29,6 @@ extern crate self as petiole;
 
 #[doc(hidden)]
 pub mod abi;
-mod canvas;
 pub mod context;
 mod error;
 #[cfg(target_arch = "wasm32")]
@@ -37,6 +36,9 @@ mod host;
 mod json;
 pub mod log;
 mod progress;
+mod request;
+mod send;
+mod signature;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -44,11 +46,13 @@ pub mod testing;
 use testing as host;
 
 pub use abi::Type;
-pub use canvas::{Signature, send};
-pub use context::{Request, context};
+pub use context::context;
 pub use error::{Error, Failure, Reject, Retry, RetryAt};
 pub use json::Json;
 pub use progress::progress;
+pub use request::Request;
+pub use send::send;
+pub use signature::Signature;
 
 /// Gives a struct or enum a WIT type, so that tasks can take and return it.
 ///

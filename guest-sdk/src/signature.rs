@@ -1,11 +1,9 @@
-//! Sending other tasks.
+//! Calls of other tasks.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-
-use crate::{Error, host};
 
 /// A call of a task: Celery's signature.
 ///
@@ -116,26 +114,9 @@ impl Signature {
     }
 }
 
-/// Sends a task together with this one's other messages: when this task has succeeded, before it is
-/// acknowledged; not at all when it fails. Returns the id of the new task, which is the same when this
-/// task is delivered again.
-///
-/// Fails with a `ValueError` where an argument has no JSON form. A task that sends more than it may, with the
-/// callbacks of what it sends, is ended.
-pub fn send(signature: Signature) -> Result<String, Error> {
-    let sent = match &signature.problem {
-        Some(problem) => Err(format!(
-            "an argument of {} has no JSON form: {problem}",
-            signature.task
-        )),
-        None => host::send(signature),
-    };
-    sent.map_err(|problem| Error::fail("ValueError", problem))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Signature, send};
+    use crate::{Signature, send};
     use serde_json::json;
     use std::collections::HashMap;
 

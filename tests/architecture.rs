@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -183,21 +185,62 @@ fn the_pure_crates_are_pure() {
     }
 }
 
+#[test]
+fn no_circle_spans_more_than_two_files() {
+    let folders = fs::read_dir(root().join("host")).unwrap();
+    let mut folders: Vec<_> = folders.map(|entry| entry.unwrap().path()).collect();
+    folders.push(root().join("guest-sdk"));
+    let mut found = Vec::new();
+    for folder in &folders {
+        let roots = ["src/lib.rs", "src/main.rs"].map(|name| folder.join(name));
+        for file in roots.iter().filter(|file| file.exists()) {
+            found.extend(circles::circles(file));
+        }
+    }
+    found.retain(|circle| circle.len() > 2);
+    assert!(found.is_empty(), "files that need each other: {found:#?}");
+}
+
+/// Lines of code that a file may have: neither a table, nor tests of its own below them.
+const MOST_LINES: usize = 400;
+
+/// Files that are tables.
+const TABLES: [&str; 1] = ["host/cli/src/cli.rs"];
+
+#[test]
+fn a_file_is_read_in_one_sitting() {
+    let mut long = Vec::new();
+    for file in rust_files(&root().join("host")) {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        let is_test = name.contains("/tests") || name.ends_with("tests.rs");
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        let lines = code.lines().count();
+        if lines > MOST_LINES && !is_test && !TABLES.contains(&name.as_str()) {
+            long.push(format!("{name}: {lines} lines"));
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "files of more than {MOST_LINES} lines: {long:#?}"
+    );
+}
+
 /// Packages that name dependencies for the features they select: the manifest says why.
 const SELECT_FEATURES: [&str; 1] = ["petiole-tests"];
 
-/// The text of all Rust files below a folder.
-fn sources(folder: &Path) -> String {
+/// The Rust files below a folder.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
-        return String::new();
+        return Vec::new();
     };
     let paths = entries.map(|entry| entry.unwrap().path());
-    let texts = paths.map(|path| match path.extension() {
-        _ if path.is_dir() => sources(&path),
-        Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
-        _ => String::new(),
+    let files = paths.flat_map(|path| match path.extension() {
+        _ if path.is_dir() => rust_files(&path),
+        Some(extension) if extension == "rs" => vec![path],
+        _ => Vec::new(),
     });
-    texts.collect()
+    files.collect()
 }
 
 #[test]
@@ -209,7 +252,11 @@ fn no_dependency_is_unused() {
             continue;
         }
         let manifest = Path::new(package["manifest_path"].as_str().unwrap());
-        let text = sources(manifest.parent().unwrap());
+        let files = rust_files(manifest.parent().unwrap());
+        let text: String = files
+            .iter()
+            .map(|file| fs::read_to_string(file).unwrap())
+            .collect();
         for dependency in package["dependencies"].as_array().unwrap() {
             let rename = dependency["rename"].as_str();
             let dependency = rename.or(dependency["name"].as_str()).unwrap();

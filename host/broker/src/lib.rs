@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use petiole_celery::Publication;
+use petiole_permits::ServiceUrl;
 use petiole_tls::blocking;
 
 pub use delivery::{Deliveries, Delivery, Receipt, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
-pub use url::{check, check_files, redact};
+pub use url::{check, check_files};
 
 /// A message broker. Connections are supervised inside: a lost one is made anew, to the next of the
 /// URLs, and consumers go on; what was delivered before and is not settled can't be settled any more.
@@ -94,8 +95,8 @@ pub const MESSAGES: usize = 64 * 1024 * 1024;
 ///
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.
-pub async fn connect(url: &str, memory: usize) -> Result<Arc<dyn Broker>, BrokerError> {
-    let named = url.to_owned();
+pub async fn connect(url: &ServiceUrl, memory: usize) -> Result<Arc<dyn Broker>, BrokerError> {
+    let named = url.clone();
     blocking(move || check_files(&named)).await?;
     match url::parse(url)? {
         url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets, memory).await?)),

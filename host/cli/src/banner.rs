@@ -5,7 +5,7 @@ use std::fmt::Write;
 use petiole_api::documents::TaskDocument;
 use petiole_worker::RegisteredTask;
 
-use crate::config::{Resolved, redact};
+use crate::config::Resolved;
 use crate::logging::escaped;
 
 /// The banner's text.
@@ -15,9 +15,9 @@ pub(crate) fn banner<'a>(
     tasks: impl Iterator<Item = &'a RegisteredTask>,
 ) -> String {
     let rows = [
-        ("broker", redact(&config.broker.value)),
-        ("results", redact(&config.results.value)),
-        ("store", redact(&config.store.value)),
+        ("broker", config.broker.value.to_string()),
+        ("results", config.results.value.to_string()),
+        ("store", config.store.value.to_string()),
         (
             "concurrency",
             format!("{} tasks at once", config.concurrency.value),

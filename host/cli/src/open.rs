@@ -8,13 +8,13 @@ use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_modules::SignaturePolicy;
-use petiole_permits::KeyValue;
+use petiole_permits::{KeyValue, ServiceUrl};
 use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
 use petiole_storage::keyvalue::ConnectError;
 use petiole_storage::results::{ResultError, Results};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
-use crate::config::{Outside, Resolved, is_key, redact};
+use crate::config::{Outside, Resolved, is_key};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
 
@@ -163,8 +163,8 @@ pub(crate) async fn grants_when_up(config: &Resolved) -> Result<Grants> {
 }
 
 /// The key-value storage, where a task may use it.
-fn storage(config: &Resolved) -> Option<&str> {
-    let url = config.keyvalue.value.as_deref();
+fn storage(config: &Resolved) -> Option<&ServiceUrl> {
+    let url = config.keyvalue.value.as_ref();
     url.filter(|_| config.allows_keyvalue())
 }
 
@@ -190,7 +190,7 @@ fn granted(config: &Resolved, outside: Outside, keyvalue: Option<Arc<dyn KeyValu
 /// secrets, nor to reach their storage.
 pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
     let keyvalue = match &config.keyvalue.value {
-        Some(_) => Some(keyvalue("sqlite://:memory:").await?),
+        Some(_) => Some(keyvalue(&"sqlite://:memory:".into()).await?),
         None => None,
     };
     let names = config.secrets.keys().cloned();
@@ -215,13 +215,13 @@ pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
     })
 }
 
-async fn keyvalue(url: &str) -> Result<Arc<dyn KeyValue>> {
+async fn keyvalue(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>> {
     petiole_storage::keyvalue::connect(url)
         .await
         .map_err(keyvalue_failure)
 }
 
-async fn keyvalue_when_up(url: &str) -> Result<Arc<dyn KeyValue>> {
+async fn keyvalue_when_up(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>> {
     let connect = || petiole_storage::keyvalue::connect(url);
     until_up(connect, |error| {
         matches!(error, ConnectError::Unreachable { .. })
@@ -268,11 +268,10 @@ pub(crate) fn check(config: &Resolved) -> Result<()> {
 
 fn store_folder(config: &Resolved) -> Result<()> {
     let (url, origin) = (&config.store.value, &config.store.origin);
-    let folder = url.strip_prefix("file://").map(Path::new);
+    let folder = url.expose().strip_prefix("file://").map(Path::new);
     match folder.is_some_and(|folder| folder.exists() && !folder.is_dir()) {
         true => Err(Failure::failed(anyhow!(
-            "can't use the store {} (from {origin}): it is not a folder",
-            redact(url)
+            "can't use the store {url} (from {origin}): it is not a folder"
         ))),
         false => Ok(()),
     }
@@ -322,8 +321,7 @@ pub(crate) async fn registry(
     .with_context(|| {
         format!(
             "can't use the store {} (from {})",
-            redact(&config.store.value),
-            config.store.origin
+            config.store.value, config.store.origin
         )
     })
     .map_err(Failure::failed)

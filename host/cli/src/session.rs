@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::config::{ConfigError, Resolved, Sources, Written, redact};
+use crate::config::{ConfigError, Resolved, Sources, Written};
 
 /// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
 pub(crate) fn dir() -> PathBuf {
@@ -108,10 +108,10 @@ fn read() -> Result<Option<Written>, ConfigError> {
 /// another setting goes before it.
 pub(crate) fn tell_broker(config: &Resolved) {
     let (broker, origin) = (&config.broker.value, &config.broker.origin);
-    eprintln!("broker: {} (from {origin})", redact(broker));
+    eprintln!("broker: {broker} (from {origin})");
     // One that can't be read has ended the command before.
     let session = read().ok().flatten().and_then(|session| session.broker);
-    if session.is_some_and(|session| session != *broker) {
+    if session.is_some_and(|session| session != broker.expose()) {
         eprintln!(
             "  not that of the `petiole dev` of this folder ({}): {origin} goes before it",
             path().display()

@@ -19,6 +19,7 @@ mod size;
 #[cfg(test)]
 mod tables;
 mod tcp;
+pub mod url;
 
 pub use access::Access;
 pub use address::is_public;
@@ -36,3 +37,4 @@ pub use rule::RuleError;
 pub use secret::{MIN_REDACTED, REDACTED, Redactor, Secret};
 pub use size::{Size, SizeError};
 pub use tcp::TcpRule;
+pub use url::ServiceUrl;

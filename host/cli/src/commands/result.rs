@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::output::{print_json, print_value};
 use crate::cli::ResultArgs;
-use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::config::{Resolved, Seconds, Sources, Written};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
@@ -55,7 +55,7 @@ async fn backend(config: &Resolved) -> Result<Arc<dyn ResultBackend>> {
     results.backend().map(Arc::clone).ok_or_else(|| {
         Failure::usage(anyhow!(
             "{} keeps no results that could be read here: name the worker's backend with --results redis://... or sqlite://...",
-            redact(&config.results.value)
+            config.results.value
         ))
     })
 }

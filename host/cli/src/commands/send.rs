@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::output::{print_json, print_text};
 use super::{call, result};
 use crate::cli::SendArgs;
-use crate::config::{Resolved, Seconds, Sources, Written, redact};
+use crate::config::{Resolved, Seconds, Sources, Written};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::{open, session};
@@ -68,8 +68,8 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
 /// Waiting is refused before anything is sent.
 fn can_wait(config: &Resolved) -> Result<()> {
     config.check_results().map_err(Failure::usage)?;
-    let url = redact(&config.results.value);
-    match petiole_storage::results::mode(&config.results.value) {
+    let url = &config.results.value;
+    match petiole_storage::results::mode(url) {
         Ok(ResultMode::Stored) => Ok(()),
         Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(
             "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use petiole_permits::{Grant, Size, is_folder, is_variable};
+use petiole_permits::{Grant, ServiceUrl, Size, is_folder, is_variable};
 
 use super::layer::Setting;
 use super::resolve::{Resolved, most_of_task};
@@ -70,14 +70,16 @@ fn check_grant(c: &Resolved, grant: &Setting<(String, Grant)>) -> Result<(), Con
 impl Resolved {
     /// Whether the broker's URL can be used.
     pub(crate) fn check_broker(&self) -> Result<(), ConfigError> {
-        let checked = |urls: &str| petiole_broker::check(urls).map_err(|error| error.to_string());
+        let checked =
+            |urls: &ServiceUrl| petiole_broker::check(urls).map_err(|error| error.to_string());
         server(&self.broker, "PETIOLE_BROKER_URL or -b", checked)
     }
 
     /// Whether the result backend's URL can be used.
     pub(crate) fn check_results(&self) -> Result<(), ConfigError> {
-        let checked =
-            |url: &str| petiole_storage::results::mode(url).map_err(|error| error.to_string());
+        let checked = |url: &ServiceUrl| {
+            petiole_storage::results::mode(url).map_err(|error| error.to_string())
+        };
         let ours = "PETIOLE_RESULT_BACKEND or --results";
         server(&self.results, ours, |url| checked(url).map(drop))
     }
@@ -85,9 +87,9 @@ impl Resolved {
 
 /// Checks a URL that may be in one of Celery's variables; `ours` goes before that.
 fn server(
-    setting: &Setting<String>,
+    setting: &Setting<ServiceUrl>,
     ours: &str,
-    checked: impl Fn(&str) -> Result<(), String>,
+    checked: impl Fn(&ServiceUrl) -> Result<(), String>,
 ) -> Result<(), ConfigError> {
     setting.check(|url| {
         checked(url).map_err(|reason| match setting.origin.starts_with("env CELERY_") {
@@ -98,9 +100,9 @@ fn server(
 }
 
 fn urls(c: &Resolved) -> Result<(), ConfigError> {
-    c.store.check(|url| url::check_store(url))?;
-    let optional = |check: fn(&str) -> Result<(), String>| {
-        move |url: &Option<String>| url.as_deref().map_or(Ok(()), check)
+    c.store.check(url::check_store)?;
+    let optional = |check: fn(&ServiceUrl) -> Result<(), String>| {
+        move |url: &Option<ServiceUrl>| url.as_ref().map_or(Ok(()), check)
     };
     c.api.check(optional(|url| url::api_url(url).map(drop)))?;
     c.keyvalue.check(optional(|url| {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 
 use petiole_celery::Destination;
+use petiole_permits::url::redact;
 
 use super::ConfigError;
 use super::file::{InOrder, Written, WrittenCompile, WrittenRetry};
@@ -12,7 +13,6 @@ use super::http::WrittenHttp;
 use super::keys::{self, Key};
 use super::layer::{Layer, Origin};
 use super::limits::{WrittenLimits, WrittenMaxLimits};
-use super::redact;
 use super::wants::FromText;
 
 /// Reads the layer; `var` looks a variable up.

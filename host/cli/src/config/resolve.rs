@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use petiole_celery::{Destination, Routes};
-use petiole_permits::{Grant, Policy, Size};
+use petiole_permits::{Grant, Policy, ServiceUrl, Size};
 use petiole_runtime::Budget;
 
 use super::check::check;
@@ -21,7 +21,7 @@ use super::{ConfigError, machine, node};
 /// The configuration that a command runs with.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
-    pub broker: Setting<String>,
+    pub broker: Setting<ServiceUrl>,
     pub queues: Setting<Vec<String>>,
     pub default_queue: Setting<String>,
     pub quarantine_queue: Setting<String>,
@@ -33,12 +33,12 @@ pub(crate) struct Resolved {
     pub delivery_limit: Setting<NonZeroU16>,
     pub soft_shutdown_timeout: Setting<Seconds>,
     pub memory_budget: Setting<Size>,
-    pub results: Setting<String>,
+    pub results: Setting<ServiceUrl>,
     pub result_expires: Setting<Seconds>,
     pub result_extended: Setting<bool>,
-    pub store: Setting<String>,
+    pub store: Setting<ServiceUrl>,
     pub cache: Setting<String>,
-    pub api: Setting<Option<String>>,
+    pub api: Setting<Option<ServiceUrl>>,
     pub loglevel: Setting<LogLevel>,
     pub log_format: Setting<LogFormat>,
     pub http_addr: Setting<Option<SocketAddr>>,
@@ -51,7 +51,7 @@ pub(crate) struct Resolved {
     pub compile_time: Setting<Seconds>,
     pub compile_memory: Setting<Size>,
     pub queue_concurrency: BTreeMap<String, Setting<NonZeroU16>>,
-    pub keyvalue: Setting<Option<String>>,
+    pub keyvalue: Setting<Option<ServiceUrl>>,
     pub env: BTreeMap<String, Setting<Source>>,
     pub secrets: BTreeMap<String, Setting<Source>>,
     pub folders: BTreeMap<String, Setting<PathBuf>>,
@@ -127,8 +127,8 @@ impl Resolved {
         let mut resolved = Self {
             broker: l.or(
                 &keys::BROKER,
-                |w| w.broker.clone(),
-                "amqp://guest:guest@localhost:5672//".to_owned(),
+                |w| w.broker.clone().map(ServiceUrl::from),
+                "amqp://guest:guest@localhost:5672//".into(),
             ),
             queues: l.or(&keys::QUEUES, |w| w.queues.clone(), vec![celery()]),
             default_queue: l.or(&keys::DEFAULT_QUEUE, |w| w.default_queue.clone(), celery()),
@@ -154,8 +154,8 @@ impl Resolved {
             memory_budget,
             results: l.or(
                 &keys::RESULTS,
-                |w| w.results.clone(),
-                "disabled://".to_owned(),
+                |w| w.results.clone().map(ServiceUrl::from),
+                "disabled://".into(),
             ),
             result_expires: l.or(
                 &keys::RESULT_EXPIRES,
@@ -165,11 +165,11 @@ impl Resolved {
             result_extended: l.or(&keys::RESULT_EXTENDED, |w| w.result_extended, false),
             store: l.or(
                 &keys::STORE,
-                |w| w.store.clone(),
-                crate::session::default_store(),
+                |w| w.store.clone().map(ServiceUrl::from),
+                crate::session::default_store().into(),
             ),
             cache: l.or(&keys::CACHE, |w| w.cache.clone(), default_cache()),
-            api: l.maybe(&keys::API, |w| w.api.clone()),
+            api: l.maybe(&keys::API, |w| w.api.clone().map(ServiceUrl::from)),
             loglevel: l.or(&keys::LOGLEVEL, |w| w.loglevel, LogLevel::Info),
             log_format: l.or(&keys::LOG_FORMAT, |w| w.log_format, LogFormat::Plain),
             http_addr: l.maybe(&keys::HTTP_ADDR, |w| w.http.addr),
@@ -186,7 +186,9 @@ impl Resolved {
                 Size::new(4 << 30),
             ),
             queue_concurrency: l.named(&keys::QUEUE_CONCURRENCY, |w| &w.queue_concurrency),
-            keyvalue: l.maybe(&keys::KEYVALUE, |w| w.keyvalue.clone()),
+            keyvalue: l.maybe(&keys::KEYVALUE, |w| {
+                w.keyvalue.clone().map(ServiceUrl::from)
+            }),
             env: l.named(&keys::ENV, |w| &w.env),
             secrets: l.named(&keys::SECRETS, |w| &w.secrets),
             folders: l.named(&keys::FOLDERS, |w| &w.folders),
@@ -290,7 +292,7 @@ mod tests {
         let resolved = Resolved::new(&layers).unwrap();
         assert_eq!(
             (
-                resolved.broker.value.as_str(),
+                resolved.broker.value.expose(),
                 resolved.broker.origin.as_str()
             ),
             ("amqp://flag", "flag --broker")

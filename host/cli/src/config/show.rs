@@ -7,7 +7,6 @@ use toml::Value;
 
 use super::keys::{self, Key};
 use super::layer::Setting;
-use super::redact;
 use super::resolve::Resolved;
 use super::values::Privacy;
 
@@ -143,7 +142,7 @@ fn http(c: &Resolved) -> Vec<Row> {
 /// What is in no table.
 fn top(c: &Resolved) -> Vec<Row> {
     vec![
-        row(&keys::BROKER, &c.broker, |url| redact(url).into()),
+        row(&keys::BROKER, &c.broker, |url| url.to_string().into()),
         row(&keys::QUEUES, &c.queues, |queues| queues.clone().into()),
         row(&keys::DEFAULT_QUEUE, &c.default_queue, |queue| {
             queue.as_str().into()
@@ -169,21 +168,21 @@ fn top(c: &Resolved) -> Vec<Row> {
         row(&keys::MEMORY_BUDGET, &c.memory_budget, |size| {
             size.to_string().into()
         }),
-        row(&keys::RESULTS, &c.results, |url| redact(url).into()),
+        row(&keys::RESULTS, &c.results, |url| url.to_string().into()),
         row(&keys::RESULT_EXPIRES, &c.result_expires, |time| {
             (*time).into()
         }),
         row(&keys::RESULT_EXTENDED, &c.result_extended, |on| {
             (*on).into()
         }),
-        row(&keys::STORE, &c.store, |url| redact(url).into()),
+        row(&keys::STORE, &c.store, |url| url.to_string().into()),
         row(&keys::CACHE, &c.cache, |dir| dir.as_str().into()),
-        maybe(&keys::API, &c.api, |url| redact(url).into()),
+        maybe(&keys::API, &c.api, |url| url.to_string().into()),
         row(&keys::LOGLEVEL, &c.loglevel, |level| level.as_str().into()),
         row(&keys::LOG_FORMAT, &c.log_format, |format| {
             format.as_str().into()
         }),
-        maybe(&keys::KEYVALUE, &c.keyvalue, |url| redact(url).into()),
+        maybe(&keys::KEYVALUE, &c.keyvalue, |url| url.to_string().into()),
     ]
 }
 

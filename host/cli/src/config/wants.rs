@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
+use petiole_permits::url::{redact, redact_text};
 use petiole_permits::{Size, SizeError};
 use toml::de::{DeTable, DeValue};
 
 use super::units::{Count, LogFormat, LogLevel, Seconds, Share};
-use super::{redact, redact_text};
 
 /// A setting's value, as it is read from a text.
 pub(crate) trait FromText: Sized {

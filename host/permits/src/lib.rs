@@ -4,6 +4,7 @@
 mod access;
 mod address;
 mod amount;
+mod backoff;
 mod capabilities;
 mod host;
 mod http;
@@ -24,6 +25,7 @@ pub mod url;
 pub use access::Access;
 pub use address::is_public;
 pub use amount::{Amount, Unit};
+pub use backoff::Backoff;
 pub use capabilities::{Capabilities, CapabilityError, MAX_ASKED, is_folder, is_variable};
 pub use host::{Host, HostPattern, MAX_HOST};
 pub use http::{HttpRule, MAX_METHOD, Scheme};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// Who did it.
+/// The author of a change or of a request.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Actor {
     /// The token's name, where one was right.

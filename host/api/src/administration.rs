@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Catalog, CatalogError, Digest, ManifestError, ModuleName, NameError, Store, Upload,
+    Catalog, CatalogError, Component, ManifestError, ModuleName, NameError, Store, Upload,
     VersionNumber,
 };
 use petiole_runtime::{CompileError, LoadError};
@@ -15,7 +15,7 @@ use crate::actor::Actor;
 use crate::audit::{Action, Audit, Entry};
 use crate::documents::{InstalledDocument, ModuleDocument};
 
-/// A store, and where it is recorded who changed its modules. What does not say that it is async blocks.
+/// A store, and the audit of its changes. Functions that are not async block.
 #[derive(Debug, Clone)]
 pub struct Administration {
     pub(crate) store: Store,
@@ -45,14 +45,14 @@ pub enum AdministrationError {
     Install(#[from] InstallError),
 }
 
-/// Why, as far as it matters to who asked.
+/// The kind of an error, as far as it matters to who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing could have this name.
     Malformed,
     /// There is no such module or version.
     Unknown,
-    /// What there is stands against it.
+    /// The present state of the module stands against it.
     Conflict,
     /// The component, its manifest or its signature is not taken.
     Refused,
@@ -64,7 +64,7 @@ pub enum Fault {
     Host,
 }
 
-/// What comes with a component that `actor` installs. The manifest is TOML, empty for none; the signature is in minisign's
+/// The company of a component that `actor` installs: a manifest in TOML, empty for none, and a signature in minisign's
 /// format.
 ///
 /// # Errors
@@ -117,24 +117,17 @@ impl Administration {
         registry: &Registry,
         actor: Actor,
         name: &str,
-        component: Vec<u8>,
+        component: Component,
         upload: Upload,
     ) -> Result<Installed, AdministrationError> {
-        // Off the threads that run tasks: it is up to 64 MiB.
-        let hashed = tokio::task::spawn_blocking(move || (Digest::of(&component), component));
-        let (digest, component) = hashed
-            .await
-            .map_err(|error| InstallError::Registry(error.into()))?;
-        let now = Timestamp::now();
-        let installed = registry
-            .install(name, component, digest, upload.clone(), now)
-            .await;
+        let (digest, now) = (component.digest(), Timestamp::now());
+        let installed = registry.install(name, component, upload.clone(), now).await;
         let entry = Entry::upload(name, digest, &upload, &installed);
         self.audit.record_async(actor, entry).await;
         Ok(installed?)
     }
 
-    /// What was installed, as soon as all workers have it, or after so long.
+    /// The answer to an install, as soon as all workers have the version, or after so long.
     pub async fn shared(&self, installed: &Installed, wait: Duration) -> InstalledDocument {
         let workers = workers_with(&self.store, &installed.module, installed.version, wait).await;
         // It is installed, whatever the workers' folder says.
@@ -188,7 +181,7 @@ impl Administration {
         })
     }
 
-    /// Records what makes no sense.
+    /// Records a request that makes no sense.
     pub(crate) async fn refuse(&self, actor: Actor, action: Action, name: &str, reason: &str) {
         let entry = Entry::refused(action, Some(name), Some(reason.to_owned()));
         self.audit.record_async(actor, entry).await;
@@ -217,7 +210,7 @@ impl Administration {
 }
 
 impl AdministrationError {
-    /// Whose fault it is, and what of.
+    /// Its kind.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Name(_) | Self::Install(InstallError::Name(_)) => Fault::Malformed,

@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use crate::actor::Actor;
 use crate::documents::CapabilitiesDocument;
 
-/// What of a text is written: a request's path or a reason may be long.
+/// The characters of a text that are written: a request's path or a reason may be long.
 const MAX_TEXT: usize = 500;
 
-/// Where entries go. A clone writes to the same place.
+/// The place for entries. A clone writes to the same one.
 #[derive(Debug, Clone, Default)]
 pub struct Audit {
     file: Option<Arc<Path>>,
 }
 
-/// What was done, or was to be.
+/// The kind of a change, made or refused.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -42,7 +42,7 @@ pub(crate) enum Action {
     Request,
 }
 
-/// How it went.
+/// The end of it.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
@@ -85,7 +85,7 @@ struct Line<'a> {
 }
 
 impl Audit {
-    /// Whether the file can be written, or made; it is not made.
+    /// Checks that the file can be written, or made; it is not made.
     ///
     /// # Errors
     /// When it can't.
@@ -219,8 +219,7 @@ impl Entry {
     }
 }
 
-/// What tasks ask for beyond their sandboxes, what they are given of that, and what not; with the tasks that ask for
-/// the same.
+/// The wishes of tasks beyond their sandboxes, granted and refused; with the tasks that ask for the same.
 fn capabilities(installed: &Installed) -> Option<Value> {
     let mut asking: Vec<(&Arc<TaskGrants>, Vec<&str>)> = Vec::new();
     for task in &installed.tasks {

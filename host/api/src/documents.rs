@@ -1,8 +1,9 @@
 //! The documents of the API: what it answers with, and what its clients read.
 
-use petiole_modules::{Module, ModuleName, ModuleState, WorkerState};
+use petiole_modules::{Module, ModuleName, ModuleState, VersionNumber, WorkerState};
 use petiole_permits::{Capabilities, LIMITS, Limits};
-use petiole_worker::{Installed, RegisteredTask, TaskGrants};
+use petiole_runtime::{Param, TaskSchema};
+use petiole_worker::{DeclaredTask, Installed, RegisteredTask, TaskConfig, TaskGrants};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -28,24 +29,24 @@ pub struct TaskDocument {
     pub error: Option<String>,
     /// From the guest's source.
     pub docs: String,
-    /// What it may reach.
+    /// Its reach beyond the sandbox.
     pub capabilities: CapabilitiesDocument,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: LimitsDocument,
 }
 
-/// What a task may reach beyond its sandbox.
+/// The reach of a task beyond its sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CapabilitiesDocument {
     /// By its manifest.
     pub asked: Capabilities,
-    /// What it is given of that.
+    /// The part that it is given.
     pub granted: Capabilities,
-    /// What it is not given, each as a person reads it: `http GET https://x.example.com`.
+    /// The rest, each as a person reads it: `http GET https://x.example.com`.
     pub refused: Vec<String>,
 }
 
-/// What one call of a task may use, by the names of `[limits]`. Times are in seconds, sizes in bytes.
+/// The limits of one call of a task, by the names of `[limits]`. Times are in seconds, sizes in bytes.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LimitsDocument(pub Map<String, Value>);
@@ -62,7 +63,7 @@ pub struct ParamDocument {
     pub optional: bool,
 }
 
-/// What an upload came to.
+/// The answer to an upload.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct InstalledDocument {
     /// The module.
@@ -88,7 +89,7 @@ pub struct InstalledDocument {
 pub struct RefusedDocument {
     /// The function.
     pub name: String,
-    /// Why it is none.
+    /// The reason.
     pub reason: String,
 }
 
@@ -103,7 +104,7 @@ pub struct ModuleDocument {
     pub workers: Vec<WorkerDocument>,
 }
 
-/// How a worker has a module.
+/// A module as a worker has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WorkerDocument {
     /// Its name.
@@ -122,7 +123,7 @@ impl ModuleDocument {
 }
 
 impl WorkerDocument {
-    /// How each worker has a module.
+    /// A module as each worker has it.
     pub fn of(module: &ModuleName, workers: &[WorkerState]) -> Vec<Self> {
         let of_one = |state: &WorkerState| Self {
             worker: state.worker.clone(),
@@ -142,23 +143,63 @@ pub struct VersionDocument {
 impl From<&RegisteredTask> for TaskDocument {
     fn from(task: &RegisteredTask) -> Self {
         let schema = task.task.schema();
+        let (grants, limits) = (&task.grants, &task.limits);
+        Self::new(
+            &task.name,
+            &task.module,
+            task.version,
+            schema,
+            grants,
+            limits,
+        )
+    }
+}
+
+impl From<&DeclaredTask> for TaskDocument {
+    fn from(task: &DeclaredTask) -> Self {
+        let TaskConfig {
+            name,
+            grants,
+            limits,
+            ..
+        } = &task.config;
+        Self::new(
+            name,
+            &task.module,
+            task.version,
+            &task.schema,
+            grants,
+            limits,
+        )
+    }
+}
+
+impl TaskDocument {
+    fn new(
+        name: &str,
+        module: &ModuleName,
+        version: VersionNumber,
+        schema: &TaskSchema,
+        grants: &TaskGrants,
+        limits: &Limits,
+    ) -> Self {
         let text = schema.to_string();
         // A manifest may have renamed it.
         let signature = match text.strip_prefix(schema.name.as_str()) {
-            Some(rest) => format!("{}{rest}", task.name),
+            Some(rest) => format!("{name}{rest}"),
             None => text,
         };
         Self {
-            name: task.name.clone(),
-            module: task.module.to_string(),
-            version: task.version,
+            name: name.to_owned(),
+            module: module.to_string(),
+            version,
             signature,
             params: schema.params.iter().map(ParamDocument::from).collect(),
             result: schema.result.clone(),
             error: schema.error.clone(),
             docs: schema.docs.clone(),
-            capabilities: CapabilitiesDocument::from(&*task.grants),
-            limits: LimitsDocument::from(&task.limits),
+            capabilities: CapabilitiesDocument::from(grants),
+            limits: LimitsDocument::from(limits),
         }
     }
 }
@@ -184,8 +225,8 @@ impl From<&Limits> for LimitsDocument {
     }
 }
 
-impl From<&petiole_runtime::Param> for ParamDocument {
-    fn from(param: &petiole_runtime::Param) -> Self {
+impl From<&Param> for ParamDocument {
+    fn from(param: &Param) -> Self {
         Self {
             name: param.name.clone(),
             ty: param.ty.clone(),
@@ -195,7 +236,7 @@ impl From<&petiole_runtime::Param> for ParamDocument {
 }
 
 impl InstalledDocument {
-    /// What was installed in a store with these workers.
+    /// An installed version in a store with these workers.
     pub fn new(installed: &Installed, workers: &[WorkerState]) -> Self {
         let refused = installed.refused.iter();
         Self {

@@ -54,7 +54,7 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
     }
 
-    /// What it says.
+    /// Its text.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -7,9 +7,9 @@ use crate::door::TokenEntry;
 /// The settings of an API: `[http]` in petiole.toml.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where it listens.
+    /// The address to listen on.
     pub addr: SocketAddr,
-    /// Whether another port will do where that one is taken.
+    /// Another port will do where that one is taken.
     pub any_port: bool,
     /// A token that opens everything.
     pub token: Option<String>,
@@ -17,11 +17,11 @@ pub struct Settings {
     pub tokens: Vec<TokenEntry>,
     /// None for plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Whether other machines may be served without TLS.
+    /// Other machines may be served without TLS.
     pub plain: bool,
     /// Requests per second, of each token and of each address that shows none.
     pub rate: NonZeroU32,
-    /// Whether `/metrics` needs no token.
+    /// `/metrics` needs no token.
     pub open_metrics: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Who signs the certificates of clients; without it, none is asked for.
+    /// The authorities of clients' certificates; without them, none is asked for.
     pub client_ca: Option<PathBuf>,
 }
 

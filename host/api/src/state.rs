@@ -28,18 +28,18 @@ const UPLOADS_WAITING: usize = 8;
 /// Results that are read at once, each of which can take 36 times its text.
 const RESULTS: usize = 2;
 
-/// What the API serves from; a clone is cheap.
+/// Everything that the API serves from; a clone is cheap.
 #[derive(Clone)]
 pub struct Api {
     /// The modules.
     pub registry: Arc<Registry>,
-    /// Where tasks are sent.
+    /// Takes the tasks that are sent.
     pub broker: Arc<dyn Broker>,
-    /// Where results are read.
+    /// Has the results.
     pub results: Results,
     /// The worker's readiness and metrics.
     pub status: Arc<Status>,
-    /// Where a task goes whose signature names no queue.
+    /// For a signature that names no queue.
     pub routes: Arc<Routes>,
     /// Header `origin` of what is sent.
     pub origin: Arc<str>,
@@ -51,21 +51,21 @@ pub struct Api {
     pub gate: Gate,
 }
 
-/// Who gets in, and how much of it at once; a clone is the same.
+/// The limits on who gets in, and on how much at once; a clone is the same.
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) rates: Arc<Rates>,
-    /// Whether a client has to show a certificate, beside its token.
+    /// A client has to show a certificate, beside its token.
     pub(crate) client_certificates: bool,
-    /// Whether `/metrics` needs no token.
+    /// `/metrics` needs no token.
     pub(crate) open_metrics: bool,
     pub(crate) uploads: Arc<Places>,
     pub(crate) uploads_waiting: Arc<Places>,
     pub(crate) bodies: Arc<Places>,
     pub(crate) json_bytes: Arc<Semaphore>,
     pub(crate) results: Arc<Places>,
-    /// What is gone through with, though its client hangs up or the worker shuts down.
+    /// Changes, which are gone through with though their clients hang up or the worker shuts down.
     pub(crate) work: TaskTracker,
 }
 

@@ -592,7 +592,7 @@ async fn too_many_requests_are_told_when_to_come_again() {
     let refused = answers.last().unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(refused.headers().contains_key(RETRY_AFTER));
-    // What watches over the worker is not shut out.
+    // Probes are not shut out.
     assert_eq!(site.get("/healthz", None).await.status(), StatusCode::OK);
 }
 
@@ -629,7 +629,7 @@ async fn metrics_can_be_closed_and_certificates_asked_for() {
     }
 }
 
-/// What has most to read comes most often.
+/// Methods, those with most to read most often.
 const METHODS: [Method; 8] = [
     Method::GET,
     Method::POST,

@@ -12,7 +12,7 @@ use crate::json::size;
 use crate::options::Options;
 use crate::part::{Part, gathered, is_empty_group, members};
 use crate::signature::{SignatureRef, malformed};
-use crate::{Refusal, Signature, compose};
+use crate::{Embed, Refusal, Signature, compose};
 use steps::{MAX_CALLS, link, name_steps, splice};
 
 /// How many tasks the callbacks, the errbacks or the rest of a chain may be made of, at all levels: each is checked
@@ -49,8 +49,18 @@ pub(crate) struct Budget {
     sent_limit: usize,
 }
 
+/// Checks that what follows a task can be sent. `sent_limit`: [`Policy`](crate::plan::Policy)'s.
+pub(crate) fn check(embed: &Embed, sent_limit: usize) -> Result<(), Refusal> {
+    if embed.chord.is_some() {
+        return Err(unsupported("a task in the header of a chord"));
+    }
+    check_all(&embed.callbacks, sent_limit)?;
+    check_all(&embed.errbacks, sent_limit)?;
+    check_steps(&embed.chain, sent_limit)
+}
+
 /// Checks that callbacks can be sent, whose messages take no more than `sent_limit` bytes of memory without their bodies.
-pub(crate) fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
+fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     if signatures.len() > MAX_CALLS {
         return Err(malformed(format!("more than {MAX_CALLS} callbacks")));
     }
@@ -61,7 +71,7 @@ pub(crate) fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(
 
 /// Checks that the rest of a chain can be sent, and that nothing waits for a step of it which is not told when
 /// the chain fails before.
-pub(crate) fn check_steps(chain: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
+fn check_steps(chain: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     let has_chord = |step: &Signature| {
         step.options
             .get("chord")

@@ -5,7 +5,20 @@ use serde_json::{Map, Value};
 
 use crate::json::kind;
 use crate::part::Part;
-use crate::{Embed, Refusal, Signature};
+use crate::{Refusal, Signature};
+
+/// What follows a task: the third element of a v2 body.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embed {
+    /// `link`: called with the result.
+    pub callbacks: Vec<Signature>,
+    /// `link_error`: called when the task fails.
+    pub errbacks: Vec<Signature>,
+    /// The rest of the chain, reversed: the next task is the last element.
+    pub chain: Vec<Signature>,
+    /// The chord body that this task is a header part of.
+    pub chord: Option<Signature>,
+}
 
 /// A body, parsed.
 pub(crate) struct Body {

@@ -5,6 +5,7 @@
 //! quarantine. [`Request::unsupported`] finds nearly all such cases before the task runs.
 
 mod circumstances;
+mod contents;
 mod failure;
 mod republish;
 mod results;
@@ -16,123 +17,26 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::decode::memory_to_decode;
-use crate::message::memory;
 use crate::{
     Destination, Exception, Outcome, Publication, Refusal, Request, Signature, State, TaskMeta,
     Undecodable, time, wire,
 };
 use circumstances::Context;
 pub use circumstances::{Policy, Ran, ResultMode, Source};
+pub use contents::{Ended, Plan, Settle};
 use failure::{fail, fail_and_keep, fail_beside};
+use republish::rejected;
 use results::Results;
 use sending::NotSent;
 
 /// How often a task may give its message back to its queue: RabbitMQ's own limit for quorum queues since 4.0.
 /// After that it counts as rejected for good, or it could run for ever.
 const MAX_REQUEUES: u32 = 20;
-/// How many of these times the message comes back at once, as in Celery. What it is given back for may take longer.
-const REQUEUES_AT_ONCE: u32 = 10;
-/// When it comes back after that.
-const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
 /// How often a run is put off for memory. Those that have it may run for long, so it comes back after
 /// [`MEMORY_PAUSE`], and each time after twice as long, up to [`LONGEST_MEMORY_PAUSE`]: it takes an hour and more.
 const MAX_MEMORY_WAITS: u32 = 20;
 const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_MEMORY_PAUSE: SignedDuration = SignedDuration::from_mins(5);
-/// How much is quoted of an exception whose place another one takes, in bytes.
-const QUOTED: usize = 1024;
-
-/// What is to be done about a delivery, in this order: store, publish and await the confirms, settle.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// Stored first, in this order: the task's own result, then, where it failed, those of the rest
-    /// of its chain, which can't run any more.
-    pub results: Vec<TaskMeta>,
-    /// Published next; all are confirmed before the delivery is settled.
-    pub publications: Vec<Publication>,
-    /// Done last.
-    pub settle: Settle,
-    /// What this makes of the task, for logs and metrics.
-    pub ended: Ended,
-}
-
-impl Plan {
-    /// How often what a plan holds is in memory at once, at most: itself, in the run's record, in the command that stores
-    /// this, and as that is written to its connection.
-    pub const COPIES: usize = 4;
-
-    /// About how many bytes its messages and results take until they are out, with all copies.
-    pub fn memory(&self) -> usize {
-        let messages = memory(&self.publications);
-        let results = self.results.iter().map(TaskMeta::memory).sum::<usize>();
-        messages
-            .saturating_add(results)
-            .saturating_mul(Self::COPIES)
-    }
-
-    /// How its delivery ends, and what became of the task; everything else is gone.
-    pub fn into_end(self) -> (Settle, Ended) {
-        (self.settle, self.ended)
-    }
-
-    /// Whether what it sends is its own task, to run again or later.
-    pub fn sends_itself(&self) -> bool {
-        match self.ended {
-            Ended::Retry { .. } | Ended::Requeued { .. } | Ended::Postponed => true,
-            Ended::Success
-            | Ended::Failure { .. }
-            | Ended::Rejected { .. }
-            | Ended::Ignored
-            | Ended::Revoked => false,
-        }
-    }
-}
-
-/// What a plan makes of its task. Not always what its run came to: a success that can't be followed by its
-/// callbacks is a failure.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ended {
-    /// It succeeded, with the value that its run came to.
-    Success,
-    /// It failed, or is refused.
-    Failure {
-        /// What Python raises from `get()`.
-        exception: Exception,
-        /// The guest's stack, where there is one.
-        traceback: Option<String>,
-    },
-    /// It runs again.
-    Retry {
-        /// Why.
-        exception: Exception,
-    },
-    /// Its message is back in its queue.
-    Requeued {
-        /// The reason the task gave.
-        reason: String,
-    },
-    /// Its message is rejected for good, which may be because it has been given back too often. Stored as
-    /// FAILURE.
-    Rejected {
-        /// The reason the task gave.
-        reason: String,
-    },
-    /// It wants no result.
-    Ignored,
-    /// It had expired.
-    Revoked,
-    /// It is not due yet, and waits in the broker.
-    Postponed,
-}
-
-/// How a delivery ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settle {
-    /// `basic.ack`.
-    Ack,
-    /// `basic.reject`, dead-lettered where the queue has a dead-letter exchange.
-    Reject,
-}
 
 /// What is to be done about a request that was run.
 pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: Timestamp) -> Plan {
@@ -371,13 +275,4 @@ fn revoke(at: &Context<'_>, exception: &Exception) -> Plan {
     let mut results = Results::new(at.policy, at.now);
     results.add_failure(at, State::Revoked, exception, None);
     results.into_plan(Vec::new(), Ended::Revoked)
-}
-
-/// What Celery 5.7 stores for a message rejected for good: a failure, so that nobody waits for ever.
-fn rejected(reason: String) -> Exception {
-    Exception {
-        exc_type: "Reject".into(),
-        exc_message: vec![reason.into(), false.into()],
-        exc_module: "celery.exceptions".into(),
-    }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{Lineage, Message, Refusal, Signature, canvas, headers};
+use crate::{Embed, Lineage, Message, Refusal, canvas, headers};
 
 /// A decoded task message (protocol v2).
 #[derive(Debug, Clone, PartialEq)]
@@ -52,19 +52,6 @@ pub struct Request {
     pub message: Message,
 }
 
-/// What follows a task: the third element of a v2 body.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Embed {
-    /// `link`: called with the result.
-    pub callbacks: Vec<Signature>,
-    /// `link_error`: called when the task fails.
-    pub errbacks: Vec<Signature>,
-    /// The rest of the chain, reversed: the next task is the last element.
-    pub chain: Vec<Signature>,
-    /// The chord body that this task is a header part of.
-    pub chord: Option<Signature>,
-}
-
 /// The message's time limits; `[hard, soft]` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeLimits {
@@ -83,19 +70,6 @@ impl Request {
     /// Why the request must not run although it is well formed: something that follows it can't be
     /// carried out. To be asked before it runs. `sent_limit`: [`Policy`](crate::plan::Policy)'s.
     pub fn unsupported(&self, sent_limit: usize) -> Option<Refusal> {
-        self.embed.check(sent_limit).err()
-    }
-}
-
-impl Embed {
-    fn check(&self, sent_limit: usize) -> Result<(), Refusal> {
-        if self.chord.is_some() {
-            return Err(Refusal::Unsupported {
-                what: "a task in the header of a chord".into(),
-            });
-        }
-        canvas::check_all(&self.callbacks, sent_limit)?;
-        canvas::check_all(&self.errbacks, sent_limit)?;
-        canvas::check_steps(&self.chain, sent_limit)
+        canvas::check(&self.embed, sent_limit).err()
     }
 }

@@ -5,71 +5,69 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::anyhow;
 use petiole_api::{ListenError, Listening, Serving, Settings, TlsFiles};
 
-use crate::config::Resolved;
+use crate::config::HttpSettings;
 use crate::exit::{Failure, Result};
 
-/// Where `petiole dev` listens when no setting says otherwise.
+/// The address of `petiole dev` where no setting says otherwise.
 const DEV: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
 /// Serves the API where an address is configured.
-pub(crate) async fn serve(config: &Resolved) -> Result<Option<Serving>> {
-    match settings(config) {
-        Some(settings) => serve_as(config, settings).await.map(Some),
+pub(crate) async fn serve(http: &HttpSettings) -> Result<Option<Serving>> {
+    match settings(http) {
+        Some(settings) => serve_as(http, settings).await.map(Some),
         None => Ok(None),
     }
 }
 
 /// Serves it in any case: where no address is configured, on that of `petiole dev` or another port beside it.
-pub(crate) async fn serve_dev(config: &Resolved) -> Result<Serving> {
-    let settings = settings(config).unwrap_or_else(|| Settings {
+pub(crate) async fn serve_dev(http: &HttpSettings) -> Result<Serving> {
+    let settings = settings(http).unwrap_or_else(|| Settings {
         any_port: true,
-        ..settings_at(config, DEV)
+        ..settings_at(http, DEV)
     });
-    serve_as(config, settings).await
+    serve_as(http, settings).await
 }
 
-/// Whether it can be served as it is configured: what can be told before the address is taken.
-pub(crate) fn check(config: &Resolved) -> Result<()> {
-    let checked = settings(config).map(|settings| petiole_api::check(&settings));
+/// Checks that it can be served as it is configured, as far as can be told before the address is taken.
+pub(crate) fn check(http: &HttpSettings) -> Result<()> {
+    let checked = settings(http).map(|settings| petiole_api::check(&settings));
     let checked = checked.transpose();
-    checked.map(drop).map_err(|error| failure(config, error))
+    checked.map(drop).map_err(|error| failure(http, error))
 }
 
-async fn serve_as(config: &Resolved, settings: Settings) -> Result<Serving> {
+async fn serve_as(http: &HttpSettings, settings: Settings) -> Result<Serving> {
     let listening = petiole_api::listen(settings).await;
     listening
         .map(Listening::serve)
-        .map_err(|error| failure(config, error))
+        .map_err(|error| failure(http, error))
 }
 
-fn settings(config: &Resolved) -> Option<Settings> {
-    let addr = config.http_addr.value;
-    addr.map(|addr| settings_at(config, addr))
+fn settings(http: &HttpSettings) -> Option<Settings> {
+    http.addr.map(|addr| settings_at(http, addr))
 }
 
-fn settings_at(config: &Resolved, addr: SocketAddr) -> Settings {
-    let http = &config.http;
-    let files = http.cert.value.clone().zip(http.key.value.clone());
+fn settings_at(http: &HttpSettings, addr: SocketAddr) -> Settings {
+    let files = http.cert.clone().zip(http.key.clone());
     Settings {
         addr,
         any_port: false,
-        token: config.http_token.value.clone(),
-        tokens: http.tokens.value.clone(),
+        token: http.token.clone(),
+        tokens: http.tokens.clone(),
         tls: files.map(|(cert, key)| TlsFiles {
             cert,
             key,
-            client_ca: http.client_ca.value.clone(),
+            client_ca: http.client_ca.clone(),
         }),
-        plain: http.plain.value,
-        rate: http.rate.value,
-        open_metrics: http.open_metrics.value,
+        plain: http.plain,
+        rate: http.rate,
+        open_metrics: http.open_metrics,
     }
 }
 
-fn failure(config: &Resolved, error: ListenError) -> Failure {
+fn failure(http: &HttpSettings, error: ListenError) -> Failure {
     match error {
         ListenError::NoToken(_) | ListenError::NotEncrypted(_) => {
-            Failure::usage(anyhow!("{}: {error}", config.http_addr.origin))
+            Failure::usage(anyhow!("{}: {error}", http.origins.of("http.addr")))
         }
         ListenError::Tls(_) => Failure::usage(error),
         ListenError::Bind { .. } => Failure::failed(error),

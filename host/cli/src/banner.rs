@@ -5,32 +5,32 @@ use std::fmt::Write;
 use petiole_api::documents::TaskDocument;
 use petiole_worker::RegisteredTask;
 
-use crate::config::Resolved;
+use crate::config::Config;
 use crate::logging::escaped;
 
 /// The banner's text.
 pub(crate) fn banner<'a>(
-    config: &Resolved,
+    config: &Config,
     http: Option<&str>,
     tasks: impl Iterator<Item = &'a RegisteredTask>,
 ) -> String {
     let rows = [
-        ("broker", config.broker.value.to_string()),
-        ("results", config.results.value.to_string()),
-        ("store", config.store.value.to_string()),
+        ("broker", config.broker.url.to_string()),
+        ("results", config.results.url.to_string()),
+        ("store", config.modules.store.to_string()),
         (
             "concurrency",
-            format!("{} tasks at once", config.concurrency.value),
+            format!("{} tasks at once", config.worker.concurrency),
         ),
         (
             "memory",
-            format!("{} for all of them together", config.memory_budget.value),
+            format!("{} for all of them together", config.worker.memory_budget()),
         ),
         ("http", http.unwrap_or("off (--http ADDR)").to_owned()),
     ];
     let mut text = format!(
         "\n {} petiole v{}\n\n",
-        config.hostname.value,
+        config.worker.hostname,
         env!("CARGO_PKG_VERSION")
     );
     // Writing to a string can't fail.
@@ -38,7 +38,7 @@ pub(crate) fn banner<'a>(
         let _ = writeln!(text, " .> {:<13}{value}", format!("{name}:"));
     }
     text.push_str("\n [queues]\n");
-    for queue in &config.queues.value {
+    for queue in &config.broker.queues {
         let _ = writeln!(text, "  .> {queue}");
     }
     text.push_str("\n [tasks]\n");

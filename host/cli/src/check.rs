@@ -1,16 +1,14 @@
 //! What can be told of a worker's configuration without its servers: `petiole config check` says it, and so does a worker
 //! before it does anything.
 
-use crate::config::Resolved;
+use crate::config::Config;
 use crate::exit::{Failure, Result};
 use crate::{api, open};
 
 /// Looks at everything that a worker needs on this machine.
-pub(crate) fn check(config: &Resolved) -> Result<()> {
-    config.check_broker().map_err(Failure::usage)?;
-    config.check_results().map_err(Failure::usage)?;
-    config.outside().map_err(Failure::usage)?;
-    config.certificates().map_err(Failure::usage)?;
-    api::check(config)?;
+pub(crate) fn check(config: &Config) -> Result<()> {
+    config.check_servers().map_err(Failure::usage)?;
+    config.grants.outside().map_err(Failure::usage)?;
+    api::check(&config.http)?;
     open::check(config)
 }

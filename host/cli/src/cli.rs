@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use petiole_api::Scope;
 use petiole_api::documents::MAX_WAIT;
 use petiole_permits::Size;
+use serde::Serialize;
 
 use crate::config::{LogFormat, LogLevel, Seconds, from_text};
 
@@ -88,41 +89,45 @@ impl Command {
     }
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct BrokerArgs {
     /// amqp://, pyamqp://, amqps:// (several separated by `;`), or sqlite://PATH
     #[arg(short, long, value_name = "URL")]
     pub broker: Option<String>,
     /// Where a task of this name is sent: GLOB=QUEUE, for example 'shop.*=python'; the first that matches
     #[arg(long = "route", value_name = "GLOB=QUEUE")]
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
     /// Where a task goes that no route names [default: celery]
     #[arg(long, value_name = "QUEUE")]
     pub default_queue: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct ResultsArgs {
     /// redis://, rediss://, sentinel://, rpc://, sqlite://PATH or disabled:// [default: disabled://]
     #[arg(long, value_name = "URL")]
     pub results: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
+    #[serde(flatten)]
     pub broker: BrokerArgs,
     #[command(flatten)]
+    #[serde(flatten)]
     pub results: ResultsArgs,
     /// Where modules are kept: file://DIR [default: file://.petiole/modules]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub node: NodeArgs,
 }
 
 /// What a worker and `petiole dev` have in common.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct NodeArgs {
     /// Queues to consume from, separated by commas [default: celery]
     #[arg(short = 'Q', long, value_name = "QUEUES", value_delimiter = ',')]
@@ -146,12 +151,14 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub limits: LimitArgs,
     /// How long results are kept, in seconds [default: 86400]
     #[arg(long, value_name = "S")]
     pub result_expires: Option<Seconds>,
     /// Store a task's name, arguments, worker and queue with its result, and what it used
     #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub result_extended: bool,
     /// Queue that keeps what can't be processed [default: petiole.quarantine]
     #[arg(long, value_name = "QUEUE")]
@@ -162,7 +169,7 @@ pub(crate) struct NodeArgs {
 }
 
 /// What a task may use where its manifest says nothing; petiole.toml has more limits.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct LimitArgs {
     /// Wall time after which a task is ended, in seconds [default: 300]
     #[arg(long, value_name = "S")]
@@ -182,7 +189,7 @@ pub(crate) struct LimitArgs {
 }
 
 /// Which modules a command works on.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct TargetArgs {
     /// A worker's HTTP API, for example http://127.0.0.1:8000
     #[arg(long, value_name = "URL", global = true, conflicts_with = "store")]

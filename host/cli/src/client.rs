@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::config::is_loopback;
 use crate::exit::{Failure, Result};
 
-/// What is pushed.
+/// A module to push.
 #[derive(Debug)]
 pub(crate) struct Push {
     /// The module's name.
@@ -23,14 +23,14 @@ pub(crate) struct Push {
     pub manifest: String,
     /// In minisign's format.
     pub signature: Option<String>,
-    /// How long to wait for the workers to have it.
+    /// The time to wait for the workers to have it.
     pub wait: Duration,
 }
 
-/// How long an answer may take: compiling a large component takes its time.
+/// The time for an answer: compiling a large component takes its time.
 const ANSWER: Duration = Duration::from_secs(300);
 
-/// How long connecting may take.
+/// The time for connecting.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read: 64 MiB.

@@ -6,21 +6,21 @@ use anyhow::{Context, anyhow};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use url::Url;
 
-use crate::config::HttpSettings;
+use crate::config::ClientSettings;
 use crate::exit::{Failure, Result};
 
 /// Trusts the authorities that are configured or else those of the system, and shows a certificate where one is
 /// configured.
-pub(crate) fn config(url: &Url, settings: &HttpSettings) -> Result<TlsConfig> {
+pub(crate) fn config(url: &Url, settings: &ClientSettings) -> Result<TlsConfig> {
     if url.scheme() != "https" {
         return Ok(TlsConfig::default());
     }
-    let roots = match &settings.api_ca.value {
+    let roots = match &settings.ca {
         Some(file) => certificates(file)?,
         None => native()?,
     };
     let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots));
-    let (Some(cert), Some(key)) = (&settings.api_cert.value, &settings.api_key.value) else {
+    let (Some(cert), Some(key)) = (&settings.cert, &settings.key) else {
         return Ok(tls.build());
     };
     let key = PrivateKey::from_pem(&read(key)?)

@@ -14,27 +14,30 @@ use petiole_storage::keyvalue::ConnectError;
 use petiole_storage::results::{ResultError, Results};
 use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
-use crate::config::{Outside, Resolved, is_key};
+use crate::config::{
+    BrokerSettings, Config, GrantSettings, HttpSettings, ModuleSettings, Outside, ResultSettings,
+    is_key,
+};
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
 
 /// Connects to the broker, for one who consumes nothing.
-pub(crate) async fn broker(config: &Resolved) -> Result<Arc<dyn Broker>> {
-    config.check_broker().map_err(Failure::usage)?;
-    petiole_broker::connect(&config.broker.value, petiole_broker::MESSAGES)
+pub(crate) async fn broker(settings: &BrokerSettings) -> Result<Arc<dyn Broker>> {
+    settings.check_url().map_err(Failure::usage)?;
+    petiole_broker::connect(&settings.url, petiole_broker::MESSAGES)
         .await
-        .map_err(|error| connect_failure(config, error))
+        .map_err(|error| connect_failure(settings, error))
 }
 
 /// Connects a worker to the broker, once it is up.
-pub(crate) async fn broker_when_up(config: &Resolved) -> Result<Arc<dyn Broker>> {
-    let memory = Budget::of_messages(memory_budget(config));
-    let connect = || petiole_broker::connect(&config.broker.value, memory);
+pub(crate) async fn broker_when_up(config: &Config) -> Result<Arc<dyn Broker>> {
+    let memory = Budget::of_messages(config.worker.budget());
+    let connect = || petiole_broker::connect(&config.broker.url, memory);
     until_up(connect, |error| {
         matches!(error, BrokerError::Unreachable { .. }) && !error.is_final()
     })
     .await
-    .map_err(|error| connect_failure(config, error))
+    .map_err(|error| connect_failure(&config.broker, error))
 }
 
 /// The exit code of a broker's error.
@@ -61,29 +64,28 @@ pub(crate) fn publish_failure(error: PublishError) -> Failure {
     }
 }
 
-fn connect_failure(config: &Resolved, error: BrokerError) -> Failure {
+fn connect_failure(settings: &BrokerSettings, error: BrokerError) -> Failure {
     match error {
         BrokerError::Url { .. } => Failure::usage(error),
         error => Failure::unreachable(anyhow::Error::from(error).context(format!(
             "can't reach the broker (from {}; set it with -b URL, PETIOLE_BROKER_URL or petiole.toml, or try `petiole dev`)",
-            config.broker.origin
+            settings.origins.of("broker")
         ))),
     }
 }
 
 /// Opens the result backend.
-pub(crate) async fn results(config: &Resolved) -> Result<Results> {
-    config.check_results().map_err(Failure::usage)?;
-    Results::connect(&config.results.value, config.result_expires.value.0)
+pub(crate) async fn results(settings: &ResultSettings) -> Result<Results> {
+    settings.check_url().map_err(Failure::usage)?;
+    Results::connect(&settings.url, settings.expires.0)
         .await
         .map_err(result_failure)
 }
 
 /// Opens the result backend of a worker, once it is up.
-pub(crate) async fn results_when_up(config: &Resolved) -> Result<Results> {
+pub(crate) async fn results_when_up(settings: &ResultSettings) -> Result<Results> {
     let connect = async || {
-        let results =
-            Results::connect(&config.results.value, config.result_expires.value.0).await?;
+        let results = Results::connect(&settings.url, settings.expires.0).await?;
         if let Results::Backend(backend) = &results {
             backend.check_rights().await?;
         }
@@ -105,11 +107,11 @@ pub(crate) fn result_failure(error: ResultError) -> Failure {
 }
 
 /// Makes a sandbox pool for so many tasks at once.
-pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
+pub(crate) fn runtime(config: &Config, slots: u32) -> Result<Runtime> {
     let size = PoolSize {
         slots,
-        max_memory: config.max_limits.limits().map_err(Failure::usage)?.memory,
-        budget: memory_budget(config),
+        max_memory: config.limits.most.memory,
+        budget: config.worker.budget(),
         readers: std::thread::available_parallelism().map_or(1, usize::from),
     };
     Runtime::new(size)
@@ -117,58 +119,57 @@ pub(crate) fn runtime(config: &Resolved, slots: u32) -> Result<Runtime> {
         .map_err(Failure::failed)
 }
 
-/// Bytes of memory for all tasks together.
-fn memory_budget(config: &Resolved) -> usize {
-    usize::try_from(config.memory_budget.value.bytes()).unwrap_or(usize::MAX)
-}
-
 /// Opens the cache of compiled code.
-pub(crate) fn cache(config: &Resolved) -> Result<Cache> {
-    let dir = Path::new(&config.cache.value);
+pub(crate) fn cache(modules: &ModuleSettings) -> Result<Cache> {
+    let dir = Path::new(&modules.cache);
     Cache::open(dir)
         .with_context(|| format!("can't use the cache folder {}", dir.display()))
         .map_err(Failure::failed)
 }
 
 /// Compiles in a child process with limits.
-pub(crate) fn compiler(config: &Resolved) -> Result<Compiler> {
+pub(crate) fn compiler(modules: &ModuleSettings) -> Result<Compiler> {
     let exe = std::env::current_exe()
         .context("can't find the petiole binary")
         .map_err(Failure::failed)?;
     let limits = CompileLimits {
-        time: config.compile_time.value.0,
-        memory: config.compile_memory.value.bytes(),
+        time: modules.compile_time.0,
+        memory: modules.compile_memory.bytes(),
     };
     Ok(Compiler::child(exe, limits))
 }
 
 /// What tasks may be given here: the policy, the values and folders, the key-value storage.
-pub(crate) async fn grants(config: &Resolved) -> Result<Grants> {
-    let outside = config.outside().map_err(Failure::usage)?;
-    let keyvalue = match storage(config) {
+pub(crate) async fn grants(settings: &GrantSettings) -> Result<Grants> {
+    let outside = settings.outside().map_err(Failure::usage)?;
+    let keyvalue = match storage(settings) {
         Some(url) => Some(keyvalue(url).await?),
         None => None,
     };
-    Ok(granted(config, outside, keyvalue))
+    Ok(granted(settings, outside, keyvalue))
 }
 
 /// The same, once the key-value storage is up.
-pub(crate) async fn grants_when_up(config: &Resolved) -> Result<Grants> {
-    let outside = config.outside().map_err(Failure::usage)?;
-    let keyvalue = match storage(config) {
+pub(crate) async fn grants_when_up(settings: &GrantSettings) -> Result<Grants> {
+    let outside = settings.outside().map_err(Failure::usage)?;
+    let keyvalue = match storage(settings) {
         Some(url) => Some(keyvalue_when_up(url).await?),
         None => None,
     };
-    Ok(granted(config, outside, keyvalue))
+    Ok(granted(settings, outside, keyvalue))
 }
 
 /// The key-value storage, where a task may use it.
-fn storage(config: &Resolved) -> Option<&ServiceUrl> {
-    let url = config.keyvalue.value.as_ref();
-    url.filter(|_| config.allows_keyvalue())
+fn storage(settings: &GrantSettings) -> Option<&ServiceUrl> {
+    let url = settings.keyvalue.as_ref();
+    url.filter(|_| settings.allows_keyvalue())
 }
 
-fn granted(config: &Resolved, outside: Outside, keyvalue: Option<Arc<dyn KeyValue>>) -> Grants {
+fn granted(
+    settings: &GrantSettings,
+    outside: Outside,
+    keyvalue: Option<Arc<dyn KeyValue>>,
+) -> Grants {
     let Outside {
         env,
         secrets,
@@ -181,36 +182,29 @@ fn granted(config: &Resolved, outside: Outside, keyvalue: Option<Arc<dyn KeyValu
         keyvalue,
     };
     Grants {
-        policy: config.grants(),
+        policy: settings.policy(),
         values,
     }
 }
 
 /// As [`grants`], for a process in which no task runs: who pushes to a store need not be able to read the workers'
 /// secrets, nor to reach their storage.
-pub(crate) async fn grants_to_nobody(config: &Resolved) -> Result<Grants> {
-    let keyvalue = match &config.keyvalue.value {
+pub(crate) async fn grants_to_nobody(settings: &GrantSettings) -> Result<Grants> {
+    let keyvalue = match &settings.keyvalue {
         Some(_) => Some(keyvalue(&"sqlite://:memory:".into()).await?),
         None => None,
     };
-    let names = config.secrets.keys().cloned();
+    let (env, secrets) = (settings.env.keys(), settings.secrets.keys());
     let values = Values {
-        env: config
-            .env
-            .keys()
-            .cloned()
-            .map(|name| (name, String::new()))
+        env: env.map(|name| (name.clone(), String::new())).collect(),
+        secrets: secrets
+            .map(|name| (name.clone(), String::new().into()))
             .collect(),
-        secrets: names.map(|name| (name, String::new().into())).collect(),
-        folders: config
-            .folders
-            .iter()
-            .map(|(name, folder)| (name.clone(), folder.value.clone()))
-            .collect(),
+        folders: settings.folders.clone(),
         keyvalue,
     };
     Ok(Grants {
-        policy: config.grants(),
+        policy: settings.policy(),
         values,
     })
 }
@@ -240,51 +234,50 @@ fn keyvalue_failure(error: ConnectError) -> Failure {
 }
 
 /// Where the audit goes.
-pub(crate) fn audit(config: &Resolved) -> Result<Audit> {
-    Audit::open(config.http.audit.value.as_deref()).map_err(|error| audit_failure(config, error))
+pub(crate) fn audit(http: &HttpSettings) -> Result<Audit> {
+    Audit::open(http.audit.as_deref()).map_err(|error| audit_failure(http, error))
 }
 
-fn audit_failure(config: &Resolved, error: std::io::Error) -> Failure {
-    let audit = &config.http.audit;
-    let file = audit.value.as_deref().unwrap_or(Path::new("")).display();
+fn audit_failure(http: &HttpSettings, error: std::io::Error) -> Failure {
+    let file = http.audit.as_deref().unwrap_or(Path::new("")).display();
     let failure = anyhow::Error::from(error);
-    let origin = &audit.origin;
+    let origin = http.origins.of("audit");
     Failure::usage(failure.context(format!("can't write the audit file {file} (from {origin})")))
 }
 
 /// Whether all that a worker opens on this machine can be, as far as nothing has to be made for it.
-pub(crate) fn check(config: &Resolved) -> Result<()> {
-    if let Some(file) = &config.http.audit.value {
-        Audit::check(file).map_err(|error| audit_failure(config, error))?;
+pub(crate) fn check(config: &Config) -> Result<()> {
+    if let Some(file) = &config.http.audit {
+        Audit::check(file).map_err(|error| audit_failure(&config.http, error))?;
     }
-    signatures(config)?;
-    defaults(config)?;
-    store_folder(config)?;
-    if Path::new(&config.cache.value).exists() {
-        cache(config)?;
+    signatures(&config.modules)?;
+    store_folder(&config.modules)?;
+    if Path::new(&config.modules.cache).exists() {
+        cache(&config.modules)?;
     }
     Ok(())
 }
 
-fn store_folder(config: &Resolved) -> Result<()> {
-    let (url, origin) = (&config.store.value, &config.store.origin);
+fn store_folder(modules: &ModuleSettings) -> Result<()> {
+    let (url, origin) = (&modules.store, modules.origins.of("store"));
     let folder = url.expose().strip_prefix("file://").map(Path::new);
     match folder.is_some_and(|folder| folder.exists() && !folder.is_dir()) {
         true => Err(Failure::failed(anyhow!(
-            "can't use the store {url} (from {origin}): it is not a folder"
+            "can't use the store {} (from {origin}): it is not a folder",
+            url
         ))),
         false => Ok(()),
     }
 }
 
 /// Whose modules are taken; none where everybody's are.
-fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
-    let keys = &config.http.signature_keys;
-    if keys.value.is_empty() {
+pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePolicy>> {
+    let keys = &modules.signature_keys.0;
+    if keys.is_empty() {
         return Ok(None);
     }
     let mut texts = Vec::new();
-    for key in &keys.value {
+    for key in keys {
         texts.push(match is_key(key) {
             true => key.clone(),
             false => std::fs::read_to_string(key)
@@ -295,67 +288,68 @@ fn signatures(config: &Resolved) -> Result<Option<SignaturePolicy>> {
         });
     }
     let texts = texts.iter().map(String::as_str);
-    SignaturePolicy::new(texts, config.http.signatures_required.value)
+    SignaturePolicy::new(texts, modules.signatures_required)
         .map(Some)
-        .with_context(|| format!("signatures.keys (from {})", keys.origin))
+        .with_context(|| {
+            let origin = modules.origins.of("signatures.keys");
+            format!("signatures.keys (from {origin})")
+        })
         .map_err(Failure::usage)
 }
 
 /// Opens the store. A worker loads what is active in it; who installs need not.
-pub(crate) async fn registry(
-    config: &Resolved,
-    slots: u32,
-    grants: Grants,
-) -> Result<Arc<Registry>> {
-    let (runtime, cache, compiler) = (runtime(config, slots)?, cache(config)?, compiler(config)?);
+pub(crate) async fn registry(config: &Config, slots: u32, grants: Grants) -> Result<Arc<Registry>> {
+    let modules = &config.modules;
+    let (runtime, cache, compiler) = (runtime(config, slots)?, cache(modules)?, compiler(modules)?);
     Registry::open(
-        &config.store.value,
+        &modules.store,
         runtime,
         cache,
         compiler,
-        defaults(config)?,
+        defaults(config),
         grants,
-        signatures(config)?,
+        signatures(modules)?,
     )
     .await
     .with_context(|| {
         format!(
             "can't use the store {} (from {})",
-            config.store.value, config.store.origin
+            modules.store,
+            modules.origins.of("store")
         )
     })
     .map_err(Failure::failed)
 }
 
 /// What a task may use where its manifest says nothing, and the most that a manifest may ask for.
-pub(crate) fn defaults(config: &Resolved) -> Result<TaskDefaults> {
-    Ok(TaskDefaults {
-        limits: config.limits.limits().map_err(Failure::usage)?,
-        most: config.max_limits.limits().map_err(Failure::usage)?,
-        max_retries: config.retry_max.value,
-        default_retry_delay: config.retry_delay.value.0,
-    })
+pub(crate) fn defaults(config: &Config) -> TaskDefaults {
+    TaskDefaults {
+        limits: config.limits.limits,
+        most: config.limits.most,
+        max_retries: config.worker.retry_max,
+        default_retry_delay: config.worker.retry_delay.0,
+    }
 }
 
 /// Bytes of memory that the messages which follow one task may take on the largest machines.
 const MOST_SENT: usize = 256 << 20;
 
 /// What the plan needs to know of this worker.
-pub(crate) fn policy(config: &Resolved, results: &Results) -> Policy {
+pub(crate) fn policy(config: &Config, results: &Results) -> Policy {
     Policy {
-        hostname: config.hostname.value.clone(),
+        hostname: config.worker.hostname.clone(),
         origin: origin(config),
-        routes: config.routes(),
+        routes: config.broker.routes(),
         results: results.mode(),
-        result_extended: config.result_extended.value,
-        quarantine: config.quarantine_queue.value.clone(),
-        sent_limit: (Budget::most_of_plan(memory_budget(config)) / Plan::COPIES).min(MOST_SENT),
+        result_extended: config.results.extended,
+        quarantine: config.broker.quarantine_queue.clone(),
+        sent_limit: (Budget::most_of_plan(config.worker.budget()) / Plan::COPIES).min(MOST_SENT),
     }
 }
 
 /// Header `origin` of what this process sends: Celery's `pid@host`.
-pub(crate) fn origin(config: &Resolved) -> String {
-    let node = &config.hostname.value;
+pub(crate) fn origin(config: &Config) -> String {
+    let node = &config.worker.hostname;
     let host = node.split_once('@').map_or(node.as_str(), |(_, host)| host);
     format!("{}@{host}", std::process::id())
 }

@@ -7,16 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::config::{ConfigError, Resolved, Sources, Written};
+use crate::config::{BrokerSettings, ConfigError, Layer, Sources, read_file};
 
 /// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
 pub(crate) fn dir() -> PathBuf {
     PathBuf::from(".petiole")
-}
-
-/// The store when no setting names one.
-pub(crate) fn default_store() -> String {
-    "file://.petiole/modules".to_owned()
 }
 
 /// The file; only its owner may read it, for it holds a token.
@@ -80,38 +75,37 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 /// here to try them.
 pub(crate) fn with_keyvalue(sources: Sources) -> Sources {
     let file = dir().join("keyvalue.db");
-    let written = Written {
-        keyvalue: Some(format!("sqlite://{}", file.display())),
-        ..Written::default()
-    };
-    sources.below(&dir(), written)
+    let url = format!("sqlite://{}", file.display());
+    sources.below(Layer::of("keyvalue", url, dir().display()))
 }
 
 /// The settings of a client command: those of this folder's session lie below file and environment.
 pub(crate) fn client(sources: Sources) -> Result<Sources, ConfigError> {
     Ok(match read()? {
-        Some(session) => sources.below(&path(), session),
+        Some(session) => sources.below(session),
         None => sources,
     })
 }
 
-fn read() -> Result<Option<Written>, ConfigError> {
-    let path = path();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Written::parse(&path, &text).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::Read { path, source }),
+fn read() -> Result<Option<Layer>, ConfigError> {
+    match read_file(&path()) {
+        Ok(layer) => Ok(Some(layer)),
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
 /// Tells on stderr which broker a command works with, and that it is not that of this folder's `petiole dev` where
 /// another setting goes before it.
-pub(crate) fn tell_broker(config: &Resolved) {
-    let (broker, origin) = (&config.broker.value, &config.broker.origin);
-    eprintln!("broker: {broker} (from {origin})");
+pub(crate) fn tell_broker(broker: &BrokerSettings) {
+    let origin = broker.origins.of("broker");
+    eprintln!("broker: {} (from {origin})", broker.url);
     // One that can't be read has ended the command before.
-    let session = read().ok().flatten().and_then(|session| session.broker);
-    if session.is_some_and(|session| session != broker.expose()) {
+    let session = read().ok().flatten();
+    let sessions = session.as_ref().and_then(|session| session.text("broker"));
+    if sessions.is_some_and(|sessions| sessions != broker.url.expose()) {
         eprintln!(
             "  not that of the `petiole dev` of this folder ({}): {origin} goes before it",
             path().display()

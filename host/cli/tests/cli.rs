@@ -781,6 +781,40 @@ fn config_check_shows_values_and_where_they_come_from() {
 }
 
 #[test]
+fn nothing_is_compiled_that_is_not_new() {
+    let dir = folder();
+    let dir = dir.path();
+    // Each with a cache of its own, which shows what it compiles.
+    let on_store = |cache: &str, args: &[&str]| {
+        let mut command = petiole(dir, args);
+        command.args(["--store", "file://store"]);
+        let output = command.env("PETIOLE_CACHE", dir.join(cache)).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let entries = fs::read_dir(dir.join(cache)).into_iter().flatten();
+        let compiled = entries.filter(|entry| entry.as_ref().unwrap().path().is_dir());
+        (compiled.count(), text(&output.stdout))
+    };
+    let push = ["push", "my-app.wasm", "--name", "my_app.tasks"];
+    assert_eq!(on_store("first", &push).0, 1);
+    let other =
+        "(component (core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
+        (func (export \"run\") (canon lift (core func $i \"f\"))))";
+    fs::write(dir.join("other.wasm"), wat::parse_str(other).unwrap()).unwrap();
+    let push = ["push", "other.wasm", "--name", "other.tasks"];
+    assert_eq!(on_store("second", &push).0, 1, "not what is there already");
+    let (compiled, tasks) = on_store("third", &["tasks"]);
+    assert_eq!(compiled, 0);
+    assert!(!dir.join("third").exists(), "there is no need for a cache");
+    for task in [
+        "my_app.tasks.add(x: s64, y: s64) -> s64",
+        "other.tasks.run()",
+    ] {
+        assert!(tasks.contains(task), "{tasks}");
+    }
+}
+
+#[test]
 fn modules_in_a_store_without_a_worker() {
     let dir = folder();
     let dir = dir.path();

@@ -42,6 +42,12 @@ pub enum StoreError {
         /// What was asked for.
         digest: Digest,
     },
+    /// No schema beside this component.
+    #[error("the schema of component {digest} is not in the store: upload the component again")]
+    NoSchema {
+        /// The component.
+        digest: Digest,
+    },
     /// The stored bytes are not those that were put.
     #[error("component {digest} is corrupt: {} hashes to {found}; remove the file and upload the component again", path.display())]
     Corrupt {

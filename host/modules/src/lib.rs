@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! components/<sha256>.wasm   never changed once there
+//! components/<sha256>.json   the schema of its tasks
 //! catalog/<generation>.json  the highest number counts; each change writes the next one
 //! lock                       held by whoever writes
 //! workers/                   what each worker has loaded, written anew while it lives
@@ -14,6 +15,7 @@
 
 mod catalog;
 mod catalog_file;
+mod component;
 mod digest;
 mod error;
 mod manifest;
@@ -29,6 +31,7 @@ mod workers;
 
 pub use catalog::{Catalog, Snapshot};
 pub use catalog_file::Generation;
+pub use component::Component;
 pub use digest::{Digest, DigestError};
 pub use error::{CatalogError, StoreError};
 pub use manifest::{Manifest, ManifestError};

@@ -229,7 +229,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use petiole_permits::Size;
+    use petiole_permits::{Size, Unit};
     use proptest::prelude::*;
 
     use super::*;
@@ -354,7 +354,6 @@ mod tests {
             default_retry_delay: Some(Duration::from_secs(180)),
             capabilities: None,
         };
-        assert_eq!(whole.limits.len(), LIMITS.len());
         assert_eq!(manifest.settings("any"), whole);
         // A task with settings of its own takes each of the others from the defaults.
         let quiet = manifest.settings("quiet");
@@ -366,6 +365,24 @@ mod tests {
             }
         );
         assert_eq!(manifest.concurrency, NonZeroU16::new(2));
+    }
+
+    #[test]
+    fn every_limit_of_the_table_can_be_asked_for() {
+        let mut expected = Amounts::new();
+        let mut text = "[defaults]\n".to_owned();
+        for (number, spec) in (1..).zip(LIMITS) {
+            let (amount, written) = match (spec.unit, spec.is_soft) {
+                (Unit::Size, _) => (size(number << 20), format!("'{number}MiB'")),
+                (Unit::Count, _) => (Amount::Count(number), number.to_string()),
+                (Unit::Time, true) => (seconds(0.5), "0.5".to_owned()),
+                (Unit::Time, false) => (seconds(2.0), "2".to_owned()),
+            };
+            text += &format!("{} = {written}\n", spec.manifest);
+            expected.insert(spec.name, amount);
+        }
+        let manifest = Manifest::from_toml(&text).unwrap();
+        assert_eq!(manifest.defaults.limits, expected);
     }
 
     /// Each task has what it is given in memory.

@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use petiole_permits::ServiceUrl;
 
-use crate::{Digest, StoreError};
+use crate::{Component, Digest, StoreError};
 
 /// How long a component that no version names is kept: between its upload and the version that
 /// names it, at most this may pass.
@@ -15,6 +15,9 @@ const UNREFERENCED_FOR: Duration = Duration::from_secs(60 * 60);
 /// How long another process may hold the store's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// The largest schema that is kept, in bytes. Its documentation has 1 MiB at most.
+const MAX_SCHEMA: usize = 4 << 20;
 
 /// A folder of components, each under its digest.
 #[derive(Debug, Clone)]
@@ -71,49 +74,63 @@ impl Store {
         Ok(())
     }
 
-    /// Stores a component. It is on the disk, whole, when this returns; putting it again does no harm.
+    /// Stores a component, and the schema of its tasks for those who don't compile it; one that is too large is not
+    /// kept. Both are on the disk, whole, when this returns; putting them again does no harm.
     ///
     /// # Errors
-    /// When it can't be written, or the store stays locked.
-    pub fn put(&self, component: &[u8]) -> Result<Digest, StoreError> {
-        let digest = Digest::of(component);
-        self.put_as(&digest, component)?;
-        Ok(digest)
-    }
-
-    /// The same, for a component whose digest is known.
-    ///
-    /// # Errors
-    /// When it can't be written, or the store stays locked.
-    pub fn put_as(&self, digest: &Digest, component: &[u8]) -> Result<(), StoreError> {
+    /// When they can't be written, or the store stays locked.
+    pub fn put(&self, component: &Component, schema: &[u8]) -> Result<(), StoreError> {
         let _lock = self.lock_shared()?;
+        if schema.len() <= MAX_SCHEMA {
+            self.write(&self.schema_path(&component.digest()), schema)?;
+        }
         // Also where the component is there already: that repairs a corrupt one, and makes it new
         // to `collect`.
-        self.write(&self.path(digest), component)
+        self.write(&self.path(&component.digest()), component.bytes())
     }
 
     /// A stored component.
     ///
     /// # Errors
     /// When it isn't there, can't be read, or is not what was put.
-    pub fn get(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+    pub fn get(&self, digest: &Digest) -> Result<Component, StoreError> {
         let path = self.path(digest);
         let component = match fs::read(&path) {
-            Ok(component) => component,
+            Ok(bytes) => Component::new(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { digest: *digest });
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let found = Digest::of(&component);
-        if found != *digest {
-            return Err(StoreError::Corrupt {
+        match component.digest() {
+            found if found == *digest => Ok(component),
+            found => Err(StoreError::Corrupt {
                 digest: *digest,
                 found,
                 path,
-            });
+            }),
         }
-        Ok(component)
+    }
+
+    /// The schema that was put with a component.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub fn schema(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.schema_path(digest);
+        let limit = u64::try_from(MAX_SCHEMA).unwrap_or(u64::MAX);
+        let mut schema = Vec::new();
+        match File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut schema)) {
+            Ok(_) => Ok(schema),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NoSchema { digest: *digest })
+            }
+            Err(error) => Err(io_error("read", &path)(error)),
+        }
+    }
+
+    fn schema_path(&self, digest: &Digest) -> PathBuf {
+        self.components().join(format!("{digest}.json"))
     }
 
     /// Where a component is, or would be.

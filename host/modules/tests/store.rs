@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use petiole_modules::{
-    Catalog, CatalogError, Digest, Generation, ModuleName, Store, StoreError, Upload, VersionNumber,
+    Catalog, CatalogError, Component, Digest, Generation, ModuleName, Store, StoreError, Upload,
+    VersionNumber,
 };
 use tempfile::TempDir;
 
@@ -34,11 +35,12 @@ fn push(
     component: &[u8],
     now: Timestamp,
 ) -> Result<VersionNumber, CatalogError> {
-    let digest = store.put(component)?;
+    let component = Component::new(component.to_vec());
+    store.put(&component, b"[]")?;
     store.catalog().add(
         &name(module),
-        digest,
-        u64::try_from(component.len()).unwrap(),
+        component.digest(),
+        component.size(),
         Upload::new("a test"),
         now,
     )
@@ -47,9 +49,11 @@ fn push(
 #[test]
 fn what_is_put_is_got() {
     let (folder, store, _) = new_store();
-    let digest = store.put(b"component").unwrap();
-    assert_eq!(store.put(b"component").unwrap(), digest);
-    assert_eq!(store.get(&digest).unwrap(), b"component");
+    let component = Component::new(&b"component"[..]);
+    let digest = component.digest();
+    store.put(&component, b"[]").unwrap();
+    store.put(&component, b"[]").unwrap();
+    assert_eq!(store.get(&digest).unwrap(), component);
     assert_eq!(fs::read(store.path(&digest)).unwrap(), b"component");
     assert_eq!(
         fs::read_dir(folder.path().join("temporary"))
@@ -64,7 +68,9 @@ fn what_is_put_is_got() {
 #[test]
 fn a_corrupt_component_is_detected_and_repaired_by_putting_it_again() {
     let (_folder, store, _) = new_store();
-    let digest = store.put(b"component").unwrap();
+    let component = Component::new(&b"component"[..]);
+    let digest = component.digest();
+    store.put(&component, b"[]").unwrap();
     for damage in [b"componenT".as_slice(), b"comp", b""] {
         fs::write(store.path(&digest), damage).unwrap();
         match store.get(&digest) {
@@ -81,8 +87,8 @@ fn a_corrupt_component_is_detected_and_repaired_by_putting_it_again() {
             other => unreachable!("{other:?}"),
         }
     }
-    store.put(b"component").unwrap();
-    assert_eq!(store.get(&digest).unwrap(), b"component");
+    store.put(&component, b"[]").unwrap();
+    assert_eq!(store.get(&digest).unwrap(), component);
 }
 
 #[test]
@@ -222,6 +228,8 @@ fn components_without_a_version_go_an_hour_later() {
     push(&store, "third_app", b"three", later).unwrap();
     assert!(matches!(store.get(&two), Err(StoreError::Missing { .. })));
     assert!(store.get(&one).is_ok(), "another module names it");
+    assert!(matches!(store.schema(&two), Err(StoreError::NoSchema { digest }) if digest == two));
+    assert_eq!(store.schema(&one).unwrap(), b"[]");
 }
 
 #[test]

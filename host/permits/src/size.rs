@@ -83,6 +83,7 @@ impl Display for Size {
             (bytes, false) if divided_by(GIB) => write!(f, "{}GiB", bytes / GIB),
             (bytes, false) if divided_by(MIB) => write!(f, "{}MiB", bytes / MIB),
             (bytes, false) if divided_by(KIB) => write!(f, "{}KiB", bytes / KIB),
+            (0, false) => f.write_str("0"),
             (bytes, false) => write!(f, "{bytes}B"),
             (bytes, true) if divided_by(MIB) => write!(f, "{} MiB", bytes / MIB),
             (bytes, true) if divided_by(KIB) => write!(f, "{} KiB", bytes / KIB),
@@ -135,7 +136,8 @@ mod tests {
     #[test]
     fn sizes_have_units() {
         for (text, bytes, written) in [
-            ("0", 0, "0B"),
+            ("0", 0, "0"),
+            ("0B", 0, "0"),
             ("1", 1, "1B"),
             ("512", 512, "512B"),
             ("1000B", 1000, "1000B"),

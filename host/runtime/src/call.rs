@@ -1,9 +1,10 @@
-//! One call: a fresh sandbox, the guest's function, and what it came to.
+//! One call, in a sandbox of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use petiole_celery::Signature;
 use petiole_permits::Limits;
 use tokio::sync::watch;
 use wasmtime::component::{Resource, Val};
@@ -29,7 +30,7 @@ use crate::schema::to_json::holds_long_text;
 use crate::task::context::Context;
 use crate::task::progress::Progress;
 
-/// How long a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
+/// The time that a call waits for a slow disk: until its folders are open, where its own time limit is shorter, and
 /// until its temporary one is removed. (A limit of some milliseconds must not make a fault of the host, which
 /// leaves a delivery unsettled.)
 const SLOW_DISK: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ pub(crate) async fn call(
     let shared = &loaded.shared;
     let meter = Arc::new(Meter::new(limits, &request.task, &request.id));
     let opening = limits.time.max(SLOW_DISK);
-    let files = shared.storage.open(granted, &meter, opening).await;
+    let files = shared.folders.open(granted, &meter, opening).await;
     let files = files.map_err(|error| HostFault::Internal {
         reason: error.to_string(),
     })?;
@@ -81,26 +82,11 @@ pub(crate) async fn call(
         Err(error) => broke_off(&error, store, &limits)?,
     };
     reading.keep(ended.memory());
-    let mut held = running.take_held();
-    let sandbox = running.store.data_mut();
-    let memory_of_sent = sandbox.sent.texts.values.taken();
-    let mut usage = Usage {
-        peak_memory: sandbox.limiter.peak_memory(),
-        log: sandbox.log.finish(),
-        children: sandbox.sent.children,
-        ..Usage::default()
-    };
-    let sent = std::mem::take(&mut sandbox.sent.signatures);
-    let temp = sandbox.files.take_temp();
-    let large = usage.peak_memory > LARGE_MEMORY;
-    if large {
-        function.long.store(true, Relaxed);
-    }
-    off_the_executor(large, || drop(running));
-    held.keep(memory_of_sent);
-    if let Some(temp) = temp {
-        temp.remove(SLOW_DISK).await;
-    }
+    let Closed {
+        sent,
+        mut usage,
+        held,
+    } = running.close(function).await;
     usage.add(&meter);
     Ok(Run {
         outcome: redacted(ended.outcome, granted),
@@ -118,7 +104,40 @@ struct Running {
     held: Option<Held>,
 }
 
+/// A run whose sandbox is gone.
+struct Closed {
+    sent: Vec<Signature>,
+    usage: Usage,
+    /// For the signatures.
+    held: Held,
+}
+
 impl Running {
+    /// Removes the sandbox, and the run's temporary folder.
+    async fn close(mut self, function: &Function) -> Closed {
+        let mut held = self.take_held();
+        let sandbox = self.store.data_mut();
+        let memory_of_sent = sandbox.sent.texts.values.taken();
+        let usage = Usage {
+            peak_memory: sandbox.limiter.peak_memory(),
+            log: sandbox.log.finish(),
+            children: sandbox.sent.children,
+            ..Usage::default()
+        };
+        let sent = std::mem::take(&mut sandbox.sent.signatures);
+        let temp = sandbox.files.take_temp();
+        let large = usage.peak_memory > LARGE_MEMORY;
+        if large {
+            function.long.store(true, Relaxed);
+        }
+        off_the_executor(large, || drop(self));
+        held.keep(memory_of_sent);
+        if let Some(temp) = temp {
+            temp.remove(SLOW_DISK).await;
+        }
+        Closed { sent, usage, held }
+    }
+
     fn take_held(&mut self) -> Held {
         self.store.data_mut().limiter.held.take()
     }
@@ -146,7 +165,7 @@ fn store(loaded: &Loaded, sandbox: Sandbox, limits: Limits) -> Store<Sandbox> {
     store
 }
 
-/// What the result is read with: the value, and beside it the JSON that is made of it.
+/// Memory that the result is read with: for the value, and beside it the JSON that is made of it.
 fn reading(shared: &Shared, function: &Function, result: usize, meter: &Meter) -> Reading {
     let most = match function.unbounded {
         true => shared.lift_memory(result).saturating_mul(2),
@@ -186,7 +205,7 @@ async fn run(
 }
 
 /// # Errors
-/// What is not the guest's doing.
+/// Where it is not the guest's doing.
 fn broke_off(
     error: &wasmtime::Error,
     store: &mut Store<Sandbox>,
@@ -223,7 +242,7 @@ fn broke_off(
     Ok(broken.ended())
 }
 
-/// Whether the guest has as many component-model handles as it may. wasmtime's error for one too many has no
+/// True if the guest has as many component-model handles as it may. wasmtime's error for one too many has no
 /// type, so one more is tried.
 fn handles_full(store: &mut Store<Sandbox>) -> bool {
     struct Probe;

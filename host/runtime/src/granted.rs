@@ -1,4 +1,4 @@
-//! What a task is given beyond its sandbox.
+//! Access of a task beyond its sandbox.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use petiole_permits::{Access, HttpRule, KeyValue, Secret, TcpRule};
 
 use crate::code::imports::Interfaces;
 
-/// What one task is given: what it asks for and the worker allows, with the values that go with it. Made
+/// Access of one task: asked for by its module and allowed by the worker, with the values that go with it. Made
 /// once for a task, when its module is loaded. `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub struct Granted {
@@ -26,11 +26,11 @@ pub struct Granted {
     pub keyvalue: Option<KeyValueSpace>,
     /// Folders of the host.
     pub folders: Vec<Folder>,
-    /// What may be written to `/tmp`, in bytes; none for no `/tmp`.
+    /// The bytes that may be written to `/tmp`; none for no `/tmp`.
     pub temp: Option<u64>,
-    /// Whether clocks go on; else they stand still at the task's start.
+    /// Clocks go on; else they stand still at the task's start.
     pub clocks: bool,
-    /// Whether random numbers are random; else they follow from the task's id.
+    /// Random numbers are random; else they follow from the task's id.
     pub random: bool,
 }
 
@@ -39,18 +39,18 @@ pub struct Granted {
 pub struct KeyValueSpace {
     /// The storage that modules share.
     pub store: Arc<dyn KeyValue>,
-    /// What every key of the module begins with.
+    /// The beginning of every key of the module.
     pub prefix: String,
 }
 
 /// A folder of the host that a task sees.
 #[derive(Debug, Clone)]
 pub struct Folder {
-    /// Where it is.
+    /// Its path on the host.
     pub host: PathBuf,
     /// Its name in the task's root folder, without a slash.
     pub guest: String,
-    /// What may be done in it.
+    /// The access to it.
     pub access: Access,
 }
 

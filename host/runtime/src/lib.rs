@@ -6,7 +6,7 @@
 //! [`Run::outcome`]; arguments that do not fit are an [`ArgumentError`], a refusal; only what the host
 //! could not do is a [`HostFault`].
 //!
-//! How JSON stands for WIT values (both spellings of every name are read, snake_case is written):
+//! JSON for WIT values (both spellings of every name are read, snake_case is written):
 //!
 //! | WIT | JSON |
 //! | --- | --- |
@@ -51,7 +51,7 @@ pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
 pub use module::{Module, Task};
 pub use run::{HostFault, Run, RunMemory, Usage};
-pub use runtime::{LoadError, Runtime};
+pub use runtime::{Binary, LoadError, Runtime};
 pub use schema::bind::{ArgumentError, Arguments};
 pub use schema::reflect::RefusedExport;
 pub use schema::task_schema::{Param, TaskSchema};

@@ -1,29 +1,43 @@
 //! Everything that any task may import.
 
 use wasmtime::Engine;
-use wasmtime::component::Linker;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
+use crate::log::task_log::TaskLog;
 use crate::sandbox::Sandbox;
-use crate::task::{canvas, context, log, progress};
-use crate::wasi::files::descriptors;
-use crate::wasi::keyvalue::interfaces;
+use crate::task::bindings::petiole::task::{canvas, context, log, progress};
+use crate::task::canvas::HasCanvas;
+use crate::task::context::HasContext;
+use crate::task::progress::HasProgress;
+use crate::wasi::files::descriptors::HasFiles;
+use crate::wasi::keyvalue::bindings::wasi::keyvalue::{atomics, batch, store};
+use crate::wasi::keyvalue::interfaces::HasKeyValue;
 use crate::wasi::net::{http, sockets};
-use crate::wasi::random;
+use crate::wasi::random::HasRandom;
 
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    linker.allow_shadowing(true);
-    random::add_to_linker(&mut linker, Sandbox::random)?;
-    sockets::add_to_linker(&mut linker, Sandbox::sockets)?;
-    http::add_to_linker(&mut linker, Sandbox::meter)?;
-    descriptors::add_to_linker(&mut linker, Sandbox::files)?;
-    linker.allow_shadowing(false);
-    interfaces::add_to_linker(&mut linker, Sandbox::keyvalue)?;
-    context::add_to_linker(&mut linker, Sandbox::context)?;
-    log::add_to_linker(&mut linker, Sandbox::log)?;
-    progress::add_to_linker(&mut linker, Sandbox::progress)?;
-    canvas::add_to_linker(&mut linker, Sandbox::canvas)?;
+    let all = &mut linker;
+    wasmtime_wasi::p2::add_to_linker_async(all)?;
+    // these take the place of what `wasmtime_wasi` has linked
+    all.allow_shadowing(true);
+    random::add_to_linker::<_, HasRandom>(all, Sandbox::random)?;
+    insecure::add_to_linker::<_, HasRandom>(all, Sandbox::random)?;
+    insecure_seed::add_to_linker::<_, HasRandom>(all, Sandbox::random)?;
+    types::add_to_linker::<_, HasFiles>(all, Sandbox::files)?;
+    preopens::add_to_linker::<_, HasFiles>(all, Sandbox::files)?;
+    sockets::add_to_linker(all, Sandbox::sockets)?;
+    http::add_to_linker(all, Sandbox::meter)?;
+    all.allow_shadowing(false);
+    store::add_to_linker::<_, HasKeyValue>(all, Sandbox::keyvalue)?;
+    atomics::add_to_linker::<_, HasKeyValue>(all, Sandbox::keyvalue)?;
+    batch::add_to_linker::<_, HasKeyValue>(all, Sandbox::keyvalue)?;
+    context::add_to_linker::<_, HasContext>(all, Sandbox::context)?;
+    log::add_to_linker::<_, HasSelf<TaskLog>>(all, Sandbox::log)?;
+    progress::add_to_linker::<_, HasProgress>(all, Sandbox::progress)?;
+    canvas::add_to_linker::<_, HasCanvas>(all, Sandbox::canvas)?;
     Ok(linker)
 }
 

@@ -20,12 +20,12 @@ pub(crate) struct Loaded {
 pub(crate) struct Function {
     pub(crate) export: ComponentExportIndex,
     pub(crate) ty: FunctionType,
-    /// Whether parameters or result hold lists.
+    /// Parameters or result hold lists.
     pub(crate) lists: bool,
-    /// Whether a call may be long at work without a pause: it has lists, or a call of it has had
+    /// A call may be long at work without a pause: it has lists, or a call of it has had
     /// much memory. Each call says so for the next.
     pub(crate) long: AtomicBool,
-    /// Whether its type leaves it open how large its result is.
+    /// Its type leaves it open how large its result is.
     pub(crate) unbounded: bool,
     pub(crate) schema: TaskSchema,
 }

@@ -53,6 +53,12 @@ impl Module {
         self.tasks.iter()
     }
 
+    /// The functions that they are, in the same order.
+    pub fn functions(&self) -> impl Iterator<Item = &str> + Clone {
+        let tasks = self.tasks.iter();
+        tasks.map(|task| task.schema().function.as_str())
+    }
+
     /// The task of the exported function `function`, in snake_case.
     pub fn task(&self, function: &str) -> Option<&Task> {
         let index = self
@@ -75,7 +81,7 @@ impl Task {
         }
     }
 
-    /// What the task is called with.
+    /// Its parameters, its result and its documentation.
     pub fn schema(&self) -> &TaskSchema {
         &self.function.schema
     }

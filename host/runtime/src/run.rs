@@ -12,21 +12,21 @@ use crate::limits::meter::Meter;
 /// A call that was made.
 #[derive(Debug)]
 pub struct Run {
-    /// What became of the task.
+    /// The task's outcome.
     pub outcome: Outcome,
     /// The signatures it sent, with their ids in `options.task_id`.
     pub sent: Vec<Signature>,
-    /// What it used.
+    /// Time, memory and all else that it used.
     pub usage: Usage,
     /// The limit that ended it.
     pub limit: Option<Limit>,
-    /// Whether it takes long to read what it came to.
+    /// Its values take long to read.
     pub long: bool,
     /// Of the budget of all tasks, for what is here: keep it as long as that.
     pub memory: RunMemory,
 }
 
-/// What a call's values have of the budget of all tasks, until this is dropped.
+/// The part of the budget of all tasks that a call's values have, until this is dropped.
 #[derive(Debug)]
 pub struct RunMemory {
     sent: Option<Held>,
@@ -41,13 +41,13 @@ impl RunMemory {
         }
     }
 
-    /// What the task sent has become messages.
+    /// The signatures that the task sent have become messages.
     pub fn is_planned(&mut self) {
         self.sent = None;
     }
 }
 
-/// What a call used.
+/// Use of a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// Wall time of instantiate, call and clean-up.
@@ -73,7 +73,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What the meter has counted.
+    /// Adds the meter's numbers.
     pub(crate) fn add(&mut self, meter: &Meter) {
         let (bytes_in, bytes_out) = meter.counts.network();
         *self = Self {
@@ -102,7 +102,7 @@ pub enum HostFault {
     /// Others have the memory that the task may have: it was given up, and is to be run again later.
     #[error("{reason}")]
     NoMemoryLeft {
-        /// What there is in all and what it asked for, or how long it has waited.
+        /// The size of the budget and of the request, or the time that it has waited.
         reason: String,
     },
     /// wasmtime or the operating system failed.

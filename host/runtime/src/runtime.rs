@@ -25,7 +25,7 @@ use crate::schema::docs;
 use crate::schema::reflect::{RefusedExport, exports};
 use crate::schema::task_schema::TaskSchema;
 use crate::schema::wit_type::{holds_list, is_unbounded};
-use crate::wasi::files::storage::Storage;
+use crate::wasi::files::folders::Folders;
 use crate::wasi::net::network::{ModuleNetwork, Network};
 
 /// Loads components and runs their tasks. A clone is the same runtime.
@@ -36,8 +36,17 @@ pub struct Runtime {
     network: Arc<Network>,
     /// That each task may have at once.
     connections: usize,
-    storage: Arc<Storage>,
+    folders: Arc<Folders>,
     budget: Budget,
+}
+
+/// A component as it is in a file, and the SHA-256 by which the cache knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Binary<'a> {
+    /// In the component model's binary format.
+    pub wasm: &'a [u8],
+    /// Its own: code is taken from the cache by it.
+    pub sha256: [u8; 32],
 }
 
 /// A component can't be loaded. The text is for the one who uploads it.
@@ -79,7 +88,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether the component itself is at fault, so that this worker never loads it; else the machine is, and may load
+    /// True if the component itself is at fault, so that this worker never loads it; else the machine is, and may load
     /// it another time.
     pub fn is_of_component(&self) -> bool {
         match self {
@@ -116,12 +125,12 @@ impl Runtime {
             linker: Arc::new(linker),
             network: Arc::new(Network::system()),
             connections: descriptors.connections,
-            storage: Arc::new(Storage::new(descriptors.open_files)),
+            folders: Arc::new(Folders::new(descriptors.open_files)),
             budget: Budget::new(size.budget, size.slots, size.readers),
         })
     }
 
-    /// What all its tasks' memory stays within.
+    /// The budget that the memory of all its tasks stays within.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -133,7 +142,7 @@ impl Runtime {
         self
     }
 
-    /// Loads the component `wasm` as the module `name`. Its compiled code comes from `cache`; what is
+    /// Loads a component as the module `name`. Its compiled code comes from `cache`; what is
     /// not there is compiled by `compiler` first, which takes seconds for large components. `interfaces`:
     /// what its tasks are granted, together.
     ///
@@ -142,22 +151,25 @@ impl Runtime {
     pub async fn load(
         &self,
         name: &str,
-        wasm: &[u8],
+        binary: Binary<'_>,
         cache: &Cache,
         compiler: &Compiler,
         interfaces: Interfaces,
     ) -> Result<Module, LoadError> {
-        let long = is_long(wasm.len());
-        let entry = off_the_executor(long, || Entry::of(cache, wasm));
+        let Binary { wasm, sha256 } = binary;
+        let entry = Entry::of(cache, &sha256);
         let code = match entry.verified().await? {
             Some(code) => code,
             None => {
-                entry
-                    .store(compiler.compile(wasm, cache.dir()).await?)
-                    .await?
+                let turn = compiler.turn(wasm).await?;
+                let new = entry.begin().await?;
+                turn.compile(new.code()).await?;
+                new.finish().await?
             }
         };
-        off_the_executor(long, || self.module(name, wasm, &code, interfaces))
+        off_the_executor(is_long(wasm.len()), || {
+            self.module(name, wasm, &code, interfaces)
+        })
     }
 
     fn module(
@@ -202,7 +214,7 @@ impl Runtime {
                     self.connections,
                     interfaces.http,
                 ),
-                storage: Arc::clone(&self.storage),
+                folders: Arc::clone(&self.folders),
             },
         });
         let mut docs = docs::docs(wasm);
@@ -226,7 +238,7 @@ impl Runtime {
 }
 
 /// Maps compiled code that [`Entry::verified`] or
-/// [`Entry::store`] gave the path of.
+/// [`NewEntry::finish`](crate::code::cache::entry::NewEntry::finish) gave the path of.
 #[expect(unsafe_code, reason = "the only way to load compiled code")]
 fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is
@@ -251,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// What keeps this process from mapping code.
+    /// The resource that this process lacks to map code.
     const SHORT_OF: &str = "PETIOLE_TEST_SHORT_OF";
 
     /// Runs in a process of its own, since a process' limits are for all of its threads.

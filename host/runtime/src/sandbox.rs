@@ -21,7 +21,7 @@ use crate::task::canvas::{CanvasView, Sent};
 use crate::task::context::{Context, ContextView};
 use crate::task::progress::{Progress, ProgressState, ProgressView};
 use crate::wasi::cli;
-use crate::wasi::files::storage::Storage;
+use crate::wasi::files::folders::Folders;
 use crate::wasi::files::view::{Files, FilesView};
 use crate::wasi::keyvalue::{KeyValueState, KeyValueView};
 use crate::wasi::net::egress::Egress;
@@ -30,11 +30,11 @@ use crate::wasi::net::network::ModuleNetwork;
 use crate::wasi::net::sockets::{Sockets, SocketsView};
 use crate::wasi::random::Random;
 
-/// What the sandboxes of a module share.
+/// Parts of the host that the sandboxes of a module share.
 pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) network: ModuleNetwork,
-    pub(crate) storage: Arc<Storage>,
+    pub(crate) folders: Arc<Folders>,
 }
 
 impl Shared {
@@ -44,13 +44,13 @@ impl Shared {
         lift_fuel(result).min(self.budget.result())
     }
 
-    /// What the texts of one result count in, or those of all signatures that one task sends.
+    /// The count of the texts of one result, or of all signatures that one task sends.
     pub(crate) fn texts(&self, result: usize) -> JsonTexts {
         JsonTexts::new(result).within(self.budget.result())
     }
 }
 
-/// What one call has: the data of its store.
+/// The data of one call's store.
 pub(crate) struct Sandbox {
     pub(crate) limiter: Limiter,
     pub(crate) meter: Arc<Meter>,
@@ -115,7 +115,7 @@ impl Sandbox {
     }
 }
 
-/// What a host function gets to see. Each call of an imported function has its data from here, and is counted here:
+/// Views for host functions. Each call of an imported function has its data from here, and is counted here:
 /// wasmtime has no hook for the calls of components.
 impl Sandbox {
     pub(crate) fn context(&mut self) -> ContextView<'_> {

@@ -1,4 +1,4 @@
-//! Whether a message is run: pure, given its task and the time.
+//! Admission of a message to its run: pure, given its task and the time.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) enum Admitted {
     Not(NotRun),
 }
 
-/// What is done with a message instead.
+/// The course of a message that is not run.
 pub(crate) enum NotRun {
     Postpone {
         request: Box<Request>,
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_message_lowers_limits_and_never_raises_them() {
-        let task = crate::limits::tests::limits();
+        let task = crate::catalog::defaults::tests::limits();
         let seconds = Duration::from_secs;
         let table = [
             (json!({}), (seconds(300), Some(seconds(250)))),

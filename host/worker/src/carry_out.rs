@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     NotKept,
 }
 
-/// What became of a plan.
+/// The fate of a plan.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Carried {
     /// Everything it says is with its server.
@@ -55,7 +55,7 @@ pub(crate) enum Carried {
 #[derive(Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub(crate) key: &'a RunKey,
-    /// What it has committed before does not count.
+    /// Set where what it has committed before does not count.
     pub(crate) replaces: bool,
 }
 
@@ -157,7 +157,7 @@ impl Servers {
         Some(room).filter(|_| !only_keeps)
     }
 
-    /// What a run has committed, on whichever worker. Asked for as long as it takes, whatever the backend says: nothing
+    /// The commit of a run, on whichever worker. Asked for as long as it takes, whatever the backend says: nothing
     /// has happened yet, and whoever mends it (a password, a permission) finds the queue as it was. A backend in trouble may
     /// answer questions and take nothing: then it is [tried](ResultBackend::probe) too.
     ///
@@ -186,7 +186,7 @@ impl Servers {
         }
     }
 
-    /// Whether the result backend is in trouble.
+    /// True while the result backend is in trouble.
     pub(crate) fn takes_no_results(&self) -> bool {
         self.outages.results.lasts()
     }
@@ -207,7 +207,7 @@ impl Servers {
         }
     }
 
-    /// Whether the backend takes what all runs give it.
+    /// True where the backend takes what all runs give it.
     async fn probe(&self, backend: &dyn ResultBackend) -> bool {
         let probed = backend.probe().await;
         match &probed {

@@ -3,22 +3,18 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use petiole_broker::Terms;
-use petiole_celery::RetrySettings;
 use petiole_celery::plan::Policy;
-use petiole_modules::TaskSettings;
-use petiole_permits::Limits;
 
-use crate::SettingsError;
 use crate::carry_out::PATIENCE;
 
-/// What a worker consumes and how.
+/// The configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The queues consumed from; declared at start.
     pub queues: Vec<String>,
-    /// How many tasks run at once: the number of slots.
+    /// Tasks that run at once: the number of slots.
     pub concurrency: NonZeroU16,
-    /// How many tasks of a queue run at once, where that is fewer.
+    /// Tasks of a queue that run at once, where that is fewer.
     pub queue_concurrency: BTreeMap<String, NonZeroU16>,
     /// Unsettled deliveries for each queue, as a multiple of its concurrency: while one task runs, the
     /// results of others are stored and their messages confirmed.
@@ -26,20 +22,20 @@ pub struct WorkerConfig {
     /// A message is not run any more when so many of its deliveries have ended without being settled: before
     /// the broker drops it (the queue's `x-delivery-limit`).
     pub delivery_limit: NonZeroU16,
-    /// What the plan needs to know of the worker.
+    /// The worker's part in a plan.
     pub policy: Policy,
-    /// How long a warm shutdown waits for running tasks before it becomes a cold one.
+    /// Time for which a warm shutdown waits for running tasks before it becomes a cold one.
     pub drain: Duration,
 }
 
 impl WorkerConfig {
-    /// How many tasks of a queue run at once; none for as many as there are slots.
+    /// Tasks of a queue that run at once; none for as many as there are slots.
     pub fn cap(&self, queue: &str) -> Option<NonZeroU16> {
         let cap = self.queue_concurrency.get(queue).copied();
         cap.filter(|cap| *cap < self.concurrency)
     }
 
-    /// How a queue is consumed, where a task takes `longest` at most: the last message of a prefetch waits for those
+    /// The terms on which a queue is consumed, where a task takes `longest` at most: the last message of a prefetch waits for those
     /// before it, runs, and is carried out.
     pub(crate) fn terms(&self, queue: &str, longest: Duration) -> Terms {
         let at_once = self.cap(queue).unwrap_or(self.concurrency);
@@ -49,50 +45,6 @@ impl WorkerConfig {
             prefetch: at_once.get().saturating_mul(multiplier),
             held: Some(longest.saturating_mul(turns).saturating_add(PATIENCE)),
         }
-    }
-}
-
-/// What a task may use and do where its manifest says nothing, and the most that a manifest may ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct TaskDefaults {
-    /// Its limits.
-    pub limits: Limits,
-    /// The most that a manifest may raise each of them to; its soft limits are not looked at.
-    pub most: Limits,
-    /// Celery's `max_retries`.
-    pub max_retries: u32,
-    /// Celery's `default_retry_delay`.
-    pub default_retry_delay: Duration,
-}
-
-impl TaskDefaults {
-    /// How often and when a task runs again, by what its manifest says of it. A task that asks for more
-    /// retries may have as many as it may have descendants: both are runs.
-    ///
-    /// # Errors
-    /// When the manifest asks for more than that.
-    pub(crate) fn retry(
-        &self,
-        task: &str,
-        settings: &TaskSettings,
-        limits: &Limits,
-    ) -> Result<RetrySettings, SettingsError> {
-        let descendants = u32::try_from(limits.descendants).unwrap_or(u32::MAX);
-        if let Some(asked) = settings.max_retries.filter(|asked| *asked > descendants) {
-            return Err(SettingsError::Retries {
-                task: task.to_owned(),
-                asked,
-                most: descendants,
-            });
-        }
-        let max_retries = settings.max_retries.unwrap_or(self.max_retries);
-        Ok(RetrySettings {
-            max_retries,
-            most_retries: descendants.max(max_retries),
-            default_retry_delay: settings
-                .default_retry_delay
-                .unwrap_or(self.default_retry_delay),
-        })
     }
 }
 

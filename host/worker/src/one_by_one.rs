@@ -19,10 +19,10 @@ use crate::turns::slot::Slots;
 
 /// The part of the limit from which on a message is a suspect. Before, it may have been a neighbour.
 const SHARE: u64 = 4;
-/// How long a queue with messages is asked for one.
+/// Time for which a queue with messages is asked for one.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Whether the message may have ended the workers that ran it.
+/// True of a message that may have ended the workers that ran it.
 fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
     delivery.message.deliveries_lost() >= (limit / SHARE).max(1)
 }
@@ -32,7 +32,7 @@ fn is_suspect(delivery: &Delivery, limit: u64) -> bool {
 struct Seen(HashMap<String, RunKey>);
 
 impl Seen {
-    /// Whether a queue's suspect is another one than before. The same one comes again where it did not end the worker,
+    /// True where a queue's suspect is another one than before. The same one comes again where it did not end the worker,
     /// and could not be settled either: others need not wait for that to change.
     fn is_another(&mut self, queue: &str, run: Option<RunKey>) -> bool {
         match run {

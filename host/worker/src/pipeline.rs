@@ -1,6 +1,6 @@
 //! The journey of a task: delivery -> commit -> decode -> admit -> run -> outcome -> plan -> carry out -> settle.
 //!
-//! What is decided here is decided by pure functions ([`admit`](crate::admit::admit), [`plan`] and its neighbours); what
+//! Decisions are made by pure functions ([`admit`](crate::admit::admit), [`plan`] and its neighbours); what
 //! is left is the order of things. Three kinds of trouble never mix: a guest that fails is an
 //! [`Outcome`](petiole_celery::Outcome), a message that is not run is a
 //! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`]) is the only one that leaves a
@@ -34,7 +34,7 @@ use crate::tell::task_log;
 use crate::turns::runs::{Runs, Turn};
 use crate::turns::slot::Slot;
 
-/// What the journeys of a worker share.
+/// Everything that the journeys of a worker share.
 pub(crate) struct Pipeline {
     pub(crate) servers: Servers,
     pub(crate) registry: Arc<Registry>,
@@ -168,8 +168,8 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// What follows from a run. Its places are given back as soon as there is room for that: storing and publishing need
-    /// none, but while servers are away no more tasks are begun than their plans have room for.
+    /// Plans what follows from a run, and carries it out. Its places are given back as soon as there is room for that:
+    /// storing and publishing need none, but while servers are away no more tasks are begun than their plans have room for.
     async fn follow<P>(&self, called: Called, turn: &mut Turn<'_>, places: P) -> Result<End, Left> {
         let Called {
             request,

@@ -1,6 +1,6 @@
 use tokio::sync::watch;
 
-/// How far a shutdown has come; it never goes back.
+/// The stage of a shutdown; it never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Tasks are taken and run.
@@ -49,7 +49,7 @@ impl Shutdown {
         }
     }
 
-    /// How far it has come.
+    /// Its stage.
     pub fn stage(&self) -> Stage {
         *self.stage.borrow()
     }

@@ -7,7 +7,7 @@ use crate::catalog::registry::Registry;
 use crate::tell::metrics::Metrics;
 use crate::tell::outage::Outages;
 
-/// What a worker does and has done: for readiness and metrics.
+/// A worker's readiness and its metrics.
 pub struct Status {
     broker: Arc<dyn Broker>,
     registry: Arc<Registry>,
@@ -27,13 +27,13 @@ impl Status {
         }
     }
 
-    /// Whether all tasks are taken: connected, not shutting down, with every module that is active and not refused, and
+    /// True while all tasks are taken: connected, not shutting down, with every module that is active and not refused, and
     /// with a result backend and a quarantine queue that take what they are given.
     pub fn ready(&self) -> bool {
         self.unready().is_none()
     }
 
-    /// What is in the way of that.
+    /// The reason why not.
     pub fn unready(&self) -> Option<String> {
         if let Some(reason) = self.registry.unready() {
             return Some(reason);

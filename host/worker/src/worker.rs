@@ -21,7 +21,7 @@ use crate::status::Status;
 use crate::turns::runs::Runs;
 use crate::turns::slot::Slots;
 
-/// How long closing the broker's connections may take at the end.
+/// Time for closing the broker's connections at the end.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// Consumes tasks and runs them, until it is shut down.
@@ -68,7 +68,7 @@ impl Worker {
         Self { config, pipeline }
     }
 
-    /// What it does and has done.
+    /// Its state and its metrics.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.pipeline.status)
     }

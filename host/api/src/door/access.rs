@@ -1,4 +1,4 @@
-//! Who may do what: tokens, and the one table of what their scopes open. Pure.
+//! Tokens, and the one table of what their scopes open. Pure.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use petiole_modules::Digest;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-/// What a token opens.
+/// A kind of request that a token opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -20,7 +20,7 @@ pub enum Scope {
     Admin,
 }
 
-/// Who may use the API: `[[http.tokens]]`. The token itself is nowhere.
+/// An entry of `[[http.tokens]]`. The token itself is nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEntry {
@@ -28,7 +28,7 @@ pub struct TokenEntry {
     pub name: String,
     /// Of the token.
     pub sha256: Digest,
-    /// What it opens.
+    /// The kinds of request that it opens.
     pub scopes: Vec<Scope>,
 }
 
@@ -112,7 +112,7 @@ impl Tokens {
 }
 
 impl Token {
-    /// Whether it has one of these scopes.
+    /// True with one of these scopes.
     pub(crate) fn opens(&self, needed: &[Scope]) -> bool {
         self.scopes.iter().any(|scope| needed.contains(scope))
     }

@@ -1,4 +1,4 @@
-//! Who gets in, how often, and with how much at once.
+//! Admission: tokens, rates, and places for what takes memory.
 
 mod access;
 mod peer;

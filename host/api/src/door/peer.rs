@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// Where a request comes from; in the extensions of each.
+/// The sender of a request; in the extensions of each.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
@@ -9,7 +9,7 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Arc<str>>,
 }
 
-/// What counts as one address: whoever has one of IPv6 has all of its /64.
+/// The part of an address that counts: whoever has one of IPv6 has all of its /64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -1,4 +1,4 @@
-//! How many requests are served: by the second of each token and, of those without a right one, of each address;
+//! The number of requests that are served: by the second of each token and, of those without a right one, of each address;
 //! and far fewer that are refused.
 
 use std::hash::Hash;

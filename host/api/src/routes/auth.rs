@@ -1,4 +1,4 @@
-//! Who asks, and whether they may: middleware before the routes.
+//! Rates and tokens of requests: middleware before the routes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::state::Api;
 /// The words to a client that has no right token.
 const NO_RIGHT_TOKEN: &str = "too many requests without a right token from this address";
 
-/// What a request shows of who sends it; in the extensions of each but probes.
+/// The token that a request shows; in the extensions of each but probes.
 #[derive(Clone)]
 struct Shown(Result<Arc<Token>, Refused>);
 
-/// Why a request is turned away.
+/// The reason to turn a request away.
 #[derive(Clone)]
 enum Refused {
     NoCertificate,

@@ -17,7 +17,7 @@ use crate::actor::Actor;
 use crate::error::ApiError;
 use crate::state::{Api, MAX_BODY};
 
-/// How long receiving a body other than an upload may take, and waiting for a place for it.
+/// The time for receiving a body other than an upload, and for waiting for a place for it.
 const RECEIVE: Duration = Duration::from_secs(15);
 
 /// Receives the body before the handler runs, and lets it run when there is room for what it reads.

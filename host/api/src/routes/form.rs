@@ -1,5 +1,8 @@
 //! An upload as `multipart/form-data` (RFC 7578): a part for the component, and one each for its manifest and its
 //! signature, where they come with it. Pure.
+//!
+//! axum's own way, `multer` 3.1, searches all that it has for the end of a part's head anew with each chunk that comes
+//! in, so that a large head in small chunks costs time by its square, and copies the component.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -32,7 +35,7 @@ pub(super) enum Part {
     Signature,
 }
 
-/// What was in a form.
+/// The contents of a form.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) component: Bytes,
@@ -120,7 +123,7 @@ impl Form {
     }
 }
 
-/// What follows a boundary: a part, or nothing behind the last one.
+/// The part behind a boundary; none behind the last one.
 fn part_behind(body: &Bytes) -> Result<Option<Bytes>, FormError> {
     match &**body {
         [b'\r', b'\n', ..] => Ok(Some(body.slice(2..))),
@@ -130,7 +133,7 @@ fn part_behind(body: &Bytes) -> Result<Option<Bytes>, FormError> {
     }
 }
 
-/// Which part it is, and its content.
+/// A part by its name, and its content.
 fn named(part: &Bytes) -> Result<(Part, Bytes), FormError> {
     let beginning = part.get(..MAX_PART_HEAD).unwrap_or(part);
     let end = memmem::find(beginning, b"\r\n\r\n").ok_or(FormError::Nameless)?;

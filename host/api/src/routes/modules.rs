@@ -88,7 +88,7 @@ pub(super) async fn remove(
     Ok(Json(json!({})))
 }
 
-/// What was asked for; why it makes no sense goes into the audit too.
+/// The parameters of a change; a request without such as make sense goes into the audit too.
 pub(super) async fn or_record<T>(
     api: &Api,
     actor: &Actor,
@@ -105,7 +105,7 @@ pub(super) async fn or_record<T>(
     asked
 }
 
-/// What is begun is gone through with: a client that hangs up stops neither a change nor its entry.
+/// Goes through with what is begun: a client that hangs up stops neither a change nor its entry.
 async fn blocking<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce(&Administration) -> Result<T, AdministrationError> + Send + 'static,

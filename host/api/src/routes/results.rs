@@ -16,7 +16,7 @@ use crate::actor::Actor;
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// How long a request waits for its turn to read a result.
+/// The time that a request waits for its turn to read a result.
 const RESULT_TURN: Duration = Duration::from_secs(15);
 
 /// `GET /v1/results/{id}`: what is stored, in Celery's JSON; status PENDING for an id that is not known.

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::{Extension, Json};
-use petiole_modules::{ModuleName, Upload};
+use petiole_modules::{Component, ModuleName, Upload};
 use petiole_runtime::MAX_COMPONENT_SIZE;
 use petiole_worker::Installed;
 use serde::Deserialize;
@@ -21,10 +22,10 @@ use crate::door::Place;
 use crate::error::ApiError;
 use crate::state::Api;
 
-/// How long receiving an upload may take.
+/// The time for receiving an upload.
 const UPLOAD: Duration = Duration::from_secs(120);
 
-/// How long an upload waits for its turn.
+/// The time that an upload waits for its turn.
 const UPLOAD_TURN: Duration = Duration::from_secs(120);
 
 /// Room for one upload, as soon as there is some: each is a component in memory.
@@ -40,7 +41,7 @@ async fn room(api: &Api, who: &Actor) -> Result<Place, ApiError> {
 struct Received {
     module: ModuleName,
     upload: Upload,
-    component: Vec<u8>,
+    component: Bytes,
     room: Place,
 }
 
@@ -86,16 +87,11 @@ async fn received(
     let room = room(api, actor).await?;
     let form = form(request).await?;
     let upload = administration::upload(actor, &form.manifest, form.signature);
-    let upload = upload.map_err(|error| {
-        ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("the manifest: {error}"),
-        )
-    })?;
+    let upload = upload.map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     Ok(Received {
         module,
         upload,
-        component: form.component.into(),
+        component: form.component,
         room,
     })
 }
@@ -128,6 +124,10 @@ async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed
         component,
         room: _room,
     } = received;
+    // Off the threads that run tasks: it is large.
+    let hashed = tokio::task::spawn_blocking(move || Component::new(component)).await;
+    let component =
+        hashed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     let installed = api
         .administration
         .install(&api.registry, actor, module.as_str(), component, upload)

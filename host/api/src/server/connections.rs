@@ -33,22 +33,22 @@ const CONNECTIONS: usize = 512;
 const CONNECTIONS_OF_ONE: usize = 128;
 const CONNECTIONS_AT_LEAST: usize = 4;
 
-/// How long a TLS handshake may take.
+/// The time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a request's head may take to come in, and a connection may be idle.
+/// The time for a request's head to come in, and for an idle connection.
 const HEAD: Duration = Duration::from_secs(15);
 
 /// The largest head of a request, in bytes: its path and its token are the longest of it.
 const MAX_HEAD: usize = 16 << 10;
 
-/// How long a connection is used, however slowly its client reads; then its last answer has as long again.
+/// The life of a connection, however slowly its client reads; then its last answer has as long again.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// How long open requests may take to end at shutdown.
+/// The time for open requests at shutdown.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// How long to wait where the system has no more descriptors.
+/// The pause where the system has no more descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`.
@@ -65,7 +65,7 @@ pub(super) async fn serve(
         () = shutdown.cancelled() => {}
     }
     connections.close();
-    // What is cut off then has been told to end since the shutdown began.
+    // Connections that are cut off then have been told to end since the shutdown began.
     let _ = tokio::time::timeout(CLOSING, connections.wait()).await;
 }
 
@@ -173,7 +173,7 @@ async fn http(
     let _ = tokio::time::timeout(last_answer, connection).await;
 }
 
-/// How many connections each address has.
+/// The number of connections of each address.
 #[derive(Debug, Default)]
 struct Shares(Mutex<HashMap<IpAddr, usize>>);
 

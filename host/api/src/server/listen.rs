@@ -1,4 +1,4 @@
-//! Where the API listens, and whom it lets in.
+//! The address of the API, and its gate.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::state::Gate;
 /// An API that is ready to serve.
 pub struct Listening {
     pub(super) listener: TcpListener,
-    /// Where it is reached from this machine: `http://127.0.0.1:8000`.
+    /// Its address from this machine: `http://127.0.0.1:8000`.
     pub(super) url: String,
     /// A token that was made up here, so that others have to be told.
     pub(super) generated: Option<String>,
@@ -32,7 +32,7 @@ pub enum ListenError {
          http.tokens in petiole.toml (`petiole token` makes one), or listen on 127.0.0.1"
     )]
     NoToken(SocketAddr),
-    /// What goes over the network in plain HTTP, tokens too, others can read and change.
+    /// Others can read and change plain HTTP, tokens too.
     #[error(
         "the HTTP API on {0} can be reached from other machines and is not encrypted: set http.tls.cert and \
          http.tls.key, or listen on 127.0.0.1; or, where something in front of it does TLS or the network is trusted, \
@@ -47,7 +47,7 @@ pub enum ListenError {
     Bind {
         /// As it was configured.
         addr: SocketAddr,
-        /// Why not.
+        /// The system's words.
         source: io::Error,
     },
 }
@@ -83,7 +83,7 @@ pub async fn listen(mut settings: Settings) -> Result<Listening, ListenError> {
     })
 }
 
-/// Whether the API can be served as it is configured, as far as can be told before the address is taken.
+/// Checks that the API can be served as it is configured, as far as can be told before the address is taken.
 ///
 /// # Errors
 /// When other machines can reach it and it has no token or no TLS, or the files of TLS can't be used.

@@ -17,16 +17,16 @@ use crate::error::ApiError;
 use crate::routes::{health, router};
 use crate::state::{Api, Gate};
 
-/// How long what was begun may take at shutdown. What takes longer is an upload that is still being compiled, and
-/// has changed nothing.
+/// The time for what was begun, at shutdown. Only an upload takes longer that is still being compiled, and has changed
+/// nothing.
 const UNATTENDED: Duration = Duration::from_secs(30);
 
-/// How long a client does best to wait before it asks again, in seconds.
+/// The seconds that a client does best to wait before it asks again.
 const AGAIN: u64 = 2;
 
 /// An API that is served until it is closed.
 pub struct Serving {
-    /// Where it is reached from this machine.
+    /// Its address from this machine.
     pub url: String,
     /// A token that was made up for it.
     pub generated: Option<String>,
@@ -43,7 +43,7 @@ pub struct Serving {
 pub struct ApiEnded(#[source] JoinError);
 
 struct Front {
-    /// What the worker waits for at its start.
+    /// The thing that the worker waits for at its start.
     waits_for: Mutex<&'static str>,
     /// Once it waits for nothing.
     router: OnceLock<Router>,
@@ -80,7 +80,7 @@ impl Listening {
 }
 
 impl Serving {
-    /// What is waited for at the start, as `/readyz` says it.
+    /// Names the thing that is waited for at the start, for `/readyz` to say.
     pub fn waits_for(&self, what: &'static str) {
         let waits_for = self.front.waits_for.lock();
         *waits_for.unwrap_or_else(PoisonError::into_inner) = what;

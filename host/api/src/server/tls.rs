@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::private::check_private;
 use crate::settings::TlsFiles;
 
-/// How often the files are looked at.
+/// The time between two looks at the files.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The PEM files can't be used.
@@ -30,7 +30,7 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: pem::Error,
     },
     /// The key is open to others.
@@ -44,7 +44,7 @@ pub enum TlsError {
     NoAuthority {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::Error,
     },
     /// The authorities can't be used.
@@ -52,7 +52,7 @@ pub enum TlsError {
     Clients {
         /// The file.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: VerifierBuilderError,
     },
     /// A certificate and another one's key.
@@ -62,7 +62,7 @@ pub enum TlsError {
         cert: PathBuf,
         /// The key's.
         key: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rustls::Error,
     },
     /// rustls has no cipher for its own protocol versions.
@@ -151,7 +151,7 @@ fn stamps(files: &TlsFiles) -> Vec<Stamp> {
         .collect()
 }
 
-/// Where the files are not what they were: what they are now, and what is in them.
+/// The files' stamps and contents, where they are not as they were.
 fn read_again(
     files: &TlsFiles,
     before: &[Stamp],

@@ -7,7 +7,7 @@ use lapin::{Channel, ErrorKind};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::NOT_FOUND;
+use super::reply_code::NOT_FOUND;
 use crate::{Answer, BrokerError};
 
 /// AMQP's reply code for success.

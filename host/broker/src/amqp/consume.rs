@@ -12,10 +12,11 @@ use tracing::{info, warn};
 
 use super::forward::{Ended, forward};
 use super::names::queue_name;
+use super::operation::{OPERATION_LIMIT, limited};
 use super::subscription::{Subscription, delivered, subscribe};
 use super::supervise::{BACKOFF, Link, Live};
 use super::window::Window;
-use super::{OPERATION_LIMIT, ack, declare, limited};
+use super::{ack, declare};
 use crate::delivery::{Receipt, Settlement};
 use crate::memory::Share;
 use crate::said::Said;

@@ -13,11 +13,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::ack;
 use super::channel::refused;
 use super::guard::{LeftOut, Passed};
+use super::operation::OPERATION_LIMIT;
 use super::subscription::{Subscription, ask, delivered};
 use super::window::Window;
-use super::{OPERATION_LIMIT, ack};
 use crate::delivery::{Receipt, Settlement, Settlements};
 use crate::{BrokerError, Delivery};
 

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::channel::refused;
+use super::convert;
 use super::guard::Passed;
 use super::names::queue_name;
+use super::reply_code::PRECONDITION_FAILED;
 use super::supervise::Live;
-use super::{PRECONDITION_FAILED, convert};
 use crate::delivery::Receipt;
 use crate::memory::Share;
 use crate::{Answer, BrokerError, Delivery, Terms};

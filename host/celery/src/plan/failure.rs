@@ -1,7 +1,9 @@
 use std::borrow::Cow;
 
+use super::circumstances::Context;
+use super::contents::{Ended, Plan, QUOTED};
 use super::results::Results;
-use super::{Context, Ended, Plan, QUOTED, republish, sending};
+use super::{republish, sending};
 use crate::json::{self, size};
 use crate::signature::SignatureRef;
 use crate::wire::beginning;

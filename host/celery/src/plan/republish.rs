@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::circumstances::{Context, Policy, Source};
+use super::contents::{Ended, Plan, QUOTED};
 use super::results::Results;
-use super::{
-    Context, Ended, Plan, Policy, QUOTED, REQUEUE_DELAY, REQUEUES_AT_ONCE, Source, rejected,
-};
 use crate::wire::{Unsendable, beginning};
 use crate::{
     Destination, Exception, Message, Publication, Refusal, Request, RetryAt, State, headers, json,
     time, wire,
 };
+
+/// Times that a message which its task gives back is ready again at once, as in Celery. What it waits for may take longer.
+pub(super) const REQUEUES_AT_ONCE: u32 = 10;
+/// The pause before each later time.
+const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
 /// The same message with one retry more, to the queue it came from: a delayed message can't go by an
 /// exchange of its own. Where the broker can't hold it, why the task fails.
@@ -135,5 +139,14 @@ fn without_marks(message: &Message) -> Message {
         properties: message.properties.clone(),
         headers: headers::without_brokers(&message.headers),
         body: message.body.clone(),
+    }
+}
+
+/// What Celery 5.7 stores for a message rejected for good: a failure, so that nobody waits for ever.
+pub(super) fn rejected(reason: String) -> Exception {
+    Exception {
+        exc_type: "Reject".into(),
+        exc_message: vec![reason.into(), false.into()],
+        exc_module: "celery.exceptions".into(),
     }
 }

@@ -3,7 +3,8 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Context, Ended, Plan, Policy, ResultMode, Settle};
+use super::circumstances::{Context, Policy, ResultMode};
+use super::contents::{Ended, Plan, Settle};
 use crate::signature::SignatureRef;
 use crate::wire::Unsendable;
 use crate::{

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Context;
+use super::circumstances::Context;
 use crate::canvas::{Budget, Send, Unfolded, too_large};
 use crate::headers::sent_again;
 use crate::part::Part;

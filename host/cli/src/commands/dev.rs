@@ -2,13 +2,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use petiole_api::Actor;
-use petiole_modules::Upload;
+use petiole_modules::{Component, Upload};
 
 use super::node::Node;
 use super::{component_file, signature_file};
 use crate::check::check;
 use crate::cli::DevArgs;
-use crate::config::{Resolved, Sources, Written};
+use crate::config::{Config, Flags, Sources};
 use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::signals::Signals;
@@ -20,15 +20,15 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
     let files = files.collect::<Result<Vec<_>>>()?;
     let config = config(sources, args)?;
     check(&config)?;
-    logging::init(config.loglevel.value, config.log_format.value);
+    logging::init(config.log.level, config.log.format);
     block_on(async {
         let settings = ["broker", "results"]
             .into_iter()
-            .zip([&config.broker.value, &config.results.value]);
+            .zip([&config.broker.url, &config.results.url]);
         let settings = settings
             .map(|(key, value)| (key.to_owned(), value.expose().into()))
             .collect();
-        let api = api::serve_dev(&config).await?;
+        let api = api::serve_dev(&config.http).await?;
         let node = Node::open(config, Some(&api)).await?;
         push(&node, files).await?;
         let hint = hint(&node);
@@ -39,13 +39,14 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
 
 /// The settings of this folder, but the embedded broker and results: one SQLite file in `.petiole`. Key-value
 /// storage is another one, where the settings name none.
-fn config(sources: Sources, args: DevArgs) -> Result<Resolved> {
+fn config(sources: Sources, args: DevArgs) -> Result<Config> {
     let database = session::make_dir()?.join("dev.db");
     let url = format!("sqlite://{}", database.display());
     let sources = session::with_keyvalue(sources);
-    let mut flags = Written::default().with_node(args.node);
-    flags.broker = Some(url.clone());
-    flags.results = Some(url);
+    let flags = Flags::default()
+        .with(&args.node)
+        .set("broker", Some(url.clone()))
+        .set("results", Some(url));
     sources.resolve(flags).map_err(Failure::usage)
 }
 
@@ -53,7 +54,7 @@ fn config(sources: Sources, args: DevArgs) -> Result<Resolved> {
 /// my_app.wasm.minisig for my_app.wasm.
 struct File {
     module: String,
-    component: Vec<u8>,
+    component: Component,
     upload: Upload,
 }
 
@@ -65,7 +66,7 @@ fn upload(file: &Path) -> Result<File> {
     let upload = petiole_api::upload(&Actor::local(), &manifest, signature);
     Ok(File {
         module: component_file::module_name(file)?,
-        component: component_file::read(file)?,
+        component: Component::new(component_file::read(file)?),
         upload: upload.map_err(Failure::usage)?,
     })
 }

@@ -9,7 +9,7 @@ use petiole_worker::{Registry, Status, Worker, WorkerConfig, WorkerError};
 
 use super::output::print_text;
 use crate::banner::banner;
-use crate::config::Resolved;
+use crate::config::Config;
 use crate::exit::{Exit, Failure, Result};
 use crate::memory;
 use crate::open;
@@ -18,7 +18,7 @@ use crate::signals::Signals;
 
 /// Everything that a worker works with, connected.
 pub(super) struct Node {
-    config: Resolved,
+    config: Config,
     broker: Arc<dyn Broker>,
     results: Results,
     pub(super) administration: Administration,
@@ -29,7 +29,7 @@ pub(super) struct Node {
 impl Node {
     /// Connects to the broker and the result backend, and loads what is active in the store. A server that is not
     /// up yet is waited for, which the API says meanwhile.
-    pub(super) async fn open(config: Resolved, api: Option<&Serving>) -> Result<Self> {
+    pub(super) async fn open(config: Config, api: Option<&Serving>) -> Result<Self> {
         let waits_for = |what| {
             if let Some(api) = api {
                 api.waits_for(what);
@@ -38,19 +38,19 @@ impl Node {
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
             tracing::warn!(target: "petiole", "RUST_BACKTRACE is set: each task takes about half as long again");
         }
-        for warning in config.warnings() {
+        for warning in config.worker.warnings() {
             tracing::warn!(target: "petiole", "{warning}");
         }
-        let audit = open::audit(&config)?;
+        let audit = open::audit(&config.http)?;
         waits_for("the key-value storage");
-        let grants = open::grants_when_up(&config).await?;
+        let grants = open::grants_when_up(&config.grants).await?;
         waits_for("its modules");
-        let slots = u32::from(config.concurrency.value.get());
+        let slots = u32::from(config.worker.concurrency.get());
         let registry = open::registry(&config, slots, grants).await?;
         // What can't be loaded is logged, and tried again while the worker runs.
         let _ = registry.refresh().await;
         waits_for("the result backend");
-        let results = open::results_when_up(&config).await?;
+        let results = open::results_when_up(&config.results).await?;
         waits_for("the broker");
         let broker = open::broker_when_up(&config).await?;
         Ok(Self {
@@ -96,17 +96,15 @@ impl Node {
     }
 
     fn worker(&self) -> Worker {
-        let queue_concurrency = self.config.queue_concurrency.iter();
+        let worker = &self.config.worker;
         let config = WorkerConfig {
-            queues: self.config.queues.value.clone(),
-            concurrency: self.config.concurrency.value,
-            queue_concurrency: queue_concurrency
-                .map(|(queue, cap)| (queue.clone(), cap.value))
-                .collect(),
-            prefetch_multiplier: self.config.prefetch_multiplier.value,
-            delivery_limit: self.config.delivery_limit.value,
+            queues: self.config.broker.queues.clone(),
+            concurrency: worker.concurrency,
+            queue_concurrency: worker.queue_concurrency.clone(),
+            prefetch_multiplier: worker.prefetch_multiplier,
+            delivery_limit: worker.delivery_limit,
             policy: open::policy(&self.config, &self.results),
-            drain: self.config.soft_shutdown_timeout.value.0,
+            drain: worker.soft_shutdown_timeout.0,
         };
         Worker::new(
             config,
@@ -122,7 +120,7 @@ impl Node {
             broker: Arc::clone(&self.broker),
             results: self.results.clone(),
             status,
-            routes: Arc::new(self.config.routes()),
+            routes: Arc::new(self.config.broker.routes()),
             origin: open::origin(&self.config).into(),
             administration: self.administration.clone(),
             give_back: memory::give_back,

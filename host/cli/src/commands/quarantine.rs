@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::output::{print_json, print_text};
 use crate::cli::{ChosenArgs, QuarantineArgs, QuarantineCommand};
-use crate::config::{Sources, Written};
+use crate::config::{Flags, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
@@ -27,18 +27,16 @@ const FAILURES: usize = 64;
 
 /// `petiole quarantine`
 pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
-    let flags = Written {
-        broker: args.broker,
-        quarantine_queue: args.quarantine_queue,
-        ..Written::default()
-    };
+    let flags = Flags::default()
+        .set("broker", args.broker)
+        .set("quarantine_queue", args.quarantine_queue);
     let config = sources.resolve(flags).map_err(Failure::usage)?;
-    session::tell_broker(&config);
+    session::tell_broker(&config.broker);
     block_on(async {
-        let broker = open::broker(&config).await?;
+        let broker = open::broker(&config.broker).await?;
         let quarantine = Quarantine {
             broker: Arc::clone(&broker),
-            queue: config.quarantine_queue.value.clone(),
+            queue: config.broker.quarantine_queue.clone(),
             declared: Mutex::default(),
         };
         let done = quarantine.carry_out(args.command, args.json).await;

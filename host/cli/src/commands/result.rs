@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::output::{print_json, print_value};
 use crate::cli::ResultArgs;
-use crate::config::{Resolved, Seconds, Sources, Written};
+use crate::config::{Flags, ResultSettings, Seconds, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
@@ -17,14 +17,14 @@ use crate::open;
 /// `petiole result`
 pub(super) fn run(sources: Sources, args: ResultArgs) -> Result {
     let config = sources
-        .resolve(Written::default().with_results(args.results))
+        .resolve(Flags::default().with(&args.results))
         .map_err(Failure::usage)?;
     block_on(async {
         let id = &args.task_id;
         let meta = if args.wait {
-            wait(&config, id, args.timeout).await?
+            wait(&config.results, id, args.timeout).await?
         } else {
-            backend(&config)
+            backend(&config.results)
                 .await?
                 .fetch(id)
                 .await
@@ -35,8 +35,12 @@ pub(super) fn run(sources: Sources, args: ResultArgs) -> Result {
 }
 
 /// What is stored when the task has ended, or when the time is up.
-pub(super) async fn wait(config: &Resolved, id: &str, timeout: Seconds) -> Result<Option<Value>> {
-    let backend = backend(config).await?;
+pub(super) async fn wait(
+    results: &ResultSettings,
+    id: &str,
+    timeout: Seconds,
+) -> Result<Option<Value>> {
+    let backend = backend(results).await?;
     let deadline = Instant::now()
         .checked_add(timeout.0)
         .ok_or_else(|| anyhow!("--timeout {timeout} is too long"))?;
@@ -50,12 +54,12 @@ pub(super) async fn wait(config: &Resolved, id: &str, timeout: Seconds) -> Resul
     }
 }
 
-async fn backend(config: &Resolved) -> Result<Arc<dyn ResultBackend>> {
-    let results = open::results(config).await?;
+async fn backend(settings: &ResultSettings) -> Result<Arc<dyn ResultBackend>> {
+    let results = open::results(settings).await?;
     results.backend().map(Arc::clone).ok_or_else(|| {
         Failure::usage(anyhow!(
             "{} keeps no results that could be read here: name the worker's backend with --results redis://... or sqlite://...",
-            config.results.value
+            settings.url
         ))
     })
 }

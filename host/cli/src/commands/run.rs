@@ -3,16 +3,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use petiole_celery::{Outcome, json};
-use petiole_modules::{Manifest, ModuleName};
+use petiole_modules::{Component, Manifest, ModuleName};
 use petiole_permits::Limits;
-use petiole_runtime::{Compiler, Context, Granted, Module, Run, Task, TaskSchema, Usage};
+use petiole_runtime::{Binary, Compiler, Context, Granted, Module, Run, Task, TaskSchema, Usage};
 use petiole_worker::{Grants, InstallError, check_functions};
 use tokio::sync::watch;
 
 use super::output::{print_text, print_value};
 use super::{call, component_file, given, result};
 use crate::cli::RunArgs;
-use crate::config::{LogFormat, Resolved, Sources, Written};
+use crate::config::{Config, Flags, LogFormat, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::{self, escaped};
@@ -21,7 +21,7 @@ use crate::{open, session};
 /// `petiole run`
 pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     let (positional, keyword) = (call::positional(&args.call)?, call::keyword(&args.call)?);
-    let component = component_file::read(&args.file)?;
+    let component = Component::new(component_file::read(&args.file)?);
     let name = match args.name.take() {
         Some(name) => name,
         None => component_file::module_name(&args.file)?,
@@ -29,15 +29,15 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     let name: ModuleName = name.parse().map_err(Failure::usage)?;
     let manifest = component_file::manifest(args.manifest.as_deref())?.unwrap_or_default();
     let manifest = Manifest::from_toml(&manifest).map_err(Failure::usage)?;
-    let flags = Written::default().with_limits(std::mem::take(&mut args.limits));
+    let flags = Flags::default().with(&args.limits);
     let sources = session::with_keyvalue(sources);
     let config = sources.resolve(flags).map_err(Failure::usage)?;
-    if config.allows_keyvalue() {
+    if config.grants.allows_keyvalue() {
         session::make_dir()?;
     }
-    logging::init(config.loglevel.value, LogFormat::Plain);
+    logging::init(config.log.level, LogFormat::Plain);
     block_on(async {
-        let grants = open::grants(&config).await?;
+        let grants = open::grants(&config.grants).await?;
         let module = load(&config, &name, &component, &manifest, &grants).await?;
         let Some(function) = &args.function else {
             print_text(&functions(&args.file, &module))?;
@@ -65,13 +65,13 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
 /// What a worker of this configuration would give to the task; tells on stderr what it would not.
 fn given_to(
     task: &Task,
-    config: &Resolved,
+    config: &Config,
     module: &ModuleName,
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<(Limits, Arc<Granted>)> {
     let TaskSchema { name, function, .. } = task.schema();
-    let limits = open::defaults(config)?.limits(name, &manifest.settings(function));
+    let limits = open::defaults(config).limits(name, &manifest.settings(function));
     let grants = grants.decide(module, name, manifest.capabilities(function));
     let (limits, grants) = (limits.map_err(refusal)?, grants.map_err(refusal)?);
     if !grants.refused.is_empty() {
@@ -82,20 +82,24 @@ fn given_to(
 
 /// Compiles, or takes what is compiled already: the second run starts at once.
 async fn load(
-    config: &Resolved,
+    config: &Config,
     name: &ModuleName,
-    component: &[u8],
+    component: &Component,
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<Module> {
-    let (runtime, cache) = (open::runtime(config, 1)?, open::cache(config)?);
+    let (runtime, cache) = (open::runtime(config, 1)?, open::cache(&config.modules)?);
     let compiler = Compiler::in_process();
     let interfaces = grants.interfaces(name, manifest);
-    let loaded = runtime.load(name.as_str(), component, &cache, &compiler, interfaces);
+    let binary = Binary {
+        wasm: component.bytes(),
+        sha256: *component.digest().as_bytes(),
+    };
+    let loaded = runtime.load(name.as_str(), binary, &cache, &compiler, interfaces);
     let module = loaded
         .await
         .map_err(|error| refusal(grants.refusal(name, manifest, error)))?;
-    check_functions(&module, manifest).map_err(refusal)?;
+    check_functions(module.functions(), manifest).map_err(refusal)?;
     Ok(module)
 }
 

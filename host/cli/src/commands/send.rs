@@ -7,23 +7,20 @@ use serde_json::{Map, Value, json};
 use super::output::{print_json, print_text};
 use super::{call, result};
 use crate::cli::SendArgs;
-use crate::config::{Resolved, Seconds, Sources, Written};
+use crate::config::{Config, Flags, ResultSettings, Seconds, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::{open, session};
 
 /// `petiole send`
-pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
+pub(super) fn run(sources: Sources, args: SendArgs) -> Result {
     let signature = signature(&args)?;
-    let flags = Written::default()
-        .with_broker(std::mem::take(&mut args.broker))
-        .map_err(Failure::usage)?;
-    let flags = flags.with_results(std::mem::take(&mut args.results));
+    let flags = Flags::default().with(&args.broker).with(&args.results);
     let config = sources.resolve(flags).map_err(Failure::usage)?;
     if args.wait {
-        can_wait(&config)?;
+        can_wait(&config.results)?;
     }
-    session::tell_broker(&config);
+    session::tell_broker(&config.broker);
     block_on(async {
         let id = publish(&config, &signature, args.queue.as_deref()).await?;
         if !args.wait {
@@ -37,14 +34,14 @@ pub(super) fn run(sources: Sources, mut args: SendArgs) -> Result {
         if !args.json {
             eprintln!("{id}");
         }
-        wait(&config, &id, args.timeout, args.json).await
+        wait(&config.results, &id, args.timeout, args.json).await
     })
 }
 
-async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) -> Result<String> {
-    let broker = open::broker(config).await?;
+async fn publish(config: &Config, signature: &Signature, queue: Option<&str>) -> Result<String> {
+    let broker = open::broker(&config.broker).await?;
     // As Celery's producers do: the operator has named it, here or in the configuration.
-    let routes = config.routes();
+    let routes = config.broker.routes();
     let to = routes.destination(&signature.task);
     let queue = queue.or_else(|| to.exchange.is_empty().then_some(to.routing_key.as_str()));
     if let Some(queue) = queue {
@@ -66,24 +63,24 @@ async fn publish(config: &Resolved, signature: &Signature, queue: Option<&str>) 
 }
 
 /// Waiting is refused before anything is sent.
-fn can_wait(config: &Resolved) -> Result<()> {
-    config.check_results().map_err(Failure::usage)?;
-    let url = &config.results.value;
-    match petiole_storage::results::mode(url) {
+fn can_wait(results: &ResultSettings) -> Result<()> {
+    results.check_url().map_err(Failure::usage)?;
+    let url = &results.url;
+    match petiole_storage::results::mode(&results.url) {
         Ok(ResultMode::Stored) => Ok(()),
         Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(
             "--wait reads results from a store, and {url} sends them as messages: leave --wait out, or use redis:// or sqlite://"
         ))),
         Ok(ResultMode::Disabled) => Err(Failure::usage(anyhow::anyhow!(
             "--wait needs the results that the worker stores: name its backend with --results URL (now {url}, from {})",
-            config.results.origin
+            results.origins.of("results")
         ))),
         Err(error) => Err(Failure::usage(error)),
     }
 }
 
-async fn wait(config: &Resolved, id: &str, timeout: Seconds, json: bool) -> Result {
-    let meta = result::wait(config, id, timeout).await?;
+async fn wait(results: &ResultSettings, id: &str, timeout: Seconds, json: bool) -> Result {
+    let meta = result::wait(results, id, timeout).await?;
     result::report(id, meta.as_ref(), json)
 }
 

@@ -1,27 +1,25 @@
-//! What modules and tasks are asked of: a worker's HTTP API, or a store itself.
-
-use std::sync::Arc;
+//! The place of modules and tasks: a worker's HTTP API, or a store itself.
 
 use anyhow::anyhow;
 use petiole_api::Actor;
 use petiole_api::Administration;
 use petiole_api::documents::{InstalledDocument, ModuleDocument, TaskDocument};
-use petiole_modules::Store;
-use petiole_worker::{NotLoaded, Registry};
+use petiole_modules::{Component, Store};
+use petiole_worker::{NotLoaded, declared_tasks};
 use url::Url;
 
 use crate::cli::TargetArgs;
 use crate::client::{Client, Push};
-use crate::config::{Resolved, Sources, Written, api_url, is_loopback};
+use crate::config::{Config, Flags, Sources, api_url, is_loopback};
 use crate::executor::block_on;
 use crate::exit::{Failure, Result};
 use crate::logging::escaped;
 use crate::{client_tls, open, session};
 
-/// Where modules are.
+/// The place of modules.
 pub(super) enum Target {
     Api(Client),
-    Store(Box<Resolved>),
+    Store(Box<Config>),
 }
 
 impl Target {
@@ -29,16 +27,16 @@ impl Target {
     pub(super) fn resolve(sources: Sources, args: TargetArgs) -> Result<Self> {
         let store_flag = args.store.is_some();
         let config = sources
-            .resolve(Written::default().with_target(args))
+            .resolve(Flags::default().with(&args))
             .map_err(Failure::usage)?;
-        match &config.api.value {
+        match &config.client.api {
             Some(api) if !store_flag => {
                 let url = api_url(api).map_err(|reason| Failure::usage(anyhow!(reason)))?;
-                let tls = client_tls::config(&url, &config.http)?;
+                let tls = client_tls::config(&url, &config.client)?;
                 let token = token(&config, &url)?;
                 Ok(Self::Api(Client::new(&url, token, tls)))
             }
-            _ if config.store.is_given() => Ok(Self::Store(Box::new(config))),
+            _ if config.modules.origins.has("store") => Ok(Self::Store(Box::new(config))),
             _ => Err(Failure::usage(anyhow!(
                 "no worker is known here: start `petiole dev`, or `petiole worker --http 127.0.0.1:8000`, in this folder; or \
                  name a worker with --to URL, or a store with --store file://DIR"
@@ -54,10 +52,13 @@ impl Target {
         let actor = Actor::local();
         let upload = petiole_api::upload(&actor, &push.manifest, push.signature);
         let upload = upload.map_err(Failure::usage)?;
+        let component = Component::new(push.component);
         let administration = administration(config)?;
-        in_registry(config, async |registry| {
-            let installed =
-                administration.install(&registry, actor, &push.name, push.component, upload);
+        block_on(async {
+            // No task runs in it.
+            let grants = open::grants_to_nobody(&config.grants).await?;
+            let registry = open::registry(config, 1, grants).await?;
+            let installed = administration.install(&registry, actor, &push.name, component, upload);
             Ok(administration.shared(&installed.await?, push.wait).await)
         })
     }
@@ -65,18 +66,18 @@ impl Target {
     pub(super) fn tasks(&self) -> Result<Vec<TaskDocument>> {
         match self {
             Self::Api(client) => client.tasks(),
-            Self::Store(config) => in_registry(config, async |registry| {
-                registry.refresh().await.map_err(Failure::failed)?;
-                for NotLoaded { module, reason, .. } in registry.not_loaded() {
+            Self::Store(config) => {
+                let (store, defaults) = (store(config)?, open::defaults(config));
+                let grants = block_on(open::grants_to_nobody(&config.grants))?;
+                let signatures = open::signatures(&config.modules)?;
+                let declared = declared_tasks(&store, &defaults, &grants, signatures.as_ref());
+                let (tasks, left_out) = declared.map_err(Failure::failed)?;
+                for NotLoaded { module, reason, .. } in left_out {
                     let reason = escaped(&reason);
                     eprintln!("the tasks of module {module} are left out: {reason}");
                 }
-                Ok(registry
-                    .tasks()
-                    .iter()
-                    .map(|task| TaskDocument::from(&**task))
-                    .collect())
-            }),
+                Ok(tasks.iter().map(TaskDocument::from).collect())
+            }
         }
     }
 
@@ -128,40 +129,32 @@ impl Target {
 
 /// The token for the API at `url`. A session's goes to that session's worker only, and none over a network on which
 /// others can read it.
-fn token(config: &Resolved, url: &Url) -> Result<Option<String>> {
+fn token(config: &Config, url: &Url) -> Result<Option<String>> {
     let session = session::path().display().to_string();
-    let (token, api) = (&config.http_token, &config.api);
-    if token.origin == session && api.origin != session {
+    let (token, origins) = (&config.http.token, &config.http.origins);
+    if origins.of("http.token") == session && origins.of("api") != session {
         return Ok(None);
     }
-    let is_private = url.scheme() == "https" || is_loopback(url) || config.http.plain.value;
-    if token.value.is_some() && !is_private {
+    let is_private = url.scheme() == "https" || is_loopback(url) || config.http.plain;
+    if token.is_some() && !is_private {
         return Err(Failure::usage(anyhow!(
             "the token (from {}) would go to {} unencrypted: name the API as https:// (the worker needs http.tls.cert and \
              http.tls.key), or reach it on a loopback address; or, where the network is trusted, set http.plain = true or \
              PETIOLE_HTTP_PLAIN=true",
-            token.origin,
+            origins.of("http.token"),
             url.host_str().unwrap_or_default()
         )));
     }
-    Ok(token.value.clone())
+    Ok(token.clone())
 }
 
-/// Works on a registry of this process; nothing runs in it.
-fn in_registry<T>(
-    config: &Resolved,
-    work: impl AsyncFnOnce(Arc<Registry>) -> Result<T>,
-) -> Result<T> {
-    block_on(async {
-        let grants = open::grants_to_nobody(config).await?;
-        work(open::registry(config, 1, grants).await?).await
-    })
+fn administration(config: &Config) -> Result<Administration> {
+    Ok(Administration::new(
+        store(config)?,
+        open::audit(&config.http)?,
+    ))
 }
 
-fn administration(config: &Resolved) -> Result<Administration> {
-    Ok(Administration::new(store(config)?, open::audit(config)?))
-}
-
-fn store(config: &Resolved) -> Result<Store> {
-    Store::open(&config.store.value).map_err(Failure::usage)
+fn store(config: &Config) -> Result<Store> {
+    Store::open(&config.modules.store).map_err(Failure::usage)
 }

@@ -3,7 +3,7 @@ use anyhow::Context;
 use super::node::Node;
 use crate::check::check;
 use crate::cli::WorkerArgs;
-use crate::config::{Sources, Written};
+use crate::config::{Flags, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::signals::Signals;
@@ -11,12 +11,12 @@ use crate::{api, logging};
 
 /// `petiole worker`
 pub(super) fn run(sources: Sources, args: WorkerArgs) -> Result {
-    let flags = Written::of_worker(args).map_err(Failure::usage)?;
+    let flags = Flags::default().with(&args);
     let config = sources.resolve(flags).map_err(Failure::usage)?;
     check(&config)?;
-    logging::init(config.loglevel.value, config.log_format.value);
+    logging::init(config.log.level, config.log.format);
     block_on(async {
-        let api = api::serve(&config).await?;
+        let api = api::serve(&config.http).await?;
         let mut signals = Signals::listen().context("can't listen to signals")?;
         // Servers that are not up yet are waited for.
         let node = tokio::select! {

@@ -1,256 +1,210 @@
-//! `petiole.toml`, which is also the shape of every other layer.
+//! `petiole.toml` as a layer, and what is said of a value in it that can't be used.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::num::NonZeroU16;
-use std::path::{Path, PathBuf, absolute};
+use std::path::Path;
 
-use petiole_celery::Destination;
-use petiole_permits::{Grant, Size};
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::ConfigError;
-use super::http::{WrittenHttp, WrittenSignatures};
-use super::limits::{WrittenLimits, WrittenMaxLimits};
-use super::units::{LogFormat, LogLevel, Seconds, Share};
-use super::values::{Place, Source};
-use super::wants::wrong;
+use super::error::ConfigError;
+use super::key::Key;
+use super::layer::Layer;
+use super::setting::{ADDRESS, wanted_as};
 
-/// One layer as it is written: what it does not name is none.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Written {
-    pub broker: Option<String>,
-    pub queues: Option<Vec<String>>,
-    pub default_queue: Option<String>,
-    pub quarantine_queue: Option<String>,
-    #[serde(deserialize_with = "routes")]
-    pub routes: InOrder<Destination>,
-    pub hostname: Option<String>,
-    pub concurrency: Option<NonZeroU16>,
-    pub prefetch_multiplier: Option<NonZeroU16>,
-    pub delivery_limit: Option<NonZeroU16>,
-    pub soft_shutdown_timeout: Option<Seconds>,
-    pub memory_budget: Option<Share>,
-    pub results: Option<String>,
-    pub result_expires: Option<Seconds>,
-    pub result_extended: Option<bool>,
-    pub store: Option<String>,
-    pub cache: Option<String>,
-    pub api: Option<String>,
-    pub loglevel: Option<LogLevel>,
-    pub log_format: Option<LogFormat>,
-    pub http: WrittenHttp,
-    pub signatures: WrittenSignatures,
-    pub audit: Option<PathBuf>,
-    pub api_ca: Option<PathBuf>,
-    pub api_cert: Option<PathBuf>,
-    pub api_key: Option<PathBuf>,
-    pub limits: WrittenLimits,
-    pub max_limits: WrittenMaxLimits,
-    pub retry: WrittenRetry,
-    pub compile: WrittenCompile,
-    pub queue_concurrency: InOrder<NonZeroU16>,
-    pub keyvalue: Option<String>,
-    pub env: InOrder<Source>,
-    pub secrets: InOrder<Source>,
-    pub folders: InOrder<PathBuf>,
-    pub grants: InOrder<Grant>,
+/// Reads a file's text. Paths of folders and values start at the file's folder.
+pub(super) fn read(path: &Path, text: &str, keys: &[Key]) -> Result<Layer, ConfigError> {
+    let mut file = File {
+        text,
+        path,
+        keys,
+        layer: Layer::default(),
+    };
+    let table = DeTable::parse(text).map_err(|error| wrong(text, &error, None));
+    let read = table.and_then(|table| file.table("", table.into_inner()));
+    read.map_err(|reason| ConfigError::File {
+        path: path.to_owned(),
+        reason,
+    })?;
+    Ok(file.layer)
 }
 
-/// `[retry]`: retries where neither task nor manifest says anything.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenRetry {
-    pub delay: Option<Seconds>,
-    pub max: Option<u32>,
+struct File<'a> {
+    text: &'a str,
+    path: &'a Path,
+    keys: &'a [Key],
+    layer: Layer,
 }
 
-/// `[compile]`: what compiling an upload may use.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenCompile {
-    pub time: Option<Seconds>,
-    pub memory: Option<Size>,
-}
-
-/// A table in the order in which it is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InOrder<T>(pub Vec<(String, T)>);
-
-impl<T> Default for InOrder<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = InOrder<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InOrder<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+impl File<'_> {
+    /// Reads the settings of a table; `within` is its path and a dot.
+    fn table(&mut self, within: &str, table: DeTable) -> Result<(), String> {
+        for (name, value) in table {
+            let path = format!("{within}{}", name.get_ref());
+            let inner = format!("{path}.");
+            let says = |said: String| {
+                let line = line(self.text, name.span().start);
+                Err(format!("line {line}: {path}: {said}"))
+            };
+            let is_one = !name.get_ref().contains('.');
+            if let Some(key) = self.keys.iter().find(|key| is_one && key.path == path) {
+                let folder = self.path.parent().unwrap_or(Path::new(""));
+                let at = value.span().start;
+                let value = key.from_file(ValueDeserializer::from(value), folder);
+                let value = value.map_err(|error| wrong(self.text, &error, Some(at)))?;
+                self.layer
+                    .set(&path, value, self.path.display().to_string());
+            } else if is_one && self.keys.iter().any(|key| key.path.starts_with(&inner)) {
+                match value.into_inner() {
+                    DeValue::Table(table) => self.table(&inner, table)?,
+                    other => return says(format!("wants a table, and is {}", kind(&other))),
                 }
-                Ok(InOrder(entries))
+            } else {
+                let names = self.names(within);
+                return says(format!("there is no such setting here; there are {names}"));
             }
         }
-        deserializer.deserialize_map(Entries(PhantomData))
+        Ok(())
+    }
+
+    /// The names of what may stand in a table.
+    fn names(&self, within: &str) -> String {
+        let paths = self
+            .keys
+            .iter()
+            .filter_map(|key| key.path.strip_prefix(within));
+        let mut names: Vec<_> = paths
+            .map(|path| path.split('.').next().unwrap_or(path))
+            .collect();
+        // Those of a table stand together.
+        names.dedup();
+        names.join(", ")
     }
 }
 
-/// `"shop.*" = "python"`, or `"shop.*" = { exchange = "shop", routing_key = "orders" }`.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a queue name, or { exchange = \"...\", routing_key = \"...\" }"
-)]
-enum WrittenRoute {
-    Queue(String),
-    Exchange {
-        exchange: String,
-        routing_key: String,
-    },
+fn line(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or_default().matches('\n').count() + 1
 }
 
-fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InOrder<Destination>, D::Error> {
-    let InOrder(routes) = InOrder::<WrittenRoute>::deserialize(deserializer)?;
-    let routes = routes.into_iter().map(|(glob, to)| (glob, to.into()));
-    Ok(InOrder(routes.collect()))
+/// What is wrong in a file: in which line, at which setting, what it wants and what it got. No value is quoted, for
+/// it may be a secret; the TOML library quotes whole lines. `value`: where the value begins, for errors that do not say.
+fn wrong(text: &str, error: &toml::de::Error, value: Option<usize>) -> String {
+    let Some(at) = error.span().map(|span| span.start).or(value) else {
+        return said(error.message(), None);
+    };
+    let line = line(text, at);
+    let whole = DeTable::parse(text).ok();
+    let found = whole.as_ref().and_then(|whole| find(whole.get_ref(), at));
+    let (path, value) = match &found {
+        Some(Found { path, value }) => (format!("{}: ", path.join(".")), *value),
+        None => (String::new(), None),
+    };
+    format!("line {line}: {path}{}", said(error.message(), value))
 }
 
-impl From<WrittenRoute> for Destination {
-    fn from(route: WrittenRoute) -> Self {
-        match route {
-            WrittenRoute::Queue(queue) => Self::queue(queue),
-            WrittenRoute::Exchange {
-                exchange,
-                routing_key,
-            } => Self {
-                exchange,
-                routing_key,
+/// A place in a file.
+struct Found<'a> {
+    path: Vec<String>,
+    /// None at the key itself.
+    value: Option<&'a DeValue<'a>>,
+}
+
+fn find<'a>(table: &'a DeTable<'a>, at: usize) -> Option<Found<'a>> {
+    table.iter().find_map(|(key, value)| {
+        let mut found = match key.span().contains(&at) {
+            true => Found {
+                path: Vec::new(),
+                value: None,
             },
-        }
-    }
-}
-
-impl Written {
-    /// Reads a file's text. Paths of folders and values start at the file's folder.
-    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let mut written: Self = toml::from_str(text).map_err(|error| ConfigError::File {
-            path: path.to_owned(),
-            reason: wrong(text, &error),
-        })?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        written.http_paths_from(base);
-        let places = written.env.0.iter_mut().chain(&mut written.secrets.0);
-        let files = places.filter_map(|(_, source)| match source {
-            Source::At(Place::File(file)) => Some(file),
-            Source::At(Place::Env(_) | Place::Credential(_)) | Source::Text(_) => None,
-        });
-        for file in files.chain(written.folders.0.iter_mut().map(|(_, folder)| folder)) {
-            // Only fails for an empty path, or where there is no working directory.
-            *file = absolute(base.join(&*file)).unwrap_or_else(|_| base.join(&*file));
-        }
-        Ok(written)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        for (text, key) in [
-            ("broker = 'amqp://x'\nbrokr = 1\n", "brokr"),
-            ("[http]\nadr = 'x'\n", "adr"),
-        ] {
-            let error = Written::parse(Path::new("petiole.toml"), text)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains(key) && error.contains("line 2") && error.contains("petiole.toml"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_error_quotes_no_value() {
-        for (text, line) in [
-            ("[secrets]\nKEY = 'hush\n", "line 2"),
-            (
-                "[secrets]\nKEY = { file = 'hush', more = 'hush' }\n",
-                "line 2: secrets.KEY: wants a text, {",
-            ),
-            (
-                "[secrets]\nA = 'x'\nKEY = ['hush']\n",
-                "line 3: secrets.KEY: wants a text, {",
-            ),
-            (
-                "[secrets]\nKEY = \"\"\"hush\nhush = hush\\q\n\"\"\"\n",
-                "line 3",
-            ),
-            ("broker = 'amqp://u:hush@h' x\n", "line 1"),
-            (
-                "secrets = 'hush'\n",
-                "line 1: secrets: wants a table, and is a text",
-            ),
-            (
-                "[http]\ntoken = ['hush']\n",
-                "line 2: http.token: wants a text, and is a list",
-            ),
-        ] {
-            let error = Written::parse(Path::new("f"), text)
-                .unwrap_err()
-                .to_string();
-            let value = error.replace("hush: ", "");
-            assert!(
-                error.contains(line) && !value.contains("hush"),
-                "{text}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn paths_start_at_the_file() {
-        let text =
-            "[folders]\ndata = 'data'\nabsolute = '/srv/x'\n[secrets]\nS = { file = '../s' }";
-        let written = Written::parse(Path::new("/etc/petiole/petiole.toml"), text).unwrap();
-        let folders: Vec<_> = written.folders.0.iter().map(|(_, path)| path).collect();
-        assert_eq!(
-            folders,
-            [Path::new("/etc/petiole/data"), Path::new("/srv/x")]
-        );
-        let secret = Source::At(Place::File("/etc/petiole/../s".into()));
-        assert_eq!(written.secrets.0, [("S".to_owned(), secret)]);
-    }
-
-    #[test]
-    fn routes_keep_their_order() {
-        let written = Written::parse(
-            Path::new("f"),
-            "[routes]\n'z.*' = 'one'\n'a.*' = {exchange='e', routing_key='k'}\n",
-        )
-        .unwrap();
-        let key = |exchange: &str, key: &str| Destination {
-            exchange: exchange.into(),
-            routing_key: key.into(),
+            // A table's own span is that of its head.
+            false => within(value.get_ref(), at).or_else(|| {
+                value.span().contains(&at).then(|| Found {
+                    path: Vec::new(),
+                    value: Some(value.get_ref()),
+                })
+            })?,
         };
-        assert_eq!(
-            written.routes.0,
-            [
-                ("z.*".to_owned(), key("", "one")),
-                ("a.*".to_owned(), key("e", "k"))
-            ]
-        );
+        found.path.insert(0, key.get_ref().to_string());
+        Some(found)
+    })
+}
+
+fn within<'a>(value: &'a DeValue<'a>, at: usize) -> Option<Found<'a>> {
+    match value {
+        DeValue::Table(table) => find(table, at),
+        DeValue::Array(array) => array.iter().find_map(|one| {
+            within(one.get_ref(), at).or_else(|| {
+                one.span().contains(&at).then(|| Found {
+                    path: Vec::new(),
+                    value: Some(one.get_ref()),
+                })
+            })
+        }),
+        _ => None,
+    }
+}
+
+/// serde's message without its words and what it quotes.
+fn said(message: &str, value: Option<&DeValue>) -> String {
+    let got = value.map_or_else(String::new, |value| format!(", and is {}", kind(value)));
+    let other = got.replacen(" a ", " another ", 1);
+    if let Some((found, wanted)) = message.rsplit_once(", expected ") {
+        // `a` or `b`, one of `a`, `b`, `c`
+        let names = wanted.trim_start_matches("one of ").replace('`', "");
+        let names = names.replace(" or ", ", ");
+        match found.split(' ').take(2).collect::<Vec<_>>()[..] {
+            ["invalid", "type:"] => return format!("wants {}{got}", wants(wanted)),
+            ["invalid", "value:"] => return format!("wants {}{other}", wants(wanted)),
+            ["unknown", "variant"] => return format!("wants one of {names}{other}"),
+            ["unknown", "field"] => {
+                return format!("there is no such setting here; there are {names}");
+            }
+            _ => {}
+        }
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("{} is missing", field.replace('`', ""));
+    }
+    match message {
+        // One of several names, where there is no text at all.
+        name if name.starts_with("wanted ") || name.starts_with("expected ") => {
+            format!("wants a text{got}")
+        }
+        "invalid IP address syntax" => format!("wants a network, for example 10.0.0.0/8{other}"),
+        "invalid socket address syntax" => format!("wants {ADDRESS}{got}"),
+        // Of a value that may be one of several things.
+        several if several.starts_with("a ") => format!("wants {several}{got}"),
+        other => without_quote(other).to_owned(),
+    }
+}
+
+/// `"hush" is not a size` without what it names first. A rule that is none is quoted: it is one of several, and no secret.
+fn without_quote(message: &str) -> &str {
+    let end = message.find(" is not ");
+    end.and_then(|end| message.get(end + 1..))
+        .unwrap_or(message)
+}
+
+fn wants(expected: &str) -> &str {
+    match expected {
+        "a string" | "a borrowed string" | "string" => "a text",
+        "path string" => "a path",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        // Only times have it.
+        "f64" => "a number of seconds, for example 30",
+        "u64" => "a whole number, for example 1000",
+        _ if expected.starts_with("struct ") || expected.starts_with("enum ") => "a table",
+        _ => wanted_as(expected).unwrap_or(expected),
+    }
+}
+
+fn kind(value: &DeValue) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(true) => "true",
+        DeValue::Boolean(false) => "false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
     }
 }

@@ -1,85 +1,153 @@
 //! Flags as a layer.
 
-use super::ConfigError;
-use super::env::route;
-use super::file::{InOrder, Written};
-use super::http::WrittenHttp;
-use super::limits::WrittenLimits;
-use crate::cli::{BrokerArgs, LimitArgs, NodeArgs, ResultsArgs, TargetArgs, WorkerArgs};
+use serde::Serialize;
+use toml::{Table, Value};
 
-impl Written {
-    /// Adds the flags of a broker.
-    pub(crate) fn with_broker(mut self, args: BrokerArgs) -> Result<Self, ConfigError> {
-        self.broker = args.broker;
-        self.default_queue = args.default_queue;
-        let routes = args
-            .routes
-            .iter()
-            .map(|rule| route(rule))
-            .collect::<Result<_, _>>();
-        self.routes = InOrder(routes.map_err(|reason| ConfigError::Value {
-            origin: "flag --route".to_owned(),
-            reason,
-        })?);
-        Ok(self)
-    }
+use super::error::ConfigError;
+use super::key::Key;
+use super::layer::Layer;
 
-    /// Adds the flags of a result backend.
-    pub(crate) fn with_results(mut self, args: ResultsArgs) -> Self {
-        self.results = args.results;
-        self
-    }
+/// Flags by their names, as the command line's structs have them: `memory_limit` for `--memory-limit`.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    given: Table,
+    /// The reason why one can't be used.
+    wrong: Option<String>,
+}
 
-    /// Adds the flags that say which modules a command works on.
-    pub(crate) fn with_target(mut self, args: TargetArgs) -> Self {
-        self.api = args.to;
-        self.api_ca = args.ca;
-        self.store = args.store;
-        self
-    }
-
-    /// Adds the flags of a node.
-    pub(crate) fn with_node(self, args: NodeArgs) -> Self {
-        Self {
-            queues: args.queues,
-            concurrency: args.concurrency,
-            prefetch_multiplier: args.prefetch_multiplier,
-            hostname: args.hostname,
-            loglevel: args.loglevel,
-            log_format: args.log_format,
-            result_expires: args.result_expires,
-            result_extended: args.result_extended.then_some(true),
-            quarantine_queue: args.quarantine_queue,
-            soft_shutdown_timeout: args.soft_shutdown_timeout,
-            http: WrittenHttp {
-                addr: args.http,
-                ..WrittenHttp::default()
-            },
-            ..self
+impl Flags {
+    /// Adds the flags of a command's arguments; those that are not given are none.
+    pub(crate) fn with(mut self, args: &impl Serialize) -> Self {
+        match Table::try_from(args) {
+            Ok(given) => self.given.extend(given),
+            // A path that is not UTF-8.
+            Err(error) => self.wrong = Some(error.to_string()),
         }
-        .with_limits(args.limits)
-    }
-
-    /// Adds the flags of a task's limits.
-    pub(crate) fn with_limits(mut self, args: LimitArgs) -> Self {
-        self.limits = WrittenLimits {
-            time: args.time_limit,
-            soft_time: args.soft_time_limit,
-            cpu_time: args.cpu_time_limit,
-            soft_cpu_time: args.soft_cpu_time_limit,
-            memory: args.memory_limit,
-            ..WrittenLimits::default()
-        };
         self
     }
 
-    /// The flags of `petiole worker`.
-    pub(crate) fn of_worker(args: WorkerArgs) -> Result<Self, ConfigError> {
-        let mut written = Self::default()
-            .with_broker(args.broker)?
-            .with_results(args.results)
-            .with_node(args.node);
-        written.store = args.store;
-        Ok(written)
+    /// Adds one, where it is given.
+    pub(crate) fn set(mut self, name: &str, value: Option<String>) -> Self {
+        let given = value.map(|value| (name.to_owned(), value.into()));
+        self.given.extend(given);
+        self
+    }
+
+    pub(super) fn layer(mut self, keys: &[Key]) -> Result<Layer, ConfigError> {
+        let invalid = |origin, reason| ConfigError::Value { origin, reason };
+        if let Some(reason) = self.wrong {
+            return Err(invalid("flags".to_owned(), reason));
+        }
+        let mut layer = Layer::default();
+        for key in keys {
+            let Some(flag) = key.flag else { continue };
+            let name = flag.trim_start_matches('-').replace('-', "_");
+            let Some(value) = self.given.remove(&name) else {
+                continue;
+            };
+            let origin = format!("flag {flag}");
+            let value = match value {
+                Value::Array(entries) if key.kind.is_table() => {
+                    table(key, &entries).map_err(|reason| invalid(origin.clone(), reason))?
+                }
+                value => value,
+            };
+            layer.set(&key.path, value, origin);
+        }
+        Ok(layer)
+    }
+}
+
+/// The entries of a table, of which each has a flag.
+fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
+    let mut table = Table::new();
+    for text in entries.iter().filter_map(Value::as_str) {
+        if let Value::Table(entry) = key.from_text(text)? {
+            for (name, value) in entry {
+                table.entry(name).or_insert(value);
+            }
+        }
+    }
+    Ok(Value::Table(table))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::keys;
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn every_flag_of_a_worker_is_a_setting() {
+        let args = [
+            "petiole",
+            "worker",
+            "-b",
+            "amqp://h",
+            "--route",
+            "a.*=a",
+            "--route",
+            "b.*=b",
+            "--default-queue",
+            "d",
+            "--results",
+            "rpc://",
+            "--store",
+            "file://s",
+            "-Q",
+            "q,r",
+            "-c",
+            "3",
+            "--prefetch-multiplier",
+            "2",
+            "--http",
+            "127.0.0.1:0",
+            "-n",
+            "n",
+            "-l",
+            "debug",
+            "--log-format",
+            "json",
+            "--time-limit",
+            "5",
+            "--soft-time-limit",
+            "4",
+            "--cpu-time-limit",
+            "3",
+            "--soft-cpu-time-limit",
+            "2",
+            "--memory-limit",
+            "64M",
+            "--result-expires",
+            "60",
+            "--result-extended",
+            "--quarantine-queue",
+            "k",
+            "--soft-shutdown-timeout",
+            "9",
+        ];
+        let Command::Worker(args) = Cli::try_parse_from(args).unwrap().command else {
+            panic!("a worker");
+        };
+        let keys = keys();
+        let flags = Flags::default().with(&args);
+        let given: Vec<_> = flags.given.keys().cloned().collect();
+        let layer = flags.layer(&keys).unwrap();
+        for name in given {
+            let flag = format!("--{}", name.replace('_', "-"));
+            let key = keys.iter().find(|key| key.flag == Some(flag.as_str()));
+            assert!(layer.has(&key.unwrap().path), "{flag}");
+        }
+        assert_eq!(layer.text("limits.memory"), Some("64MiB"));
+        assert_eq!(layer.text("loglevel"), Some("debug"));
+        let nothing = Cli::try_parse_from(["petiole", "worker"]).unwrap().command;
+        let Command::Worker(args) = nothing else {
+            panic!("a worker");
+        };
+        let flags = Flags::default().with(&args);
+        assert!(flags.given.is_empty(), "{flags:?}");
     }
 }

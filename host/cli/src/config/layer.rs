@@ -1,158 +1,154 @@
-//! The layers, and what they say of one setting.
+//! Layers of settings, put together.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::sync::Arc;
 
-use super::ConfigError;
-use super::file::{InOrder, Written};
-use super::keys::Key;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
 
-/// A layer: what is written, and where.
-#[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) origin: Origin,
-    pub(super) written: Written,
+use super::error::ConfigError;
+use super::key::Key;
+
+/// Values by their keys.
+pub(super) type Values = BTreeMap<String, Value>;
+
+/// What a file, the environment or the flags set: by key, the value and where exactly it stands.
+#[derive(Default)]
+pub(crate) struct Layer(BTreeMap<String, (Value, String)>);
+
+impl Layer {
+    /// One setting.
+    pub(crate) fn of(path: &str, value: String, origin: impl Display) -> Self {
+        let mut layer = Self::default();
+        layer.set(path, value.into(), origin.to_string());
+        layer
+    }
+
+    pub(super) fn set(&mut self, path: &str, value: Value, origin: impl Into<String>) {
+        self.0.insert(path.to_owned(), (value, origin.into()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// A value's text.
+    pub(crate) fn text(&self, path: &str) -> Option<&str> {
+        self.0.get(path).and_then(|(value, _)| value.as_str())
+    }
 }
 
-/// Where a layer is written.
-#[derive(Debug)]
-pub(super) enum Origin {
-    File(PathBuf),
-    /// By setting, the variable that named it.
-    Env(BTreeMap<&'static str, &'static str>),
-    Flags,
-}
-
-/// A setting's value, and where it comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Setting<T> {
-    pub value: T,
-    /// A file, an environment variable, a flag, or `default`.
-    pub origin: String,
-}
+/// Where each setting stands: a file, a variable, a flag; of a table's entries, each by itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origins(Arc<BTreeMap<String, String>>);
 
 const DEFAULT: &str = "default";
 
-impl<T> Setting<T> {
-    pub(super) fn default(value: T) -> Self {
-        Self {
-            value,
-            origin: DEFAULT.to_owned(),
+impl Origins {
+    /// Where the setting stands, or `default`.
+    pub(crate) fn of(&self, path: &str) -> &str {
+        self.0.get(path).map_or(DEFAULT, String::as_str)
+    }
+
+    /// Where an entry of a table stands.
+    pub(crate) fn of_entry(&self, table: &str, name: &str) -> &str {
+        self.of(&format!("{table}.{name}"))
+    }
+
+    /// Whether the setting stands anywhere.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
+    /// Says of one setting that it stands where another one does, from which it follows.
+    pub(super) fn follow(&mut self, path: &str, other: &str) {
+        if let Some(other) = self.0.get(other).cloned() {
+            Arc::make_mut(&mut self.0).insert(path.to_owned(), other);
         }
     }
 
-    /// Whether it was set anywhere.
-    pub(crate) fn is_given(&self) -> bool {
-        self.origin != DEFAULT
-    }
-
-    /// The value can't be used; the error names its layer.
-    pub(super) fn wrong(&self, reason: impl Into<String>) -> ConfigError {
+    /// The setting can't be used; the error names where it stands.
+    pub(super) fn wrong(&self, path: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::Value {
-            origin: self.origin.clone(),
+            origin: self.of(path).to_owned(),
             reason: reason.into(),
         }
     }
 
-    pub(super) fn check(
+    /// The same of a table's entry.
+    pub(super) fn wrong_entry(
         &self,
-        valid: impl Fn(&T) -> Result<(), String>,
+        table: &str,
+        name: &str,
+        reason: impl Into<String>,
+    ) -> ConfigError {
+        self.wrong(&format!("{table}.{name}"), reason)
+    }
+
+    /// Two settings of which neither is of use without the other: their keys, and whether they are set.
+    pub(super) fn check_both(
+        &self,
+        (one, has_one): (&str, bool),
+        (other, has_other): (&str, bool),
     ) -> Result<(), ConfigError> {
-        valid(&self.value).map_err(|reason| self.wrong(reason))
-    }
-}
-
-impl Layer {
-    pub(super) fn file(path: &Path, written: Written) -> Self {
-        Self {
-            origin: Origin::File(path.to_owned()),
-            written,
-        }
-    }
-
-    pub(super) fn flags(written: Written) -> Self {
-        Self {
-            origin: Origin::Flags,
-            written,
-        }
-    }
-
-    fn origin(&self, key: &Key) -> String {
-        match &self.origin {
-            Origin::File(path) => path.display().to_string(),
-            Origin::Env(used) => format!("env {}", used.get(key.name).unwrap_or(&key.name)),
-            Origin::Flags => format!("flag {}", key.flag.unwrap_or(key.name)),
+        match (has_one, has_other) {
+            (true, false) => Err(self.wrong(one, format!("{one} needs {other}"))),
+            (false, true) => Err(self.wrong(other, format!("{other} needs {one}"))),
+            (true, true) | (false, false) => Ok(()),
         }
     }
 }
 
-/// The layers, the lowest first.
-pub(super) struct Layers<'a>(pub(super) &'a [Layer]);
+/// All layers together.
+pub(super) struct Merged {
+    values: Values,
+    pub(super) origins: Origins,
+}
 
-impl Layers<'_> {
-    /// What the highest layer says that says anything.
-    pub(super) fn given<T>(
-        &self,
-        key: &Key,
-        get: impl Fn(&Written) -> Option<T>,
-    ) -> Option<Setting<T>> {
-        self.0.iter().rev().find_map(|layer| {
-            get(&layer.written).map(|value| Setting {
-                value,
-                origin: layer.origin(key),
-            })
+impl Merged {
+    /// Puts layers together, the lowest first. Of a table, the entries of all are there, those of higher ones first.
+    pub(super) fn new(layers: Vec<Layer>, keys: &[Key]) -> Self {
+        let (mut values, mut origins) = (Values::new(), BTreeMap::new());
+        for (path, (value, origin)) in layers.into_iter().flat_map(|layer| layer.0) {
+            let is_table = keys
+                .iter()
+                .any(|key| key.path == path && key.kind.is_table());
+            let value = match (value, values.remove(&path)) {
+                (Value::Table(above), below) if is_table => {
+                    for name in above.keys() {
+                        origins.insert(format!("{path}.{name}"), origin.clone());
+                    }
+                    added(above, below)
+                }
+                (value, _) => value,
+            };
+            values.insert(path.clone(), value);
+            origins.insert(path, origin);
+        }
+        Self {
+            values,
+            origins: Origins(Arc::new(origins)),
+        }
+    }
+
+    /// A setting's value, where any layer has one.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ConfigError> {
+        let value = self.values.get(path).cloned();
+        let value = value.map(Value::try_into).transpose();
+        value.map_err(|error| {
+            self.origins
+                .wrong(path, format!("{path}: {}", error.message()))
         })
     }
+}
 
-    pub(super) fn or<T>(
-        &self,
-        key: &Key,
-        get: impl Fn(&Written) -> Option<T>,
-        default: T,
-    ) -> Setting<T> {
-        self.given(key, get)
-            .unwrap_or_else(|| Setting::default(default))
-    }
-
-    pub(super) fn maybe<T>(
-        &self,
-        key: &Key,
-        get: impl Fn(&Written) -> Option<T>,
-    ) -> Setting<Option<T>> {
-        self.or(key, |written| get(written).map(Some), None)
-    }
-
-    /// All entries of a table, the highest layer's first.
-    pub(super) fn all<T: Clone>(
-        &self,
-        key: &Key,
-        get: impl Fn(&Written) -> &InOrder<T>,
-    ) -> Vec<Setting<(String, T)>> {
-        let of = |layer: &Layer| {
-            let origin = layer.origin(key);
-            let entries = get(&layer.written).0.clone();
-            entries.into_iter().map(move |value| Setting {
-                value,
-                origin: origin.clone(),
-            })
-        };
-        self.0.iter().rev().flat_map(of).collect()
-    }
-
-    /// A table by name: of two entries of one name, the higher layer's.
-    pub(super) fn named<T: Clone>(
-        &self,
-        key: &Key,
-        get: impl Fn(&Written) -> &InOrder<T>,
-    ) -> BTreeMap<String, Setting<T>> {
-        let mut table = BTreeMap::new();
-        for Setting {
-            value: (name, value),
-            origin,
-        } in self.all(key, get)
-        {
-            table.entry(name).or_insert(Setting { value, origin });
+fn added(mut above: Table, below: Option<Value>) -> Value {
+    if let Some(Value::Table(below)) = below {
+        for (name, value) in below {
+            above.entry(name).or_insert(value);
         }
-        table
     }
+    Value::Table(above)
 }

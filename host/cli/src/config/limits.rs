@@ -1,217 +1,186 @@
-//! The limits of a task, each declared once: everything else here follows from the rows at the end.
+//! The limits of tasks, and the most that manifests may ask for, by the rows of [`LIMITS`].
 
-use std::fmt::Display;
+use petiole_permits::{Amount, Amounts, LIMITS, LimitSpec, Limits, Size, Unit};
 
-use petiole_permits::{Amount, Amounts, Limits, Size};
-use serde::Deserialize;
-use toml::Value;
-
-use super::ConfigError;
-use super::env::Env;
-use super::keys::Key;
-use super::layer::{Layers, Setting};
-use super::show::{Row, maybe, row};
+use super::error::ConfigError;
+use super::key::{Key, Kind};
+use super::layer::{Merged, Origins, Values};
 use super::units::{Count, Seconds};
+use super::worker::WorkerSettings;
 
-macro_rules! limits {
-    (
-        hard {
-            $($name:ident: $unit:ty = $default:expr, at most $most:expr, $variable:literal $($flag:literal)?;)*
-        }
-        soft { $($soft:ident: $soft_variable:literal $soft_flag:literal;)* }
-    ) => {
-        /// `[limits]`: what a task may use where its manifest says nothing.
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub(crate) struct WrittenLimits {
-            $(pub $name: Option<$unit>,)*
-            $(pub $soft: Option<Seconds>,)*
-        }
+/// The memory that a 32-bit linear memory can hold.
+const ADDRESSABLE: Size = Size::new(4 << 30);
 
-        /// `[max_limits]`: the most that a manifest may ask for.
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub(crate) struct WrittenMaxLimits {
-            $(pub $name: Option<$unit>,)*
-        }
-
-        /// `[limits]`, resolved.
-        #[derive(Debug, Clone)]
-        pub(crate) struct LimitSettings {
-            $(pub $name: Setting<$unit>,)*
-            $(pub $soft: Setting<Option<Seconds>>,)*
-        }
-
-        /// `[max_limits]`, resolved.
-        #[derive(Debug, Clone)]
-        pub(crate) struct MaxLimitSettings {
-            $(pub $name: Setting<$unit>,)*
-        }
-
-        /// The settings' spellings; for `[max_limits]` in `most`.
-        #[allow(non_upper_case_globals)]
-        mod key {
-            use super::Key;
-            $(pub(super) const $name: Key = Key {
-                name: concat!("limits.", stringify!($name)),
-                env: &[concat!("PETIOLE_", $variable)],
-                flag: [$($flag)?].first().copied(),
-            };)*
-            $(pub(super) const $soft: Key = Key {
-                name: concat!("limits.", stringify!($soft)),
-                env: &[concat!("PETIOLE_", $soft_variable)],
-                flag: Some($soft_flag),
-            };)*
-            pub(super) mod most {
-                use super::Key;
-                $(pub(in super::super) const $name: Key = Key {
-                    name: concat!("max_limits.", stringify!($name)),
-                    env: &[concat!("PETIOLE_MAX_", $variable)],
-                    flag: None,
-                };)*
-            }
-        }
-
-        impl WrittenLimits {
-            pub(super) fn of_env(env: &mut Env) -> Result<Self, ConfigError> {
-                Ok(Self {
-                    $($name: env.get(&key::$name)?,)*
-                    $($soft: env.get(&key::$soft)?,)*
-                })
-            }
-        }
-
-        impl WrittenMaxLimits {
-            pub(super) fn of_env(env: &mut Env) -> Result<Self, ConfigError> {
-                Ok(Self { $($name: env.get(&key::most::$name)?,)* })
-            }
-        }
-
-        impl LimitSettings {
-            /// A default gives way to a lower maximum.
-            pub(super) fn resolve(layers: &Layers, most: &MaxLimitSettings) -> Self {
-                Self {
-                    $($name: layers
-                        .given(&key::$name, |w| w.limits.$name)
-                        .unwrap_or_else(|| default_below($default, &most.$name)),)*
-                    $($soft: layers.maybe(&key::$soft, |w| w.limits.$soft),)*
-                }
-            }
-
-            /// No limit is above its maximum.
-            pub(super) fn check(&self, most: &MaxLimitSettings) -> Result<(), ConfigError> {
-                $(check(&key::$name, &self.$name, &key::most::$name, &most.$name)?;)*
-                Ok(())
-            }
-
-            pub(super) fn rows(&self) -> Vec<Row> {
-                vec![
-                    $(row(&key::$name, &self.$name, |limit| value((*limit).into())),)*
-                    $(maybe(&key::$soft, &self.$soft, |limit| value((*limit).into())),)*
-                ]
-            }
-
-            /// As the runtime takes them.
-            pub(crate) fn limits(&self) -> Result<Limits, ConfigError> {
-                let mut amounts = Amounts::new();
-                $(amounts.insert(stringify!($name), self.$name.value.into());)*
-                $(amounts.extend(self.$soft.value.map(|time| (stringify!($soft), time.into())));)*
-                let limits = Limits::of(&amounts);
-                $(countable(&key::$name, &self.$name, &limits)?;)*
-                Ok(limits)
-            }
-        }
-
-        impl MaxLimitSettings {
-            pub(super) fn resolve(layers: &Layers) -> Self {
-                Self { $($name: layers.or(&key::most::$name, |w| w.max_limits.$name, $most),)* }
-            }
-
-            pub(super) fn rows(&self) -> Vec<Row> {
-                vec![$(row(&key::most::$name, &self.$name, |limit| value((*limit).into())),)*]
-            }
-
-            /// As the runtime takes them; soft limits have no maximum of their own.
-            pub(crate) fn limits(&self) -> Result<Limits, ConfigError> {
-                let mut amounts = Amounts::new();
-                $(amounts.insert(stringify!($name), self.$name.value.into());)*
-                let limits = Limits::of(&amounts);
-                $(countable(&key::most::$name, &self.$name, &limits)?;)*
-                Ok(limits)
-            }
-        }
-    };
+/// `[limits]` and `[max_limits]`.
+#[derive(Debug, Clone)]
+pub(crate) struct LimitSettings {
+    /// The limits of a task whose manifest says nothing.
+    pub limits: Limits,
+    /// The most that a manifest may ask for.
+    pub most: Limits,
+    /// Where they are set.
+    pub origins: Origins,
 }
 
-limits! {
-    hard {
-        memory: Size = Size::new(256 << 20), at most Size::new(1 << 30), "MEMORY_LIMIT" "--memory-limit";
-        table_elements: Count = Count(400_000), at most Count(800_000), "TABLE_ELEMENTS_LIMIT";
-        cpu_time: Seconds = Seconds::whole(300), at most Seconds::whole(86_400), "CPU_TIME_LIMIT" "--cpu-time-limit";
-        time: Seconds = Seconds::whole(300), at most Seconds::whole(86_400), "TIME_LIMIT" "--time-limit";
-        arguments: Size = Size::new(16 << 20), at most Size::new(16 << 20), "ARGUMENTS_LIMIT";
-        result: Size = Size::new(8 << 20), at most Size::new(64 << 20), "RESULT_LIMIT";
-        log: Size = Size::new(1 << 20), at most Size::new(64 << 20), "LOG_LIMIT";
-        handles: Count = Count(10_000), at most Count(100_000), "HANDLES_LIMIT";
-        random: Size = Size::new(64 << 20), at most Size::new(1 << 30), "RANDOM_LIMIT";
-        host_calls: Count = Count(100_000_000), at most Count(1_000_000_000_000), "HOST_CALLS_LIMIT";
-        children: Count = Count(1_000), at most Count(100_000), "CHILDREN_LIMIT";
-        descendants: Count = Count(10_000), at most Count(1_000_000), "DESCENDANTS_LIMIT";
-        depth: Count = Count(100), at most Count(1_000), "DEPTH_LIMIT";
-        requests: Count = Count(100), at most Count(100_000), "REQUESTS_LIMIT";
-        disk: Size = Size::new(64 << 20), at most Size::new(4 << 30), "DISK_LIMIT";
+fn path(spec: &LimitSpec) -> String {
+    format!("limits.{}", spec.name)
+}
+
+fn max_path(spec: &LimitSpec) -> String {
+    format!("max_limits.{}", spec.name)
+}
+
+fn hard() -> impl Iterator<Item = &'static LimitSpec> {
+    LIMITS.iter().filter(|spec| !spec.is_soft)
+}
+
+impl LimitSettings {
+    pub(super) fn keys() -> Vec<Key> {
+        let key = |path, variable, unit, flag| {
+            let new = match unit {
+                Unit::Size => Key::new::<Size>,
+                Unit::Count => Key::new::<Count>,
+                Unit::Time => Key::new::<Seconds>,
+            };
+            new(path, Kind::Plain, vec![variable], flag)
+        };
+        let limits = LIMITS
+            .iter()
+            .map(|spec| key(path(spec), spec.variable(), spec.unit, spec.flag));
+        let most = hard().map(|spec| key(max_path(spec), spec.max_variable(), spec.unit, None));
+        limits.chain(most).collect()
     }
-    soft {
-        soft_cpu_time: "SOFT_CPU_TIME_LIMIT" "--soft-cpu-time-limit";
-        soft_time: "SOFT_TIME_LIMIT" "--soft-time-limit";
+
+    /// Reads and checks them. A default gives way to a lower maximum, and that of the memory to the worker's budget.
+    pub(super) fn resolve(merged: &Merged, worker: &WorkerSettings) -> Result<Self, ConfigError> {
+        let mut origins = merged.origins.clone();
+        let mut most = Limits::CEILINGS.amounts();
+        for spec in hard() {
+            most.extend(amount(merged, &max_path(spec), spec.unit)?.map(|it| (spec.name, it)));
+        }
+        let fits = Amount::Size(worker.most_of_task(Limits::of(&most).table_elements));
+        if !origins.has("max_limits.memory") {
+            most.entry("memory")
+                .and_modify(|most| *most = fits.min(*most));
+        }
+        let mut limits = Limits::DEFAULTS.amounts();
+        for spec in LIMITS {
+            if let Some(set) = amount(merged, &path(spec), spec.unit)? {
+                limits.insert(spec.name, set);
+            } else if let (Some(default), Some(most)) =
+                (limits.get_mut(spec.name), most.get(spec.name))
+                && most < default
+            {
+                *default = *most;
+                origins.follow(&path(spec), &max_path(spec));
+            }
+        }
+        check_memory(&most, fits, worker, &origins)?;
+        check(&limits, &most, &origins)?;
+        Ok(Self {
+            limits: counted(&limits, path, &origins)?,
+            most: counted(&most, max_path, &origins)?,
+            origins,
+        })
+    }
+
+    /// The values by their keys.
+    pub(super) fn values(&self) -> Values {
+        let written = |limits: &Limits, path: fn(&LimitSpec) -> String| {
+            let amounts = limits.amounts();
+            let specs = LIMITS.iter();
+            specs
+                .filter_map(|spec| Some((path(spec), value(*amounts.get(spec.name)?))))
+                .collect::<Vec<_>>()
+        };
+        let limits = written(&self.limits, path).into_iter();
+        limits.chain(written(&self.most, max_path)).collect()
     }
 }
 
-fn default_below<T: Copy + PartialOrd>(default: T, most: &Setting<T>) -> Setting<T> {
-    if default > most.value {
-        most.clone()
-    } else {
-        Setting::default(default)
+fn amount(merged: &Merged, path: &str, unit: Unit) -> Result<Option<Amount>, ConfigError> {
+    Ok(match unit {
+        Unit::Size => merged.get(path)?.map(Amount::Size),
+        Unit::Count => merged.get(path)?.map(|Count(count)| Amount::Count(count)),
+        Unit::Time => merged.get(path)?.map(|Seconds(time)| Amount::Time(time)),
+    })
+}
+
+/// As it is written.
+fn value(amount: Amount) -> toml::Value {
+    match amount {
+        Amount::Size(size) => size.to_string().into(),
+        Amount::Count(count) => i64::try_from(count).unwrap_or(i64::MAX).into(),
+        Amount::Time(time) => time.as_secs_f64().into(),
     }
 }
 
-fn check<T: PartialOrd + Display>(
-    key: &Key,
-    limit: &Setting<T>,
-    most_key: &Key,
-    most: &Setting<T>,
+/// As it is written, in a sentence.
+fn text(amount: Amount) -> String {
+    match amount {
+        Amount::Time(time) => time.as_secs_f64().to_string(),
+        amount => amount.to_string(),
+    }
+}
+
+/// A task that runs alone always fits into the worker's budget.
+fn check_memory(
+    most: &Amounts,
+    fits: Amount,
+    worker: &WorkerSettings,
+    origins: &Origins,
 ) -> Result<(), ConfigError> {
-    if limit.value > most.value {
-        return Err(limit.wrong(format!(
-            "{} {} is more than {} {}: raise that one too",
-            key.name, limit.value, most_key.name, most.value
-        )));
+    let wrong = |reason| Err(origins.wrong("max_limits.memory", reason));
+    match most.get("memory") {
+        Some(memory) if *memory > Amount::Size(ADDRESSABLE) => wrong(format!(
+            "max_limits.memory {memory} is more than a sandbox can address: at most {ADDRESSABLE}"
+        )),
+        Some(memory) if *memory > fits => wrong(format!(
+            "max_limits.memory {memory} is more than the {fits} that one task may have of memory_budget {} with {} slots: \
+             lower it, or raise memory_budget",
+            worker.memory_budget(),
+            worker.concurrency
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Tasks can run at all, and no limit is above its maximum.
+fn check(limits: &Amounts, most: &Amounts, origins: &Origins) -> Result<(), ConfigError> {
+    for spec in hard() {
+        let (path, max_path) = (path(spec), max_path(spec));
+        let (Some(limit), Some(most)) = (limits.get(spec.name), most.get(spec.name)) else {
+            continue;
+        };
+        if ["time", "cpu_time", "memory"].contains(&spec.name) && limit.number() == 0 {
+            return Err(origins.wrong(&path, format!("{path} is 0: no task could run")));
+        }
+        if limit > most {
+            let (limit, most) = (text(*limit), text(*most));
+            let reason =
+                format!("{path} {limit} is more than {max_path} {most}: raise that one too");
+            return Err(origins.wrong(&path, reason));
+        }
     }
     Ok(())
 }
 
-/// A limit that the worker's own number for it can hold.
-fn countable<T: Copy + Display + Into<Amount>>(
-    key: &Key,
-    limit: &Setting<T>,
-    limits: &Limits,
-) -> Result<(), ConfigError> {
-    let name = key.name.split_once('.').map_or(key.name, |(_, name)| name);
-    if limits.amounts().get(name) == Some(&limit.value.into()) {
-        return Ok(());
+/// The limits, in the types that the worker counts them in.
+fn counted(
+    amounts: &Amounts,
+    path: fn(&LimitSpec) -> String,
+    origins: &Origins,
+) -> Result<Limits, ConfigError> {
+    let limits = Limits::of(amounts);
+    let counted = limits.amounts();
+    for spec in LIMITS {
+        if let Some(amount) = amounts.get(spec.name)
+            && counted.get(spec.name) != Some(amount)
+        {
+            let (path, amount) = (path(spec), text(*amount));
+            let reason = format!("{path} {amount} is more than a worker can count");
+            return Err(origins.wrong(&path, reason));
+        }
     }
-    Err(limit.wrong(format!(
-        "{} {} is more than a worker can count",
-        key.name, limit.value
-    )))
-}
-
-/// As it is written.
-fn value(amount: Amount) -> Value {
-    match amount {
-        Amount::Size(size) => size.to_string().into(),
-        // TOML has no larger integers, so that none is written either.
-        Amount::Count(count) => i64::try_from(count).unwrap_or(i64::MAX).into(),
-        Amount::Time(time) => time.as_secs_f64().into(),
-    }
+    Ok(limits)
 }

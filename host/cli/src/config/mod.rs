@@ -1,59 +1,96 @@
-//! Configuration: each layer as it is written (file, environment, flags), and what they resolve to.
+//! Configuration: a section for each subsystem, read from the layers put together: defaults, file, environment, flags.
 
-mod check;
+mod broker;
+mod client;
 mod env;
+mod error;
 mod file;
 mod flags;
+mod grants;
 mod http;
-mod keys;
+mod key;
 mod layer;
 mod limits;
+mod log;
 mod machine;
+mod modules;
 mod node;
-mod outside;
-mod resolve;
+mod results;
+mod setting;
 mod show;
+#[cfg(test)]
+mod tests;
 mod units;
 mod url;
 mod values;
-mod wants;
+mod worker;
 
-pub(crate) use file::Written;
-pub(crate) use http::{HttpSettings, check_token_name, is_key};
-pub(crate) use outside::Outside;
-pub(crate) use resolve::Resolved;
-pub(crate) use show::show;
+pub(crate) use broker::BrokerSettings;
+pub(crate) use client::ClientSettings;
+pub(crate) use error::ConfigError;
+pub(crate) use flags::Flags;
+pub(crate) use grants::{GrantSettings, Outside};
+pub(crate) use http::{HttpSettings, check_token_name};
+pub(crate) use layer::Layer;
+pub(crate) use modules::{ModuleSettings, is_key};
+pub(crate) use results::ResultSettings;
+pub(crate) use setting::from_text;
 pub(crate) use units::{LogFormat, LogLevel, Seconds};
 pub(crate) use url::{api_url, is_loopback};
-pub(crate) use wants::from_text;
 
 use std::path::{Path, PathBuf};
 
-use layer::Layer;
+use key::Key;
+use layer::{Merged, Origins, Values};
+use limits::LimitSettings;
+use log::LogSettings;
+use worker::WorkerSettings;
 
 /// The file that is read when `--config` names none.
 const FILE: &str = "petiole.toml";
 
-/// Where the layers below the flags come from.
-pub(crate) struct Sources {
-    layers: Vec<Layer>,
+/// The layers below the flags, the lowest first.
+pub(crate) struct Sources(Vec<Layer>);
+
+/// The configuration that a command runs with, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub broker: BrokerSettings,
+    pub worker: WorkerSettings,
+    pub results: ResultSettings,
+    pub modules: ModuleSettings,
+    pub client: ClientSettings,
+    pub log: LogSettings,
+    pub grants: GrantSettings,
+    pub http: HttpSettings,
+    pub limits: LimitSettings,
 }
 
-/// The configuration can't be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// The file named can't be read.
-    #[error("can't read the configuration file {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown key, or a value of another type; the text names the line.
-    #[error("{}: {reason}", path.display())]
-    File { path: PathBuf, reason: String },
-    /// A value that can't be used, and which of the layers has it.
-    #[error("{origin}: {reason}")]
-    Value { origin: String, reason: String },
+/// All settings, in the order in which they are shown.
+fn keys() -> Vec<Key> {
+    [
+        BrokerSettings::keys(),
+        WorkerSettings::keys(),
+        ResultSettings::keys(),
+        ModuleSettings::keys(),
+        ClientSettings::keys(),
+        LogSettings::keys(),
+        GrantSettings::keys(),
+        HttpSettings::keys(),
+        LimitSettings::keys(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A file's settings.
+pub(crate) fn read_file(path: &Path) -> Result<Layer, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    file::read(path, &text, &keys())
 }
 
 impl Sources {
@@ -65,25 +102,83 @@ impl Sources {
         };
         let mut layers = Vec::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
-                path: path.clone(),
-                source,
-            })?;
-            layers.push(Layer::file(&path, Written::parse(&path, &text)?));
+            layers.push(read_file(&path)?);
         }
-        layers.push(env::read(|name| std::env::var_os(name))?);
-        Ok(Self { layers })
+        layers.push(env::read(&keys(), |name| std::env::var_os(name))?);
+        Ok(Self(layers))
     }
 
-    /// Puts a layer below all others: what a `petiole dev` or worker of this folder says of itself.
-    pub(crate) fn below(mut self, origin: &Path, written: Written) -> Self {
-        self.layers.insert(0, Layer::file(origin, written));
+    /// Puts a layer below all others: the session of a `petiole dev` or worker of this folder.
+    pub(crate) fn below(mut self, layer: Layer) -> Self {
+        self.0.insert(0, layer);
         self
     }
 
     /// Puts the flags on top, and resolves.
-    pub(crate) fn resolve(mut self, flags: Written) -> Result<Resolved, ConfigError> {
-        self.layers.push(Layer::flags(flags));
-        Resolved::new(&self.layers)
+    pub(crate) fn resolve(mut self, flags: Flags) -> Result<Config, ConfigError> {
+        self.0.push(flags.layer(&keys())?);
+        Config::new(self.0)
+    }
+}
+
+impl Config {
+    fn new(layers: Vec<Layer>) -> Result<Self, ConfigError> {
+        let merged = Merged::new(layers, &keys());
+        let worker = WorkerSettings::resolve(&merged)?;
+        // First: where the budget is too small, so are the limits that follow from it.
+        worker.check()?;
+        let config = Self {
+            broker: BrokerSettings::read(&merged)?,
+            results: ResultSettings::read(&merged)?,
+            modules: ModuleSettings::resolve(&merged)?,
+            client: ClientSettings::read(&merged)?,
+            log: LogSettings::read(&merged)?,
+            grants: GrantSettings::read(&merged)?,
+            http: HttpSettings::read(&merged)?,
+            limits: LimitSettings::resolve(&merged, &worker)?,
+            worker,
+        };
+        config.broker.check()?;
+        config.modules.check()?;
+        config.client.check()?;
+        config.grants.check()?;
+        config.http.check()?;
+        Ok(config)
+    }
+
+    /// Whether the URLs of broker and results can be used, and the certificates and keys that URLs name be read. They
+    /// concern those who connect.
+    pub(crate) fn check_servers(&self) -> Result<(), ConfigError> {
+        self.broker.check_url()?;
+        self.results.check_url()?;
+        self.broker.check_files()?;
+        self.results.check_files()?;
+        self.grants.check_files()
+    }
+
+    fn values(&self) -> Values {
+        [
+            self.broker.values(),
+            self.worker.values(),
+            self.results.values(),
+            self.modules.values(),
+            self.client.values(),
+            self.log.values(),
+            self.grants.values(),
+            self.http.values(),
+            self.limits.values(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn origins(&self) -> &Origins {
+        &self.limits.origins
+    }
+
+    /// The text of `petiole config check`; passwords, tokens and secrets are `***`.
+    pub(crate) fn show(&self) -> String {
+        show::show(&keys(), &self.values(), self.origins())
     }
 }

@@ -4,10 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use petiole_permits::{Amount, Size, SizeError};
-use serde::Deserialize;
+use petiole_permits::{Size, SizeError};
 use serde::de::{self, Deserializer, Visitor};
-use toml::Value;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The longest time that a setting may name: 10 years. Beyond it, it is taken for a mistake.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
@@ -25,12 +24,12 @@ pub(crate) enum Share {
 }
 
 /// A number of things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Count(pub u64);
 
 /// Celery's log levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[clap(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
@@ -46,7 +45,7 @@ pub(crate) enum LogLevel {
 }
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     Plain,
@@ -89,6 +88,12 @@ impl fmt::Display for Seconds {
     }
 }
 
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.as_secs_f64())
+    }
+}
+
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::checked(f64::deserialize(deserializer)?).map_err(de::Error::custom)
@@ -124,6 +129,15 @@ impl FromStr for Share {
     }
 }
 
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Size(size) => size.serialize(serializer),
+            Self::Percent(percent) => serializer.collect_str(&format_args!("{percent}%")),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SizeOrPart;
@@ -147,34 +161,12 @@ impl FromStr for Count {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.trim()
-            .parse()
+        let count = text.trim().parse().ok();
+        // TOML has no larger numbers.
+        let count = count.filter(|count| i64::try_from(*count).is_ok());
+        count
             .map(Self)
-            .map_err(|_| format!("{text:?} is not a number, for example 1000"))
-    }
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl From<Seconds> for Amount {
-    fn from(seconds: Seconds) -> Self {
-        Self::Time(seconds.0)
-    }
-}
-
-impl From<Count> for Amount {
-    fn from(count: Count) -> Self {
-        Self::Count(count.0)
-    }
-}
-
-impl From<Seconds> for Value {
-    fn from(seconds: Seconds) -> Self {
-        Self::Float(seconds.0.as_secs_f64())
+            .ok_or_else(|| format!("{text:?} is not a number, for example 1000"))
     }
 }
 
@@ -187,35 +179,12 @@ impl FromStr for LogLevel {
     }
 }
 
-impl LogLevel {
-    /// Celery's spelling, in lower case.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Critical => "critical",
-        }
-    }
-}
-
 impl FromStr for LogFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         <Self as clap::ValueEnum>::from_str(text, true)
             .map_err(|_| format!("{text:?} is none of plain, json"))
-    }
-}
-
-impl LogFormat {
-    /// As it is written.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Json => "json",
-        }
     }
 }
 

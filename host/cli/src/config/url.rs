@@ -5,6 +5,26 @@ use petiole_modules::Store;
 use petiole_permits::ServiceUrl;
 use url::{Host, Url};
 
+use super::error::ConfigError;
+use super::layer::Origins;
+
+/// Says of a server's URL that can't be used where it stands. Celery's own setting may name what Petiole has not, and
+/// need not stand in Celery's way: `ours` goes before it.
+pub(super) fn check_server(
+    origins: &Origins,
+    path: &str,
+    ours: &str,
+    checked: Result<(), String>,
+) -> Result<(), ConfigError> {
+    checked.map_err(|reason| match origins.of(path).starts_with("env CELERY_") {
+        true => origins.wrong(
+            path,
+            format!("{reason}. Where Celery needs it so, name Petiole's own with {ours}, which goes before it"),
+        ),
+        false => origins.wrong(path, reason),
+    })
+}
+
 /// Checks a store URL.
 pub(crate) fn check_store(url: &ServiceUrl) -> Result<(), String> {
     match url.scheme() {

@@ -1,13 +1,15 @@
 //! `[env]` and `[secrets]`: where a value is, and reading it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use petiole_api::check_private;
-use serde::Deserialize;
-use toml::Value;
+use serde::{Deserialize, Serialize};
+
+use super::setting::Setting;
 
 /// The largest file of a value, in bytes: 64 KiB. Keys and certificates are a few KiB.
 const MAX_FILE: u64 = 64 << 10;
@@ -16,7 +18,7 @@ const MAX_FILE: u64 = 64 << 10;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Where a value is: `"text"`, or a table with one key that says where.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
     expecting = "a text, { env = \"VARIABLE\" }, { file = \"PATH\" } or { credential = \"NAME\" }"
@@ -27,7 +29,7 @@ pub(crate) enum Source {
 }
 
 /// Where a value is that is not written here.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
     /// This variable of the worker's own environment.
@@ -81,21 +83,15 @@ impl Source {
         }
         Ok(value)
     }
+}
 
-    /// As it is written, a secret's text as `***`.
-    pub(super) fn shown(&self, privacy: Privacy) -> Value {
-        let (key, place) = match self {
-            Self::Text(text) => {
-                return match privacy {
-                    Privacy::Public => text.as_str().into(),
-                    Privacy::Secret => "***".into(),
-                };
+impl Setting for BTreeMap<String, Source> {
+    fn start_at(&mut self, folder: &Path) {
+        for source in self.values_mut() {
+            if let Source::At(Place::File(file)) = source {
+                file.start_at(folder);
             }
-            Self::At(Place::Env(name)) => ("env", name.clone()),
-            Self::At(Place::File(path)) => ("file", path.display().to_string()),
-            Self::At(Place::Credential(name)) => ("credential", name.clone()),
-        };
-        Value::Table([(key.to_owned(), place.into())].into_iter().collect())
+        }
     }
 }
 
@@ -228,13 +224,6 @@ mod tests {
     #[test]
     fn a_secret_s_text_is_not_shown() {
         let text = Source::Text("hush".to_owned());
-        assert_eq!(text.shown(Privacy::Secret), Value::from("***"));
-        assert_eq!(text.shown(Privacy::Public), Value::from("hush"));
         assert_eq!(format!("{text:?}"), "Text(***)");
-        let place = Source::At(Place::Env("NAME".to_owned()));
-        assert_eq!(
-            place.shown(Privacy::Secret).to_string(),
-            "{ env = \"NAME\" }"
-        );
     }
 }

@@ -1,5 +1,8 @@
 //! Compiling components, in a child process that can be killed: compilation can't be interrupted.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit, setsid};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::code::engine;
 
@@ -22,16 +25,15 @@ pub const MAX_COMPONENT_SIZE: usize = 64 * 1024 * 1024;
 /// The hidden subcommand of the child: `EXE compile-component INPUT OUTPUT CPU_SECONDS MEMORY_BYTES`.
 pub const COMPILE_COMMAND: &str = "compile-component";
 
-/// Files in the child's folder.
+/// The component, in the folder of the code that is made of it.
 const INPUT: &str = "input";
-const OUTPUT: &str = "output";
 
 /// `EX_DATAERR` of sysexits.h: the component is at fault, the message is on stderr.
 const INVALID: u8 = 65;
 /// `EX_OSERR`: the machine is.
 const OS_ERROR: u8 = 71;
 
-/// What the child may say, in bytes.
+/// The most that the child may say, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024;
 
 /// The largest file that the child may write: what it makes of a component, which this process reads whole.
@@ -43,7 +45,7 @@ const MAX_FILES: u64 = 64;
 /// Components that may wait for their turn; compiling one takes up to its time limit.
 const MAX_WAITING: usize = 16;
 
-/// What compiling one component may take.
+/// Limits of compiling one component.
 #[derive(Debug, Clone, Copy)]
 pub struct CompileLimits {
     /// Wall time. 618 KB of one large function take 7 s, componentized Python 12 s.
@@ -96,7 +98,7 @@ pub enum CompileError {
         status: ExitStatus,
         /// As configured.
         memory: u64,
-        /// What it said.
+        /// Its last words.
         stderr: String,
     },
     /// Others came before it.
@@ -108,7 +110,7 @@ pub enum CompileError {
 }
 
 impl CompileError {
-    /// Whether the component itself is at fault, so that it is refused wherever and however often it is compiled. That
+    /// True if the component itself is at fault, so that it is refused wherever and however often it is compiled. That
     /// the compiler was too slow or ended by itself, a busy machine, one short of memory or a signal may have done as
     /// well.
     pub fn is_of_component(&self) -> bool {
@@ -161,24 +163,44 @@ impl Compiler {
         }))
     }
 
-    /// Compiled code; `dir` is a private folder for the files on the way.
-    pub(crate) async fn compile(&self, wasm: &[u8], dir: &Path) -> Result<Vec<u8>, CompileError> {
+    /// Waits for the turn of a component that can be compiled, as far as its beginning and its size tell.
+    pub(crate) async fn turn<'a>(&'a self, wasm: &'a [u8]) -> Result<Turn<'a>, CompileError> {
         check(wasm)?;
         let _waiting = self.0.queue.try_acquire().map_err(|_| CompileError::Busy)?;
         // the semaphore is never closed
         let _turn = self.0.turn.acquire().await.ok();
-        match &self.0.place {
-            Place::Child { exe, limits } => compile_in_child(exe, *limits, wasm, dir).await,
+        Ok(Turn {
+            wasm,
+            place: &self.0.place,
+            _waiting,
+            _turn,
+        })
+    }
+}
+
+/// A component's turn to be compiled.
+pub(crate) struct Turn<'a> {
+    wasm: &'a [u8],
+    place: &'a Place,
+    _waiting: SemaphorePermit<'a>,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Turn<'_> {
+    /// Compiles to the file `code`, which is alone in a private folder and so again when this returns.
+    pub(crate) async fn compile(self, code: PathBuf) -> Result<(), CompileError> {
+        match self.place {
+            Place::Child { exe, limits } => compile_in_child(exe, *limits, self.wasm, &code).await,
             Place::InProcess => {
-                let wasm = wasm.to_vec();
-                let compiled = tokio::task::spawn_blocking(move || compile(&wasm)).await;
+                let wasm = self.wasm.to_vec();
+                let compiled = tokio::task::spawn_blocking(move || compile_to(&wasm, &code)).await;
                 compiled.map_err(|panic| CompileError::Host(std::io::Error::other(panic)))?
             }
         }
     }
 }
 
-/// What can be told without compiling.
+/// Checks that take no compiler.
 fn check(wasm: &[u8]) -> Result<(), CompileError> {
     if wasm.len() > MAX_COMPONENT_SIZE {
         return Err(CompileError::TooLarge { size: wasm.len() });
@@ -207,13 +229,16 @@ fn compile(wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
     })
 }
 
+fn compile_to(wasm: &[u8], code: &Path) -> Result<(), CompileError> {
+    std::fs::write(code, compile(wasm)?).map_err(CompileError::Host)
+}
+
 /// The child's main: gives up what it does not need, and compiles the component in `input` to `output`.
 pub fn compile_command(input: &Path, output: &Path, cpu_seconds: u64, memory: u64) -> ExitCode {
     let compiled = confine_this_process(cpu_seconds, memory)
         .and_then(|()| std::fs::read(input))
         .map_err(CompileError::Host)
-        .and_then(|wasm| compile(&wasm))
-        .and_then(|code| std::fs::write(output, code).map_err(CompileError::Host));
+        .and_then(|wasm| compile_to(&wasm, output));
     let (code, message) = match compiled {
         Ok(()) => return ExitCode::SUCCESS,
         Err(CompileError::Invalid { reason }) => (INVALID, reason),
@@ -273,16 +298,13 @@ async fn compile_in_child(
     exe: &Path,
     limits: CompileLimits,
     wasm: &[u8],
-    dir: &Path,
-) -> Result<Vec<u8>, CompileError> {
-    let work = tempfile::Builder::new()
-        .prefix("compile-")
-        .tempdir_in(dir)
-        .map_err(CompileError::Host)?;
-    tokio::fs::write(work.path().join(INPUT), wasm)
+    code: &Path,
+) -> Result<(), CompileError> {
+    let input = code.with_file_name(INPUT);
+    tokio::fs::write(&input, wasm)
         .await
         .map_err(CompileError::Host)?;
-    let mut child = spawn(exe, limits, work.path()).map_err(CompileError::Host)?;
+    let mut child = spawn(exe, limits, code).map_err(CompileError::Host)?;
     // kept open, as that is how the child knows that this process lives: `wait` would close it
     let _alive = child.stdin.take();
     let (status, stderr) = match tokio::time::timeout(limits.time, finished(&mut child)).await {
@@ -293,7 +315,7 @@ async fn compile_in_child(
         }
     };
     match status.code() {
-        Some(0) => tokio::fs::read(work.path().join(OUTPUT))
+        Some(0) => tokio::fs::remove_file(&input)
             .await
             .map_err(CompileError::Host),
         Some(code) if code == i32::from(INVALID) => Err(CompileError::Invalid { reason: stderr }),
@@ -314,7 +336,7 @@ async fn compile_in_child(
 /// The child has no environment: that may hold the broker's password. Of this process' descriptors it has
 /// none: all are closed on exec. Its CPU time is bounded too: on all cores it could use up more than the wall
 /// time in which it is killed.
-fn spawn(exe: &Path, limits: CompileLimits, work: &Path) -> std::io::Result<Child> {
+fn spawn(exe: &Path, limits: CompileLimits, code: &Path) -> std::io::Result<Child> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu_seconds = limits
         .time
@@ -323,9 +345,10 @@ fn spawn(exe: &Path, limits: CompileLimits, work: &Path) -> std::io::Result<Chil
         .saturating_mul(u64::try_from(cores).unwrap_or(1));
     Command::new(exe)
         .arg(COMPILE_COMMAND)
-        .args([INPUT, OUTPUT])
+        .arg(INPUT)
+        .args(code.file_name())
         .args([cpu_seconds.to_string(), limits.memory.to_string()])
-        .current_dir(work)
+        .current_dir(code.parent().unwrap_or(Path::new(".")))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -341,44 +364,4 @@ async fn finished(child: &mut Child) -> std::io::Result<(ExitStatus, String)> {
     }
     let status = child.wait().await?;
     Ok((status, String::from_utf8_lossy(&message).into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_pass_is_not_the_components_fault() {
-        let status = ExitStatus::from_raw(Signal::KILL.as_raw());
-        let table = [
-            (CompileError::NotWasm { start: vec![] }, true),
-            (CompileError::CoreModule, true),
-            (CompileError::TooLarge { size: 1 }, true),
-            (
-                CompileError::Invalid {
-                    reason: String::new(),
-                },
-                true,
-            ),
-            (
-                CompileError::TooSlow {
-                    limit: Duration::ZERO,
-                },
-                false,
-            ),
-            (
-                CompileError::Crashed {
-                    status,
-                    memory: 1,
-                    stderr: String::new(),
-                },
-                false,
-            ),
-            (CompileError::Busy, false),
-            (CompileError::Host(Errno::MFILE.into()), false),
-        ];
-        for (error, is_of_component) in table {
-            assert_eq!(error.is_of_component(), is_of_component, "{error}");
-        }
-    }
 }

@@ -7,7 +7,7 @@ use wasmtime::{
     Config, Enabled, Engine, EngineWeak, OptLevel, OutOfMemory, PoolingAllocationConfig,
 };
 
-/// What one component may be made of. Componentized Python has at least 14 core instances; each
+/// The most that one component may be made of. Componentized Python has at least 14 core instances; each
 /// memory slot takes 4 GiB of address space.
 const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
@@ -17,7 +17,7 @@ pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 /// And what each of them takes, in bytes.
 const TABLE_ELEMENT: usize = 8;
 
-/// What stays mapped between two tasks in a slot; above it, pages go back to the kernel.
+/// Memory that stays mapped between two tasks in a slot; above it, pages go back to the kernel.
 const MEMORY_KEEP_RESIDENT: usize = 128 * 1024;
 const TABLE_KEEP_RESIDENT: usize = 64 * 1024;
 const STACK_KEEP_RESIDENT: usize = 8 * 1024;
@@ -27,19 +27,19 @@ const WASM_STACK: usize = 1024 * 1024;
 /// The fiber's stack: the guest's, and at least as much again for the host functions it calls.
 const ASYNC_STACK: usize = 2 * WASM_STACK;
 
-/// How long a guest that spins runs before it lets others run.
+/// The time that a guest which spins runs before it lets others run.
 const TICK: Duration = Duration::from_millis(1);
 
 /// Memory mappings that a busy slot may need, and those of the rest of the process.
 const MAPPINGS_PER_SLOT: u32 = 8;
 const MAPPINGS_OF_PROCESS: u32 = 8_192;
 
-/// What tables of so many elements take, in bytes.
+/// Memory of tables of so many elements, in bytes.
 pub(crate) fn table_memory(elements: usize) -> usize {
     elements.saturating_mul(TABLE_ELEMENT)
 }
 
-/// Whether the operating system is behind an error, not the component: no memory, no descriptors, a file that can't be
+/// True if the operating system is behind an error, not the component: no memory, no descriptors, a file that can't be
 /// read.
 pub(crate) fn is_of_system(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| {
@@ -47,16 +47,16 @@ pub(crate) fn is_of_system(error: &wasmtime::Error) -> bool {
     })
 }
 
-/// How large the sandbox pool is. One number sizes pool and slots, so that an exhausted pool is a bug.
+/// Size of the sandbox pool. One number sizes pool and slots, so that an exhausted pool is a bug.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSize {
-    /// How many tasks run at once, at most.
+    /// The most tasks that run at once.
     pub slots: u32,
     /// The largest memory any task may be given, in bytes; 4 GiB at most.
     pub max_memory: usize,
-    /// What the memory of all of them together stays within, in bytes.
+    /// The budget for the memory of all of them together, in bytes.
     pub budget: usize,
-    /// How many of them share what results are read with: as many as compute at once, which is one for each processor.
+    /// The number of them that share the memory which results are read with: as many as compute at once, which is one for each processor.
     pub readers: usize,
 }
 
@@ -72,7 +72,7 @@ pub enum RuntimeError {
     Mappings {
         /// As configured.
         slots: u32,
-        /// What they need.
+        /// The mappings they need.
         need: u32,
         /// `vm.max_map_count`.
         have: u32,
@@ -111,7 +111,7 @@ pub(crate) fn compiling() -> wasmtime::Result<Engine> {
     Engine::new(&config())
 }
 
-/// What compiled code depends on.
+/// The settings that compiled code depends on.
 ///
 /// Memories are reserved whole with guards around them, tables are checked, and loads are masked against
 /// speculation (Spectre): all are wasmtime's defaults, and none is touched here.
@@ -130,7 +130,7 @@ fn config() -> Config {
     config
 }
 
-/// What no toolchain needs for the components that run here is off: code that is not compiled has no bugs.
+/// Features that no toolchain needs for the components that run here are off: code that is not compiled has no bugs.
 /// Several memories stay on, as components that are composed of others copy between theirs; so do tail calls
 /// and SIMD, which languages use.
 fn features(config: &mut Config) {
@@ -168,7 +168,7 @@ fn pool(size: PoolSize) -> PoolingAllocationConfig {
     pool
 }
 
-/// Whether a slot is searched for the pages that a task wrote, rather than given back whole.
+/// The search of a slot for the pages that a task wrote, instead of giving it back whole.
 ///
 /// wasmtime 48 finds pages in memory alone: one that the kernel has swapped out would keep what a task wrote,
 /// for the next task to read. A list that can't be read may have swaps.

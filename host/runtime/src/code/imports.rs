@@ -1,4 +1,4 @@
-//! Which imports a component is granted.
+//! Imports that a component is granted.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -24,7 +24,7 @@ pub struct RefusedImport {
 }
 
 impl Interfaces {
-    /// What either has.
+    /// The interfaces that either has.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Display for RefusedImport {
     }
 }
 
-/// What the linker always has: package, versions that count as the same (a change of the last number
+/// Packages that the linker always has: package, versions that count as the same (a change of the last number
 /// keeps an interface compatible), interfaces.
 const ALWAYS: &[Package] = &[
     (
@@ -95,10 +95,10 @@ const ALWAYS: &[Package] = &[
     ),
 ];
 
-/// What it has for `http`.
+/// The package that it has for `http`.
 const HTTP: Package = ("wasi:http", "0.2.", &["outgoing-handler", "types"]);
 
-/// What it has for `keyvalue`.
+/// The package that it has for `keyvalue`.
 const KEYVALUE: Package = (
     "wasi:keyvalue",
     "0.2.0-draft2",

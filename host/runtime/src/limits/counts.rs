@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use petiole_permits::{Limit, Limits};
 
-use crate::limits::LimitExceeded;
+use crate::limits::exceeded::LimitExceeded;
 
 /// The bytes that a guest may ask of `wasi:random` at once: they are made without a pause, and others
 /// wait meanwhile.

@@ -40,7 +40,7 @@ impl Descriptors {
     }
 }
 
-/// How many descriptors the process may have. The default of its soft limit is of a time when programs could not stand
+/// The number of descriptors that the process may have. The default of its soft limit is of a time when programs could not stand
 /// more.
 fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -5,8 +5,8 @@ use petiole_permits::{Limit, Limits};
 use wasmtime::ResourceLimiterAsync;
 
 use crate::code::engine::{TABLE_ELEMENTS, table_memory};
-use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
+use crate::limits::exceeded::LimitExceeded;
 
 /// The most that memories and tables may take together, in bytes.
 pub(crate) fn claim(limits: &Limits) -> usize {
@@ -32,7 +32,7 @@ struct Account {
     limit_of_one: usize,
     used: usize,
     peak: usize,
-    /// What was granted last: taken back if the growth fails after all.
+    /// The last growth that was granted: taken back if it fails after all.
     granted: usize,
 }
 
@@ -88,7 +88,7 @@ impl Account {
         Ok(())
     }
 
-    /// What was granted last.
+    /// The last growth that was granted.
     fn take_back(&mut self) -> usize {
         let granted = std::mem::take(&mut self.granted);
         self.used = self.used.saturating_sub(granted);

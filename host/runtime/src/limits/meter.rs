@@ -11,10 +11,10 @@ use petiole_permits::{Limit, Limits};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
-use crate::limits::LimitExceeded;
 use crate::limits::budget::reading::Reading;
 use crate::limits::budget::waits::Waits;
 use crate::limits::counts::Counts;
+use crate::limits::exceeded::LimitExceeded;
 use crate::limits::off_the_executor::off_the_executor;
 
 /// Longer than a guest that computes stays in a poll. It gives the thread back at a tick, every millisecond,
@@ -27,7 +27,7 @@ const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Time and counts of one call, and its limits. Its store, its future and its streams share it.
 ///
-/// What is atomic needs no order: each number is right by itself.
+/// The numbers need no order among each other: each is right by itself.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
@@ -40,7 +40,7 @@ pub(crate) struct Meter {
     cpu: AtomicU64,
     /// The clock when the current poll began. Only what runs in that poll may ask for it.
     poll: AtomicU64,
-    /// Whether polls are measured by the thread's CPU clock.
+    /// Polls are measured by the thread's CPU clock.
     exact: AtomicBool,
     warned: AtomicBool,
     pub(crate) counts: Counts,
@@ -197,7 +197,7 @@ impl Meter {
         nanos(now)
     }
 
-    /// Whether the guest has passed a soft limit. To be asked by what runs in a poll.
+    /// True once the guest has passed a soft limit. To be asked by what runs in a poll.
     pub(crate) fn soft_limit_reached(&self) -> bool {
         let passed = self.name.is_some() && self.soft_limit_passed(self.cpu_in_poll());
         if passed {

@@ -17,7 +17,7 @@ pub fn off_the_executor<T>(long: bool, run: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Whether it takes long to read so many bytes of text.
+/// True for so many bytes of text that reading them takes long.
 pub fn is_long(bytes: usize) -> bool {
     bytes > LONG
 }

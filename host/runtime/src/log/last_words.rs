@@ -1,17 +1,17 @@
-//! What a guest that crashes has said of it: panics, uncaught exceptions and failed assertions are written to stderr
+//! Last words of a guest that crashes: panics, uncaught exceptions and failed assertions are written to stderr
 //! before the trap, which itself says `unreachable`.
 
 use crate::log::escape::escaped;
 
 /// A message's length, in bytes: log lines and results hold it.
 const MAX_MESSAGE: usize = 4 * 1024;
-/// How much of stderr a traceback quotes, in bytes.
+/// The most of stderr that a traceback quotes, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 
 /// An uncaught exception, as the guest's runtime tells it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LastWords {
-    /// What went wrong.
+    /// The message of the exception.
     pub(crate) message: String,
     /// The same with its place, as it was written.
     pub(crate) text: String,
@@ -29,12 +29,12 @@ pub(crate) fn last_words(stderr: &str) -> Option<LastWords> {
     })
 }
 
-/// What Rust's standard library writes after a panic, of a variable that whoever reads a task's log can't set.
+/// A note of Rust's standard library after a panic, about a variable that whoever reads a task's log can't set.
 pub(crate) fn is_note(line: &str) -> bool {
     line.starts_with("note: run with `RUST_BACKTRACE=")
 }
 
-/// What Rust's standard library writes, and with it the runtimes of Python and JavaScript:
+/// A panic as Rust's standard library writes it, and with it the runtimes of Python and JavaScript:
 /// `thread 'main' (1) panicked at src/lib.rs:1:2:`, the message, a note. The first line's index, and the message.
 fn panic<'a>(lines: &'a [&'a str]) -> Option<(usize, &'a [&'a str])> {
     let is_panic = |line: &&str| {
@@ -56,7 +56,7 @@ fn traceback<'a>(lines: &'a [&'a str]) -> Option<(usize, &'a [&'a str])> {
     Some((start, frames.get(message..)?))
 }
 
-/// What `assert` of C writes.
+/// A failed `assert` of C.
 fn assertion<'a>(lines: &'a [&'a str]) -> Option<(usize, &'a [&'a str])> {
     let last = lines.iter().rposition(|line| !line.is_empty())?;
     let message = lines.get(last..)?;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::granted::Granted;
 
-/// What is not the task's result: exceptions, tracebacks and reasons. The result is the task's own business.
+/// The outcome without secrets in exceptions, tracebacks and reasons. The result is the task's own business.
 pub(crate) fn redacted(outcome: Outcome, granted: &Granted) -> Outcome {
     if granted.secrets.is_empty() {
         return outcome;

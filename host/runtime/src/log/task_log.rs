@@ -1,4 +1,4 @@
-//! What a task writes, on its way to the worker's log.
+//! A task's output, on its way to the worker's log.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use petiole_permits::{Limit, Redactor};
 use tracing::Level;
 
-use crate::limits::LimitExceeded;
+use crate::limits::exceeded::LimitExceeded;
 use crate::log::escape::escaped;
 use crate::log::last_words::is_note;
 
 /// Longer lines of output are broken.
 const MAX_LINE: usize = 8 * 1024;
 
-/// What a line counts as at least, in bytes: about what the worker writes before it. Else empty lines
+/// The least that a line counts as, in bytes: about as much as the worker writes before it. Else empty lines
 /// would fill a disk within the limit.
 const MIN_LINE: usize = 64;
 
@@ -126,7 +126,7 @@ impl TaskLog {
 }
 
 impl State {
-    /// How many of so many bytes the limit has room for.
+    /// Those of so many bytes that the limit has room for.
     fn take(&mut self, bytes: usize) -> usize {
         let left = self.limit.saturating_sub(self.written);
         self.written = self.written.saturating_add(bytes);

@@ -9,13 +9,13 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::LimitExceeded;
+use crate::limits::exceeded::LimitExceeded;
 use crate::log::backtrace::backtrace;
 use crate::log::last_words::LastWords;
 use crate::outcome::{Ended, exceeded, failed, failure};
 use crate::schema::json_texts::{beyond_budget, lift_fuel};
 
-/// How much of a guest's stack and last words a failure quotes, in bytes: function names may be of any length.
+/// The most of a guest's stack and last words that a failure quotes, in bytes: function names may be of any length.
 const MAX_TRACEBACK: usize = 16 * 1024;
 
 /// Celery's own exception for a hard time limit. `limit`: in microseconds.
@@ -63,17 +63,17 @@ impl ResultUnreadable {
     }
 }
 
-/// What ended a guest before it returned.
+/// The end of a guest before it returned.
 pub(crate) struct Broken<'a> {
     pub(crate) error: &'a wasmtime::Error,
     /// The limit that it was denied memory for, and has had none since: most programs then end themselves.
     pub(crate) denied: Option<LimitExceeded>,
-    /// Whether it had as many component-model handles as it may.
+    /// It had as many component-model handles as it may.
     pub(crate) handles_full: bool,
-    /// What it wrote of it.
+    /// Its own words about it.
     pub(crate) words: Option<LastWords>,
     pub(crate) limits: &'a Limits,
-    /// What a result may take of this process's memory, in bytes.
+    /// The most that a result may take of this process's memory, in bytes.
     pub(crate) most: usize,
 }
 
@@ -81,7 +81,7 @@ impl Broken<'_> {
     pub(crate) fn ended(&self) -> Ended {
         let mut ended = match self.limit() {
             Some(hit) if hit.limit == Limit::Time => out_of_time(hit.allowed),
-            Some(hit) => exceeded(hit.limit, self.told(hit)),
+            Some(hit) => exceeded(hit.limit, self.message(hit)),
             None if self.error.is::<ResultUnreadable>() => {
                 exceeded(Limit::Result, self.unreadable())
             }
@@ -101,7 +101,7 @@ impl Broken<'_> {
         format!("the result is too large to be read: the limit is {limit} bytes of JSON")
     }
 
-    /// What the guest wrote of its end, and its stack.
+    /// The guest's last words, and its stack.
     fn traceback(&self) -> Option<String> {
         let words = self.words.as_ref().map(|words| words.text.as_str());
         let left = MAX_TRACEBACK.saturating_sub(words.map_or(0, str::len));
@@ -113,7 +113,7 @@ impl Broken<'_> {
     }
 
     /// The limit, and how the guest ended of it.
-    fn told(&self, hit: LimitExceeded) -> String {
+    fn message(&self, hit: LimitExceeded) -> String {
         let error = self.error;
         match (
             error.downcast_ref::<I32Exit>(),
@@ -121,7 +121,7 @@ impl Broken<'_> {
         ) {
             _ if self.denied != Some(hit) => hit.to_string(),
             (Some(I32Exit(status)), _) => format!("{hit}; then it exited with {status}"),
-            (_, Some(trap)) => format!("{hit}; then: {}", said(*trap)),
+            (_, Some(trap)) => format!("{hit}; then: {}", message_of(*trap)),
             (None, None) => hit.to_string(),
         }
     }
@@ -168,13 +168,13 @@ impl Broken<'_> {
             (_, Some(Trap::UnreachableCodeReached)) if let Some(words) = &self.words => {
                 failure("Panic", words.message.clone())
             }
-            (_, Some(trap)) => failure("WasmTrap", said(*trap)),
+            (_, Some(trap)) => failure("WasmTrap", message_of(*trap)),
             (None, None) => failure("WasmTrap", error.root_cause().to_string()),
         }
     }
 }
 
-/// How programs end that have no memory: they give up, or use what they have not got.
+/// Ends of programs that have no memory: they give up, or use what they have not got.
 fn follows_denial(trap: Trap) -> bool {
     matches!(
         trap,
@@ -186,7 +186,7 @@ fn follows_denial(trap: Trap) -> bool {
     )
 }
 
-fn said(trap: Trap) -> String {
+fn message_of(trap: Trap) -> String {
     let message = trap.to_string();
     match message.strip_prefix("wasm trap: ") {
         Some(message) => message.to_owned(),

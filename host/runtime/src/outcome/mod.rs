@@ -15,7 +15,7 @@ use crate::schema::json_texts::memory_within;
 /// The Python module that Petiole's own exceptions are said to be of.
 const EXCEPTIONS: &str = "petiole.exceptions";
 
-/// What became of a call.
+/// The end of a call.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
@@ -33,7 +33,7 @@ impl From<Outcome> for Ended {
 }
 
 impl Ended {
-    /// What its values take, in bytes.
+    /// Memory of its values, in bytes.
     pub(crate) fn memory(&self) -> usize {
         let (values, other) = values(&self.outcome);
         other + values.iter().map(memory_within).sum::<usize>()

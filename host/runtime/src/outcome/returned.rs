@@ -15,7 +15,7 @@ use crate::schema::wit_type::WitType;
 /// The length of an exception's class and of its module, in bytes: log lines and headers hold them whole.
 const MAX_EXCEPTION_NAME: usize = 255;
 
-/// What the function returned. `texts`: of the result, with the limit of its size as JSON.
+/// The outcome of a function's result. `texts`: of the result, with the limit of its size as JSON.
 pub(crate) fn returned(ty: Option<&WitType>, val: Option<Val>, mut texts: JsonTexts) -> Ended {
     let limit = texts.values.limit();
     let texts = &mut texts;
@@ -81,7 +81,7 @@ fn bounded(outcome: Outcome, limit: usize) -> Ended {
     exceeded(Limit::Result, message)
 }
 
-/// What is said of a name that is too long.
+/// The message for a name that is too long.
 fn overlong(exception: &Exception) -> Option<String> {
     [
         ("class", &exception.exc_type),

@@ -211,7 +211,7 @@ fn a_json_record_must_hold_json() {
     assert_eq!(exception.exc_type, "InvalidResult");
 }
 
-/// What holds a result must be readable too.
+/// A result is stored in an object, which must be readable too.
 #[test]
 fn a_result_of_too_many_levels_is_invalid() {
     let levels = |levels| json_text(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));

@@ -15,7 +15,7 @@ use crate::schema::wit_type::{Name, WitType};
 #[derive(Debug, Clone)]
 pub struct Arguments {
     pub(crate) vals: Vec<Val>,
-    /// What they take, in bytes.
+    /// Their memory, in bytes.
     pub(crate) memory: usize,
 }
 
@@ -42,7 +42,7 @@ enum Problem {
     Mismatch { name: String, mismatch: Mismatch },
 }
 
-/// What is said of the message. Arguments that would take too much memory are as arguments that are too large.
+/// The refusal of the message. Arguments that would take too much memory are as arguments that are too large.
 impl From<ArgumentError> for Refusal {
     fn from(error: ArgumentError) -> Self {
         if let Problem::Mismatch { mismatch, .. } = &*error.problem

@@ -220,7 +220,7 @@ fn padded(text: &str) -> String {
     [text, padding].concat()
 }
 
-/// Whether it can be decoded; quicker than to do so, which is done in the sandbox's memory.
+/// True if it can be decoded; quicker than to do so, which is done in the sandbox's memory.
 pub(crate) fn is_base64(text: &str) -> bool {
     let last = text.len().saturating_sub(1) / 4 * 4;
     let (whole, last) = text.as_bytes().split_at(last);
@@ -291,7 +291,7 @@ fn record(
     Ok(Val::Record(vals))
 }
 
-/// What is said of the first key that no field has.
+/// The complaint about the first key that no field has.
 fn unknown(fields: &[Field], object: &Map<String, Value>) -> Option<Mismatch> {
     let names = || fields.iter().map(|field| &field.name);
     let known = names().flat_map(|name| [name.snake.as_str(), &name.kebab]);

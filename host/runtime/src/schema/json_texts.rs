@@ -1,4 +1,4 @@
-//! What values take in this process, counted before they are made.
+//! Memory of values in this process, counted before they are made.
 
 use serde_json::Value;
 
@@ -9,35 +9,35 @@ const LIFT_FACTOR: usize = 32;
 /// same measure.
 const LIFT_FLOOR: usize = 16 * 1024 * 1024;
 
-/// What a JSON value takes in memory, in bytes, and what an array or object and a string take beside it: about.
+/// Memory of a JSON value, in bytes, and of an array or object and a string beside it: about.
 const VALUE: usize = size_of::<Value>();
 const CONTAINER: usize = 320;
 const STRING: usize = 32;
 
-/// What the allocator adds to each piece of memory, in bytes: at most.
+/// The most that the allocator adds to each piece of memory, in bytes.
 const ALLOCATION: usize = 32;
 
 /// An object's hash table, and its place in it and among its members for each of them.
 const TABLE: usize = 64;
 const MEMBER: usize = size_of::<(u64, String, Value)>() + 24;
 
-/// What a text takes beside its `String`, in bytes.
+/// Memory of a text beside its `String`, in bytes.
 pub(crate) fn text_memory(len: usize) -> usize {
     len.saturating_add(ALLOCATION)
 }
 
-/// What a vector takes beside its `Vec`, or a box, of so many values.
+/// Memory of a vector of so many values beside its `Vec`, or of a box.
 pub(crate) fn values_memory<T>(len: usize) -> usize {
     text_memory(len.saturating_mul(size_of::<T>()))
 }
 
-/// What the members of a JSON object take, without their names.
+/// Memory of the members of a JSON object, without their names.
 pub(crate) fn members_memory(len: usize) -> usize {
     let members = len.saturating_mul(MEMBER);
     members.saturating_add(TABLE + 2 * ALLOCATION)
 }
 
-/// What a JSON value takes beside itself.
+/// Memory of a JSON value beside itself.
 pub(crate) fn memory_within(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -69,7 +69,7 @@ pub(crate) fn lift_fuel(result: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct ValueMemory {
     limit: usize,
-    /// What they may take, in bytes.
+    /// The most that they may take, in bytes.
     most: usize,
     taken: usize,
 }
@@ -105,7 +105,7 @@ impl ValueMemory {
         self.taken
     }
 
-    /// What is said of values that would be within their limit, had the process more memory for them.
+    /// The message for values that would be within their limit, had the process more memory for them.
     pub(crate) fn beyond_budget(&self) -> Option<String> {
         let lowered = self.most < lift_fuel(self.limit);
         (lowered && self.taken > self.most).then(|| beyond_budget(self.most))
@@ -117,7 +117,7 @@ impl ValueMemory {
     }
 }
 
-/// What is said of a result for which `memory_budget` has not as much as its own limit allows, but so many bytes.
+/// The message for a result for which `memory_budget` has not as much as its own limit allows, but so many bytes.
 pub(crate) fn beyond_budget(most: usize) -> String {
     format!(
         "the result takes more than the {most} bytes of memory that one may take of the worker's memory_budget: raise that, or return less"
@@ -149,7 +149,7 @@ impl JsonTexts {
     /// Counts one more, before it is read.
     ///
     /// # Errors
-    /// What all together count as, where that is over the limit: their bytes; or more, where their values take more
+    /// The size that all together count as, where that is over the limit: their bytes; or more, where their values take more
     /// memory than those of a result may. (A value may take 150 times its text.)
     pub(crate) fn add(&mut self, text: &str) -> Result<(), usize> {
         self.bytes = self.bytes.saturating_add(text.len());
@@ -164,7 +164,7 @@ impl JsonTexts {
 /// Petiole itself reads 127 of them (serde_json's recursion limit).
 pub(crate) const MAX_DEPTH: usize = 100;
 
-/// Whether it has more than [`MAX_DEPTH`] levels.
+/// True if it has more than [`MAX_DEPTH`] levels.
 pub(crate) fn is_too_deep(value: &Value) -> bool {
     is_deeper(value, MAX_DEPTH)
 }
@@ -181,7 +181,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
 /// Digits of an integer that may be past 64 bits.
 const LONG: usize = 19;
 
-/// What a text's value takes, told by signs alone: it may be no JSON.
+/// Memory of a text's value, told by signs alone: it may be no JSON.
 pub(crate) fn memory(text: &str) -> usize {
     let mut bytes = text.bytes();
     let mut memory = VALUE.saturating_add(text.len());

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::schema::wit_type::{Name, WitType};
 
-/// How much of a type or a value an error quotes, in characters.
+/// The most of a type or a value that an error quotes, in characters.
 const QUOTED: usize = 100;
 
-/// Where a JSON value departs from its WIT type, and how.
+/// A departure of a JSON value from its WIT type, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mismatch {
     /// From the argument to the value, for example `.items[3].name`.

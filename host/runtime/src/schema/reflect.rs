@@ -29,7 +29,7 @@ impl Display for RefusedExport {
     }
 }
 
-/// What a component exports.
+/// A component's exports.
 #[derive(Debug, Default)]
 pub(crate) struct Exports {
     /// By the function's name in snake_case.
@@ -39,7 +39,7 @@ pub(crate) struct Exports {
 }
 
 impl Exports {
-    /// How many functions there are and how many there may be, where there are too many.
+    /// The number of functions and the most that there may be, where there are too many.
     pub(crate) fn too_many(&self) -> Option<(usize, usize)> {
         (self.functions > MAX_FUNCTIONS).then_some((self.functions, MAX_FUNCTIONS))
     }
@@ -82,7 +82,7 @@ pub(crate) fn exports(component: &Component) -> Exports {
     reflection.exports
 }
 
-/// What jco's QuickJS backend exports beside the author's functions:
+/// An export of jco's QuickJS backend beside the author's functions:
 /// `init(shim: string, script: string, ..)`.
 fn starts_javascript(name: &str, func: &ComponentFunc) -> bool {
     name == "init"

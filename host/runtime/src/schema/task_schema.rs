@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::schema::function_type::FunctionType;
 use crate::schema::task_error::is_task_error;
 use crate::schema::wit_type::WitType;
 
 /// A task's name, its parameters and what it gives back, as `petiole tasks` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSchema {
     /// Its name to Celery: module name + `.` + function, for example `my_app.tasks.run_task`.
     pub name: String,
@@ -19,7 +19,7 @@ pub struct TaskSchema {
     pub params: Vec<Param>,
     /// The result as a WIT type; none where there is no result.
     pub result: Option<String>,
-    /// What the task fails with, as a WIT type; none where it says nothing. `task-error` is the one of
+    /// The type of its `err`, as a WIT type; none where it says nothing. `task-error` is the one of
     /// `petiole:task/types`.
     pub error: Option<String>,
     /// From the guest's source (custom section `petiole:docs`); empty where there are none.
@@ -27,7 +27,7 @@ pub struct TaskSchema {
 }
 
 /// A task's parameter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
     /// In snake_case: the name of the keyword argument.
     pub name: String,

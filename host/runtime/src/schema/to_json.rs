@@ -84,7 +84,7 @@ pub(crate) fn to_json(ty: &WitType, val: Val, texts: &mut JsonTexts) -> Result<V
     })
 }
 
-/// What a side of a result carries; null for nothing.
+/// The payload of a side of a result; null for nothing.
 pub(crate) fn payload(
     ty: Option<&WitType>,
     val: Option<Box<Val>>,
@@ -164,7 +164,7 @@ fn other_type(ty: &WitType) -> ToJsonError {
     ToJsonError::OtherType { ty: ty.to_string() }
 }
 
-/// Whether a value without lists holds a text that takes long to read.
+/// True if a value without lists holds a text that takes long to read.
 pub(crate) fn holds_long_text(val: &Val) -> bool {
     let holds = |val: &Option<Box<Val>>| val.as_deref().is_some_and(holds_long_text);
     match val {

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use indexmap::IndexMap;
 use wasmtime::component::Type;
 
-/// What the types of all exports of a component may come to when they are written out: nested types
+/// The most that the types of all exports of a component may come to when they are written out: nested types
 /// can double at each level, so that a component of 300 bytes prints as megabytes.
 pub(crate) const MAX_TYPE_TEXT: usize = 256 * 1024;
 
@@ -114,7 +114,7 @@ pub(crate) enum TypeError {
     TooLarge,
 }
 
-/// Whether a type alone does not say how large its values are.
+/// True if a type leaves it open how large its values are.
 pub(crate) fn is_unbounded(ty: &WitType) -> bool {
     matches!(
         ty,
@@ -122,7 +122,7 @@ pub(crate) fn is_unbounded(ty: &WitType) -> bool {
     )
 }
 
-/// Whether values of a type may take long to read and to write: each element of a list takes some 50 ns.
+/// True if values of a type may take long to read and to write: each element of a list takes some 50 ns.
 pub(crate) fn holds_list(ty: &WitType) -> bool {
     ty.holds(|ty| matches!(ty, WitType::Bytes | WitType::List(_)))
 }
@@ -171,7 +171,7 @@ pub(crate) fn snake(kebab: &str) -> Cow<'_, str> {
 }
 
 impl WitType {
-    /// What an integer type has.
+    /// The bounds of an integer type.
     pub(crate) fn range(&self) -> Option<RangeInclusive<i128>> {
         Some(match self {
             Self::S8 => i8::MIN.into()..=i8::MAX.into(),
@@ -259,7 +259,7 @@ impl WitType {
         })
     }
 
-    /// Whether it, or a type within it, is one of these.
+    /// True if it, or a type within it, is one of these.
     pub(crate) fn holds(&self, is: fn(&Self) -> bool) -> bool {
         let within = |ty: &Option<Box<Self>>| ty.as_deref().is_some_and(|ty| ty.holds(is));
         is(self)

@@ -3,10 +3,10 @@
 use petiole_celery::{ChildKind, Signature, child_id};
 use petiole_permits::{Limit, Limits};
 use serde_json::Value;
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::HasData;
 
-use crate::limits::LimitExceeded;
 use crate::limits::budget::held::Held;
+use crate::limits::exceeded::LimitExceeded;
 use crate::limits::off_the_executor::{is_long, off_the_executor};
 use crate::schema::json_texts::JsonTexts;
 use crate::task::bindings::petiole::task::canvas;
@@ -16,7 +16,7 @@ use crate::task::json_argument::{object, parsed, within};
 /// Signatures that a task has sent.
 pub(crate) struct Sent {
     pub(crate) signatures: Vec<Signature>,
-    /// How many tasks may come of them: themselves, and those that are nested in them.
+    /// Tasks that may come of them: themselves, and those that are nested in them.
     pub(crate) children: usize,
     pub(crate) texts: JsonTexts,
 }
@@ -40,17 +40,10 @@ pub(crate) struct CanvasView<'a> {
     pub(crate) held: &'a mut Held,
 }
 
-struct HasCanvas;
+pub(crate) struct HasCanvas;
 
 impl HasData for HasCanvas {
     type Data<'a> = CanvasView<'a>;
-}
-
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> CanvasView<'_>,
-) -> wasmtime::Result<()> {
-    canvas::add_to_linker::<_, HasCanvas>(linker, view)
 }
 
 impl canvas::Host for CanvasView<'_> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use petiole_permits::Limits;
 use serde_json::{Map, Value};
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::HasData;
 
 use crate::limits::meter::Meter;
 use crate::task::bindings::petiole::task::context;
@@ -39,17 +39,10 @@ pub(crate) struct ContextView<'a> {
     pub(crate) meter: &'a Meter,
 }
 
-struct HasContext;
+pub(crate) struct HasContext;
 
 impl HasData for HasContext {
     type Data<'a> = ContextView<'a>;
-}
-
-pub(crate) fn add_to_linker<T: 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> ContextView<'_>,
-) -> wasmtime::Result<()> {
-    context::add_to_linker::<_, HasContext>(linker, view)
 }
 
 impl ContextView<'_> {

@@ -1,18 +1,10 @@
 //! `petiole:task/log`: lines of a task's log.
 
 use tracing::Level;
-use wasmtime::component::{HasSelf, Linker};
 
 use crate::limits::off_the_executor::{is_long, off_the_executor};
 use crate::log::task_log::TaskLog;
 use crate::task::bindings::petiole::task::log;
-
-pub(crate) fn add_to_linker<T: 'static>(
-    linker: &mut Linker<T>,
-    log: fn(&mut T) -> &mut TaskLog,
-) -> wasmtime::Result<()> {
-    log::add_to_linker::<_, HasSelf<TaskLog>>(linker, log)
-}
 
 impl log::Host for TaskLog {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {

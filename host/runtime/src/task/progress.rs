@@ -3,7 +3,7 @@
 use petiole_celery::State;
 use serde_json::Value;
 use tokio::sync::watch;
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::HasData;
 
 use crate::limits::budget::held::Held;
 use crate::limits::off_the_executor::{is_long, off_the_executor};
@@ -22,7 +22,7 @@ const MAX_STATE_META: usize = 256 * 1024;
 pub struct Progress {
     /// Always [`State::Custom`] or [`State::Started`].
     pub state: State,
-    /// What `AsyncResult.info` returns.
+    /// As `AsyncResult.info` returns it.
     pub meta: Value,
 }
 
@@ -47,17 +47,10 @@ pub(crate) struct ProgressView<'a> {
     pub(crate) result: usize,
 }
 
-struct HasProgress;
+pub(crate) struct HasProgress;
 
 impl HasData for HasProgress {
     type Data<'a> = ProgressView<'a>;
-}
-
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> ProgressView<'_>,
-) -> wasmtime::Result<()> {
-    progress::add_to_linker::<_, HasProgress>(linker, view)
 }
 
 impl progress::Host for ProgressView<'_> {

@@ -34,7 +34,7 @@ pub(crate) fn context<'a>(
     made.get_or_insert_with(|| make(log, granted, task_id, started))
 }
 
-/// What [`WasiCtxBuilder`] does not grant by itself is not granted.
+/// The builder grants nothing by itself.
 fn make(log: &TaskLog, granted: &Granted, task_id: &str, started: Duration) -> WasiCtx {
     let mut builder = WasiCtxBuilder::new();
     for (name, value) in &granted.env {

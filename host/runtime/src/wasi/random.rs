@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasData, Linker};
+use wasmtime::component::HasData;
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 use wasmtime_wasi::random::WasiRandomCtx;
 
@@ -14,20 +14,10 @@ pub(crate) struct Random<'a> {
     pub(crate) meter: Arc<Meter>,
 }
 
-struct HasRandom;
+pub(crate) struct HasRandom;
 
 impl HasData for HasRandom {
     type Data<'a> = Random<'a>;
-}
-
-/// Takes the place of what `wasmtime_wasi` has linked.
-pub(crate) fn add_to_linker<T: 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> Random<'_>,
-) -> wasmtime::Result<()> {
-    random::add_to_linker::<_, HasRandom>(linker, view)?;
-    insecure::add_to_linker::<_, HasRandom>(linker, view)?;
-    insecure_seed::add_to_linker::<_, HasRandom>(linker, view)
 }
 
 impl random::Host for Random<'_> {

@@ -20,7 +20,7 @@ fn runtime() -> Runtime {
 
 async fn load(runtime: &Runtime, wasm: &[u8]) -> Module {
     let interfaces = Interfaces::default();
-    let load = runtime.load("hungry", wasm, &HOST.cache, &COMPILER, interfaces);
+    let load = runtime.load("hungry", binary(wasm), &HOST.cache, &COMPILER, interfaces);
     load.await.unwrap()
 }
 

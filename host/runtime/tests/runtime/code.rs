@@ -38,7 +38,13 @@ async fn damaged_code_is_compiled_again() {
     let compiler = Compiler::child(PathBuf::from("/nonexistent"), COMPILE_LIMITS);
     let error = host
         .runtime
-        .load("m", &guest(), &other, &compiler, Interfaces::default())
+        .load(
+            "m",
+            binary(&guest()),
+            &other,
+            &compiler,
+            Interfaces::default(),
+        )
         .await
         .unwrap_err();
     assert!(
@@ -55,7 +61,13 @@ async fn a_cached_component_needs_no_compiler() {
     let again = Cache::open(host.dir.path()).unwrap();
     let module = host
         .runtime
-        .load("m", &guest(), &again, &compiler, Interfaces::default())
+        .load(
+            "m",
+            binary(&guest()),
+            &again,
+            &compiler,
+            Interfaces::default(),
+        )
         .await
         .unwrap();
     assert_eq!(module.task("add").unwrap().schema().name, "m.add");
@@ -118,7 +130,7 @@ async fn the_queue_for_the_compiler_is_bounded() {
         loads.spawn(async move {
             let interfaces = Interfaces::default();
             runtime
-                .load("m", &guest(), &cache, &compiler, interfaces)
+                .load("m", binary(&guest()), &cache, &compiler, interfaces)
                 .await
         });
     }
@@ -157,7 +169,13 @@ async fn a_compiler_that_fails_says_how() {
         let compiler = Compiler::child(script(&scripts, text), limits);
         match host
             .runtime
-            .load("m", &guest(), &host.cache, &compiler, Interfaces::default())
+            .load(
+                "m",
+                binary(&guest()),
+                &host.cache,
+                &compiler,
+                Interfaces::default(),
+            )
             .await
             .unwrap_err()
         {

@@ -93,7 +93,13 @@ impl Sandboxed {
         };
         let compiler = Compiler::in_process();
         let module = runtime
-            .load("outbound", &outbound(), &HOST.cache, &compiler, interfaces)
+            .load(
+                "outbound",
+                binary(&outbound()),
+                &HOST.cache,
+                &compiler,
+                interfaces,
+            )
             .await;
         Self {
             module: module.unwrap(),

@@ -46,7 +46,7 @@ fn beats(runtime: &Runtime, threads: usize, calls: u32, call: (&'static str, Val
         let interfaces = Interfaces::default();
         let (wasm, compiler) = (wat("bulk.wat"), Compiler::in_process());
         let module = runtime
-            .load("bulk", &wasm, &HOST.cache, &compiler, interfaces)
+            .load("bulk", binary(&wasm), &HOST.cache, &compiler, interfaces)
             .await
             .unwrap();
         let heart = Arc::new(AtomicU32::new(0));

@@ -29,7 +29,7 @@ async fn run(task: &str, args: Value, id: &str, granted: &Granted) -> Outcome {
     let (wasm, compiler) = (outbound(), Compiler::in_process());
     let module = HOST
         .runtime
-        .load("m", &wasm, &HOST.cache, &compiler, http)
+        .load("m", binary(&wasm), &HOST.cache, &compiler, http)
         .await
         .unwrap();
     let task = module.task(task).expect(task);

@@ -139,7 +139,13 @@ impl Sandboxed {
         let compiler = Compiler::in_process();
         let module = HOST
             .runtime
-            .load("storage", &storage(), &HOST.cache, &compiler, interfaces)
+            .load(
+                "storage",
+                binary(&storage()),
+                &HOST.cache,
+                &compiler,
+                interfaces,
+            )
             .await;
         Self {
             module: module.unwrap(),

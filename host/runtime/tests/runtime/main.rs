@@ -27,6 +27,7 @@ use petiole_celery::{ChildKind, Outcome, State, child_id};
 use petiole_permits::{Limit, Limits};
 use petiole_runtime::*;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -88,6 +89,11 @@ fn wat(file: &str) -> Vec<u8> {
     wat::parse_file(folder.join(file)).unwrap()
 }
 
+fn binary(wasm: &[u8]) -> Binary<'_> {
+    let sha256 = Sha256::digest(wasm).into();
+    Binary { wasm, sha256 }
+}
+
 fn guest() -> Vec<u8> {
     wat("guest.wat")
 }
@@ -97,7 +103,7 @@ impl Host {
         self.runtime
             .load(
                 "my_app.tasks",
-                wasm,
+                binary(wasm),
                 &self.cache,
                 &Compiler::in_process(),
                 Interfaces::default(),

@@ -1,4 +1,4 @@
-//! How long, and how often, a plan is tried.
+//! The time and the tries that a plan has.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::Fault;
 use crate::shutdown::{Shutdown, Stage};
 
-/// How long a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
+/// Time for which a plan is tried in all, while a broker or a result backend is in trouble that may pass. Half of
 /// RabbitMQ's default `consumer_timeout` (30 min). An answer that is awaited is not cut off by it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// How often a plan is tried again in all; its pauses alone take some 12 minutes then.
+/// Tries of a plan in all; its pauses alone take some 12 minutes then.
 const TRIES: u32 = 150;
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
@@ -46,7 +46,7 @@ impl Patience {
     }
 }
 
-/// What is done, unless the shutdown is cold before.
+/// Ends with what is done, unless the shutdown is cold before.
 pub(super) async fn or_cold<T>(
     shutdown: &Shutdown,
     doing: impl Future<Output = T>,

@@ -18,7 +18,7 @@ use super::{Carried, Fault, Servers, not_stored};
 use crate::causes::causes;
 use crate::shutdown::Stage;
 
-/// What is to be done about a message that was not confirmed.
+/// The next step for a message that was not confirmed.
 enum Next {
     /// The same again, after a pause.
     Again,
@@ -32,7 +32,7 @@ enum Next {
     Keep,
 }
 
-/// What messages that are published together belong to.
+/// Messages that are published together.
 struct Batch<'a> {
     commit: &'a Commit<'a>,
     run: Option<&'a RunKey>,
@@ -142,7 +142,7 @@ impl Servers {
         Ok(None)
     }
 
-    /// Whether messages wait for whoever mends the quarantine queue.
+    /// True while messages wait for whoever mends the quarantine queue.
     fn is_held(&self, unsent: &Unsent<'_>) -> bool {
         let kept = |one: &Unconfirmed<'_>| self.is_kept(&one.publication);
         self.outages.quarantine.lasts() && unsent.later.iter().any(kept)
@@ -218,7 +218,7 @@ impl Servers {
         }
     }
 
-    /// What is to be done about a message that was not confirmed.
+    /// The next step for a message that was not confirmed.
     fn next(
         &self,
         one: &Unconfirmed<'_>,
@@ -299,7 +299,7 @@ impl Servers {
         }
     }
 
-    /// Whether a message is on its way to the quarantine queue.
+    /// True of a message on its way to the quarantine queue.
     pub(super) fn is_kept(&self, publication: &Publication) -> bool {
         let to = &publication.destination;
         publication.message.is_kept()

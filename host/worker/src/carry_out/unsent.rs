@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use petiole_broker::PublishError;
 use petiole_celery::Publication;
 
-/// How often a message is tried that the broker itself does not take (`basic.nack`): a queue that is full, for one, or
+/// Tries of a message that the broker itself does not take (`basic.nack`): a queue that is full, for one, or
 /// that is on a node which restarts. It takes two minutes.
 const NACKS: u32 = 30;
 /// The same of one for an exchange, whose other queues get it each time: it takes 11 s.
@@ -60,7 +60,7 @@ pub(super) struct Unsent<'a> {
     pub(super) later: Vec<Unconfirmed<'a>>,
     /// Refused for good, with the broker's answer.
     pub(super) to_keep: VecDeque<(Cow<'a, Publication>, PublishError)>,
-    /// Whether more is out than was when the run was committed the last time.
+    /// Set where more is out than was when the run was committed the last time.
     pub(super) is_news: bool,
 }
 

@@ -25,13 +25,13 @@ const SOON: Duration = Duration::from_secs(5);
 /// Bytes of a reason that are kept: it may list all imports of a component.
 const MAX_REASON: usize = 1024;
 
-/// What is active; replaced as a whole.
+/// The active modules; replaced as a whole.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Active {
-    /// What answers here.
+    /// Those that answer here.
     pub(crate) modules: HashMap<ModuleName, Loaded>,
     pub(crate) tasks: HashMap<String, Arc<RegisteredTask>>,
-    /// What does not, or answers as an earlier version still.
+    /// Those that do not, or answer as an earlier version still.
     pub(crate) missing: BTreeMap<ModuleName, Missing>,
     /// Why the catalog could not be read the last time.
     pub(crate) unread: Option<Arc<str>>,
@@ -103,7 +103,7 @@ pub struct NotLoaded {
     pub refused: bool,
 }
 
-/// What a name stands for here.
+/// The meaning of a task's name here.
 #[derive(Debug)]
 pub(crate) enum Found {
     Task(Arc<RegisteredTask>),
@@ -162,7 +162,7 @@ impl Active {
         owner.map(|(module, _)| module.clone())
     }
 
-    /// Whether the task's module is about to be tried for the first time.
+    /// True where the task's module is about to be tried for the first time.
     pub(crate) fn is_coming(&self, task: &str) -> bool {
         !self.tasks.contains_key(task)
             && self.missing.iter().any(|(module, missing)| {
@@ -170,12 +170,12 @@ impl Active {
             })
     }
 
-    /// Whether taking messages makes sense: something answers, or what is active was decided on.
+    /// True where taking messages makes sense: something answers, or what is active was decided on.
     pub(crate) fn serves(&self) -> bool {
         !self.modules.is_empty() || self.unready().is_none()
     }
 
-    /// What of the host keeps this worker from having all that is active.
+    /// The fault of the host that keeps this worker from having all that is active.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.unread.is_some() {
             return Some(Passing::Catalog.to_string());
@@ -310,15 +310,11 @@ impl Active {
         next
     }
 
-    /// A name that two modules claim, which uploads at two workers or a rollback can bring about, is the one's
-    /// whose own name it begins with, else the one's that became active first. So all workers agree.
+    /// Gives each name to the first who claims it.
     fn with_names(mut self) -> Self {
-        let mut loaded: Vec<_> = self.modules.iter().collect();
-        loaded.sort_by_key(|(name, loaded)| (loaded.activated_at, *name));
-        let all = || loaded.iter().flat_map(|(_, loaded)| &loaded.tasks);
-        let claims = all()
-            .filter(|task| task.has_default_name())
-            .chain(all().filter(|task| !task.has_default_name()));
+        let loaded = self.modules.iter();
+        let loaded = loaded.map(|(name, loaded)| (loaded.activated_at, name, &loaded.tasks[..]));
+        let claims = in_order_of_claim(loaded.collect(), |task| task.has_default_name());
         (self.tasks, self.claims) = (HashMap::new(), BTreeSet::new());
         for task in claims {
             match self.tasks.entry(task.name.clone()) {
@@ -332,6 +328,19 @@ impl Active {
         }
         self
     }
+}
+
+/// The tasks of modules, each with when it became active. A name that two of them claim, which uploads at two workers or
+/// a rollback can bring about, is the one's whose own name it begins with, else the one's that became active first. So
+/// all workers agree.
+pub(crate) fn in_order_of_claim<'a, T>(
+    mut modules: Vec<(Option<Timestamp>, &ModuleName, &'a [T])>,
+    has_default_name: impl Fn(&T) -> bool,
+) -> Vec<&'a T> {
+    modules.sort_by_key(|(since, name, _)| (*since, *name));
+    let all = modules.into_iter().flat_map(|(.., tasks)| tasks);
+    let (first, then): (Vec<_>, Vec<_>) = all.partition(|task| has_default_name(task));
+    [first, then].concat()
 }
 
 fn is_same(one: &Version, other: &Version) -> bool {
@@ -356,37 +365,4 @@ pub(crate) fn reason(error: &dyn std::error::Error) -> Arc<str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_end_and_loading_takes_a_tenth_of_the_time() {
-        let (ms, s) = (Duration::from_millis, Duration::from_secs);
-        let table = [
-            (1, ms(1), s(1)),
-            (2, ms(1), s(2)),
-            (7, ms(1), s(60)),
-            (u32::MAX, ms(1), s(60)),
-            (1, s(60), s(540)),
-            (1, s(600), s(900)),
-        ];
-        for (attempts, took, expected) in table {
-            assert_eq!(pause(attempts, took), expected, "{attempts} {took:?}");
-        }
-    }
-
-    #[test]
-    fn a_reason_has_its_causes_and_an_end() {
-        let long = InstallError::NotFollowed {
-            module: "a".parse().unwrap(),
-            version: 1,
-            reason: "ä".repeat(2 * MAX_REASON),
-        };
-        let reason = reason(&long);
-        assert!(
-            reason.len() <= MAX_REASON + 3 && reason.ends_with("ä..."),
-            "{reason}"
-        );
-    }
-}
+mod tests;

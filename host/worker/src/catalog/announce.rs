@@ -51,7 +51,7 @@ fn say(
     Ok(announcement)
 }
 
-/// What the workers of the store say, once all have this version or have refused it, or after `patience`.
+/// The states of the store's workers, once all have this version or have refused it, or after `patience`.
 ///
 /// # Errors
 /// When the store can't be read.

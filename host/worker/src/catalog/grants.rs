@@ -1,4 +1,4 @@
-//! What tasks are given beyond their sandboxes: of what their manifest asks for, what this worker allows.
+//! Capabilities of tasks beyond their sandboxes: those that their manifest asks for and this worker allows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::{Capabilities, KeyValue, Policy, Refused, Secret};
 use petiole_runtime::{Folder, Granted, Interfaces, KeyValueSpace};
 
-use crate::SettingsError;
+use crate::catalog::settings_error::SettingsError;
 
-/// What a worker has to give, and to whom. The default is nothing, to nobody.
+/// The capabilities that a worker grants, and to whom. The default is nothing, to nobody.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     /// Which modules may have what.
     pub policy: Policy,
-    /// What goes with the names in it.
+    /// The values of the names in it.
     pub values: Values,
 }
 
-/// What the names in a policy and in manifests stand for on this worker.
+/// The values that names in a policy and in manifests stand for on this worker.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     /// Values by name.
@@ -32,16 +32,16 @@ pub struct Values {
     pub keyvalue: Option<Arc<dyn KeyValue>>,
 }
 
-/// What a task is given of what it asks for.
+/// The capabilities of a task.
 #[derive(Debug, Clone)]
 pub struct TaskGrants {
-    /// What its manifest asks for.
+    /// Those that its manifest asks for.
     pub asked: Capabilities,
-    /// What of that it is given.
+    /// Those of them that it is given.
     pub given: Capabilities,
-    /// What of that it is not.
+    /// Those of them that it is not.
     pub refused: Vec<Refused>,
-    /// What it is given, with the values.
+    /// Those that it is given, with their values.
     pub granted: Arc<Granted>,
 }
 
@@ -151,7 +151,7 @@ mod tests {
         "shop.orders".parse().unwrap()
     }
 
-    /// What a manifest in TOML says.
+    /// The capabilities of a manifest in TOML.
     fn manifest(toml: &str) -> Manifest {
         Manifest::from_toml(toml).unwrap()
     }

@@ -2,8 +2,12 @@
 
 pub(crate) mod active;
 pub(crate) mod announce;
+pub(crate) mod declared;
+pub(crate) mod defaults;
 pub(crate) mod grants;
 pub(crate) mod not_granted;
 pub(crate) mod registered;
 pub(crate) mod registry;
+pub(crate) mod settings_error;
+pub(crate) mod task_config;
 pub(crate) mod trouble;

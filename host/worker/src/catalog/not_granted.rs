@@ -4,9 +4,9 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use petiole_modules::{Manifest, ModuleName};
 use petiole_permits::Capabilities;
-use petiole_runtime::{LoadError, RefusedImport};
+use petiole_runtime::RefusedImport;
 
-use crate::{Grants, InstallError};
+use crate::catalog::grants::Grants;
 
 /// A component imports what is not linked for it.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub struct NotLinked {
     pub import: RefusedImport,
     /// Where a grant for it would be written, `[grants."shop.orders"]`.
     pub table: String,
-    /// What is in the way.
+    /// The obstacle.
     pub reason: Reason,
 }
 
@@ -42,29 +42,8 @@ pub enum Reason {
     Unknown,
 }
 
-impl Grants {
-    /// What is said of a component that can't be loaded.
-    pub fn refusal(
-        &self,
-        module: &ModuleName,
-        manifest: &Manifest,
-        error: LoadError,
-    ) -> InstallError {
-        match error {
-            LoadError::Imports { imports } => {
-                NotGranted::new(imports, module, manifest, self).into()
-            }
-            error @ (LoadError::Compile(_)
-            | LoadError::Cache(_)
-            | LoadError::Code { .. }
-            | LoadError::Incompatible { .. }
-            | LoadError::NoTasks { .. }) => error.into(),
-        }
-    }
-}
-
 impl NotGranted {
-    fn new(
+    pub(crate) fn new(
         imports: Vec<RefusedImport>,
         module: &ModuleName,
         manifest: &Manifest,
@@ -99,7 +78,7 @@ impl NotGranted {
     }
 }
 
-/// Whether there is anything of the capability that an import needs.
+/// True where there is anything of the capability that an import needs.
 fn has(capabilities: &Capabilities, capability: &str) -> bool {
     match capability {
         "http" => !capabilities.http.is_empty(),

@@ -1,14 +1,16 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use petiole_celery::RetrySettings;
 use petiole_modules::{Manifest, ModuleName, VersionNumber};
-use petiole_permits::{Amount, Limit, Limits};
+use petiole_permits::Limits;
 use petiole_runtime::{Module, Task};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Grants, TaskDefaults, TaskGrants};
+use crate::catalog::defaults::TaskDefaults;
+use crate::catalog::grants::{Grants, TaskGrants};
+use crate::catalog::settings_error::SettingsError;
+use crate::catalog::task_config::{TaskConfig, configure, default_name};
 
 /// A task that answers: an export of an active module, with the settings that its manifest gives it.
 #[derive(Debug)]
@@ -21,15 +23,15 @@ pub struct RegisteredTask {
     pub version: VersionNumber,
     /// The export.
     pub task: Task,
-    /// What a call may use.
+    /// Limits of a call.
     pub limits: Limits,
-    /// How often and when it runs again that asks for it.
+    /// The number and the times of its retries.
     pub retry: RetrySettings,
-    /// What it may reach beyond its sandbox: shared by the tasks of its module that ask for the same.
+    /// Its reach beyond its sandbox: shared by the tasks of its module that ask for the same.
     pub grants: Arc<TaskGrants>,
     /// The turns of its module's tasks, where not all of them may run at once.
     pub(crate) turns: Option<Arc<Semaphore>>,
-    /// Whether the worker could not run it the last time, which is told of once.
+    /// Set while the worker can't run it, which is logged once.
     pub(crate) awaits_host: AtomicBool,
 }
 
@@ -40,7 +42,7 @@ impl RegisteredTask {
         async move { turns?.acquire_owned().await.ok() }
     }
 
-    /// Whether both take turns together, or both none.
+    /// True where both take turns together, or both none.
     pub(crate) fn shares_turns(&self, other: &Self) -> bool {
         match (&self.turns, &other.turns) {
             (None, None) => true,
@@ -49,82 +51,10 @@ impl RegisteredTask {
         }
     }
 
-    /// Whether it has the name that its module and its function make, rather than one from the manifest.
+    /// True of the name that its module and its function make, rather than one from the manifest.
     pub(crate) fn has_default_name(&self) -> bool {
         self.name == default_name(&self.module, &self.task.schema().function)
     }
-}
-
-/// A manifest asks for what there is not.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// It names a function that the component doesn't export.
-    #[error(
-        "the manifest has settings for {function:?}, which the component does not export: it exports {exported}"
-    )]
-    UnknownTask {
-        /// As the manifest names it.
-        function: String,
-        /// The functions there are.
-        exported: String,
-    },
-    /// It asks for more than this worker lets manifests have.
-    #[error(
-        "task {task}: {key} = {asked} is more than the {most} that this worker gives: ask for less, or raise max_limits.{} in its configuration",
-        limit.name()
-    )]
-    Limit {
-        /// The task.
-        task: String,
-        /// As the manifest names it.
-        key: &'static str,
-        /// What the manifest says.
-        asked: Amount,
-        /// What the worker allows.
-        most: Amount,
-        /// As the configuration names it.
-        limit: Limit,
-    },
-    /// It asks for more retries than its task may have runs.
-    #[error(
-        "task {task}: max_retries = {asked} is more than its max_descendants of {most}, which retries count against: ask for less, or for more of those"
-    )]
-    Retries {
-        /// The task.
-        task: String,
-        /// What the manifest says.
-        asked: u32,
-        /// What the task may have.
-        most: u32,
-    },
-    /// It gives two functions one name.
-    #[error("the manifest names two functions {task}: rename one of them")]
-    SameName {
-        /// The task.
-        task: String,
-    },
-    /// It asks for what the worker's policy allows, but the worker has not.
-    #[error(
-        "task {task} is granted {what}, which this worker has no value for: set it under {table} in its configuration"
-    )]
-    NoValue {
-        /// The task.
-        task: String,
-        /// `secret DATABASE_URL`.
-        what: String,
-        /// Where it would be set.
-        table: &'static str,
-    },
-    /// Another module's task has the name.
-    #[error(
-        "task name {task} is taken by module {module}: remove that one, or rename the task in the manifest"
-    )]
-    NameTaken {
-        /// The task.
-        task: String,
-        /// The module that has it.
-        module: ModuleName,
-    },
 }
 
 /// A module's version, as it is registered.
@@ -143,73 +73,22 @@ impl Registration<'_> {
         defaults: &TaskDefaults,
         grants: &Grants,
     ) -> Result<Vec<Arc<RegisteredTask>>, SettingsError> {
-        check_functions(self.component, self.manifest)?;
-        let mut shared = None;
-        let mut registered = Vec::new();
-        let mut names = HashSet::new();
-        for task in self.component.tasks() {
-            let task = self.task(task, defaults, grants, &mut shared)?;
-            if !names.insert(task.name.clone()) {
-                return Err(SettingsError::SameName { task: task.name });
-            }
-            registered.push(Arc::new(task));
-        }
-        Ok(registered)
-    }
-
-    /// `shared`: what tasks are granted that ask for nothing of their own, once it is known.
-    fn task(
-        &self,
-        task: &Task,
-        defaults: &TaskDefaults,
-        grants: &Grants,
-        shared: &mut Option<Arc<TaskGrants>>,
-    ) -> Result<RegisteredTask, SettingsError> {
-        let function = &task.schema().function;
-        let settings = self.manifest.settings(function);
-        let own = settings.name.clone();
-        let name = own.unwrap_or_else(|| default_name(self.module, function));
-        let limits = defaults.limits(&name, &settings)?;
-        let decide = |asked| grants.decide(self.module, &name, asked).map(Arc::new);
-        let granted = match (&settings.capabilities, shared) {
-            (Some(asked), _) => decide(asked)?,
-            (None, Some(shared)) => Arc::clone(shared),
-            (None, shared) => Arc::clone(shared.insert(decide(&self.manifest.capabilities)?)),
+        let functions = self.component.functions();
+        let configs = configure(self.module, functions, self.manifest, defaults, grants)?;
+        let tasks = self.component.tasks().zip(configs);
+        let registered = |(task, config): (&Task, TaskConfig)| {
+            Arc::new(RegisteredTask {
+                name: config.name,
+                module: self.module.clone(),
+                version: self.version,
+                task: task.clone(),
+                limits: config.limits,
+                retry: config.retry,
+                grants: config.grants,
+                turns: self.turns.clone(),
+                awaits_host: AtomicBool::new(false),
+            })
         };
-        Ok(RegisteredTask {
-            module: self.module.clone(),
-            version: self.version,
-            task: task.clone(),
-            limits,
-            retry: defaults.retry(&name, &settings, &limits)?,
-            grants: granted,
-            turns: self.turns.clone(),
-            name,
-            awaits_host: AtomicBool::new(false),
-        })
+        Ok(tasks.map(registered).collect())
     }
-}
-
-fn default_name(module: &ModuleName, function: &str) -> String {
-    format!("{module}.{function}")
-}
-
-/// That a manifest names functions that there are.
-///
-/// # Errors
-/// When it has settings for one that the component does not export.
-pub fn check_functions(component: &Module, manifest: &Manifest) -> Result<(), SettingsError> {
-    let missing = manifest
-        .tasks
-        .keys()
-        .find(|function| component.task(function).is_none());
-    let Some(function) = missing else {
-        return Ok(());
-    };
-    let tasks = component.tasks();
-    let exported: Vec<_> = tasks.map(|task| task.schema().function.as_str()).collect();
-    Err(SettingsError::UnknownTask {
-        function: function.clone(),
-        exported: exported.join(", "),
-    })
 }

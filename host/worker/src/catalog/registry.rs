@@ -1,6 +1,6 @@
 //! The active modules and their tasks: follows the catalog, loads what is active in it, and installs.
 //!
-//! What each of these comes to is decided in `active.rs`.
+//! `active.rs` decides what each of these comes to.
 
 mod follow;
 mod install;
@@ -11,7 +11,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use petiole_modules::{Catalog, ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
+use petiole_modules::{ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
 use petiole_permits::ServiceUrl;
 use petiole_runtime::{Budget, Cache, Compiler, Runtime};
 use tokio::sync::{Notify, watch};
@@ -19,10 +19,10 @@ use tokio::sync::{Notify, watch};
 use self::follow::Follower;
 pub use self::install::Installed;
 use crate::catalog::active::{Active, Claim, Found, NotLoaded};
+use crate::catalog::defaults::TaskDefaults;
 use crate::catalog::grants::Grants;
 use crate::catalog::registered::RegisteredTask;
 use crate::catalog::trouble::RegistryError;
-use crate::config::TaskDefaults;
 
 /// The tasks of the modules that are active in a store. What another process activates there shows as soon as one of its
 /// tasks is asked for, or within a second; a task that runs keeps the version it began with.
@@ -48,7 +48,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// How long a task may take: the most that a manifest may ask for.
+    /// The longest that a task may take: the most that a manifest may ask for.
     pub(crate) fn longest(&self) -> Duration {
         self.defaults.most.time
     }
@@ -82,17 +82,17 @@ impl Registry {
             loading: tokio::sync::Mutex::default(),
             news: Notify::new(),
         });
-        // What is in the way is kept, and shown by whoever needs the catalog.
+        // An error is kept, and shown by whoever needs the catalog.
         let _ = registry.look().await;
         Ok(registry)
     }
 
-    /// What the memory of all its tasks stays within.
+    /// The budget of memory of all its tasks.
     pub(crate) fn budget(&self) -> &Budget {
         self.runtime.budget()
     }
 
-    /// What a name stands for, as far as the catalog was read.
+    /// The meaning of a name, as far as the catalog was read.
     pub(crate) fn find(&self, name: &str) -> Found {
         self.active().find(name, Instant::now())
     }
@@ -102,7 +102,7 @@ impl Registry {
         self.active().tasks.get(name).cloned()
     }
 
-    /// How large the body of a message may be whose task is this, in bytes; the worker's own limit where there is no
+    /// The largest body, in bytes, of a message whose task is this; the worker's own limit where there is no
     /// such task, and the most that a manifest may ask for where its module is not loaded.
     pub(crate) fn argument_limit(&self, found: &Found) -> usize {
         match found {
@@ -133,18 +133,18 @@ impl Registry {
         active.modules.get(module).map(|loaded| loaded.version)
     }
 
-    /// What is active in the catalog and does not answer here, in the order of the modules' names.
+    /// Versions that are active in the catalog and do not answer here, in the order of the modules' names.
     pub fn not_loaded(&self) -> Vec<NotLoaded> {
         self.active().not_loaded()
     }
 
-    /// What of the host keeps this worker from having all that is active; none where it has all, but for what it
+    /// The fault of the host that keeps this worker from having all that is active; none where it has all, but for what it
     /// refuses. Short: for readiness.
     pub fn unready(&self) -> Option<String> {
         self.active().unready()
     }
 
-    /// How far this worker is.
+    /// The versions that this worker has.
     pub(crate) fn state(&self, worker: &str) -> WorkerState {
         WorkerState {
             worker: worker.to_owned(),
@@ -170,11 +170,6 @@ impl Registry {
             // The sender lives in `self`.
             let _ = replaced.changed().await;
         }
-    }
-
-    /// The versions in the store. It blocks; what it changes shows here after [`refresh`](Self::refresh).
-    pub fn catalog(&self) -> Catalog {
-        self.store.catalog()
     }
 
     fn active(&self) -> Arc<Active> {

@@ -3,11 +3,14 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use petiole_modules::{CatalogError, ModuleName, SignatureError, StoreError, VersionNumber};
+use petiole_modules::{
+    CatalogError, Manifest, ModuleName, SignatureError, StoreError, VersionNumber,
+};
 use petiole_runtime::{CacheError, CompileError, LoadError};
 
+use crate::catalog::grants::Grants;
 use crate::catalog::not_granted::NotGranted;
-use crate::catalog::registered::SettingsError;
+use crate::catalog::settings_error::SettingsError;
 
 /// The store or its catalog can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +62,7 @@ pub enum InstallError {
         module: ModuleName,
         /// Its new version.
         version: VersionNumber,
-        /// What is in the way.
+        /// The obstacle.
         reason: String,
     },
     /// It was kept and activated, and somebody else has changed the module since.
@@ -77,8 +80,29 @@ pub enum InstallError {
     },
 }
 
+impl Grants {
+    /// The error of a component that can't be loaded.
+    pub fn refusal(
+        &self,
+        module: &ModuleName,
+        manifest: &Manifest,
+        error: LoadError,
+    ) -> InstallError {
+        match error {
+            LoadError::Imports { imports } => {
+                NotGranted::new(imports, module, manifest, self).into()
+            }
+            error @ (LoadError::Compile(_)
+            | LoadError::Cache(_)
+            | LoadError::Code { .. }
+            | LoadError::Incompatible { .. }
+            | LoadError::NoTasks { .. }) => error.into(),
+        }
+    }
+}
+
 impl InstallError {
-    /// Whether the upload is to be told that it is at fault: pushing it again as it is makes no sense.
+    /// True where the upload is at fault: pushing it again as it is makes no sense.
     pub fn is_refusal(&self) -> bool {
         match self.passing() {
             // Both say what to do about the component; the machine is a guess.
@@ -93,7 +117,7 @@ impl InstallError {
         }
     }
 
-    /// What of the host is in the way, where it may be gone the next time; none where this worker, as it is configured,
+    /// The fault of the host, where it may be gone the next time; none where this worker, as it is configured,
     /// never loads such a version.
     pub fn passing(&self) -> Option<Passing> {
         match self {

@@ -38,7 +38,7 @@ type RoomToDecode = Result<Taken, Refusal>;
 /// A message that was decoded.
 type Decoded = Result<Request, Box<Undecodable>>;
 
-/// What earlier deliveries of a run came to.
+/// The end that earlier deliveries of a run came to.
 pub(super) enum Earlier {
     /// All is out, and only the ack was lost.
     Settled(Settle),
@@ -127,7 +127,7 @@ impl Pipeline {
 }
 
 impl Journey<'_> {
-    /// What earlier deliveries of the run came to, in this process or in whichever has committed it.
+    /// The end that earlier deliveries of the run came to, in this process or in whichever has committed it.
     pub(super) async fn earlier(
         &self,
         message: &Message,
@@ -234,7 +234,7 @@ impl Journey<'_> {
         }
     }
 
-    /// What there is already, or a [wait](Self::wait) for it.
+    /// The value that is there already, or a [wait](Self::wait) for it.
     pub(super) async fn have<T>(
         &self,
         what: impl Future<Output = T>,
@@ -274,7 +274,7 @@ fn decode(message: Message, limit: usize, room: RoomToDecode) -> (Decoded, Taken
     }
 }
 
-/// Whether a message takes long to decode; a compressed one may be small.
+/// True of a message that takes long to decode; a compressed one may be small.
 pub(super) fn takes_long(message: &Message) -> bool {
     is_long(message.body.len()) || message.headers.contains_key("compression")
 }

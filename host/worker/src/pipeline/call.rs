@@ -47,10 +47,10 @@ impl Journey<'_> {
         let call = task
             .task
             .call(arguments, context, limits, granted, &progress);
-        let told = (!turn.replaces).then(|| turn.key());
+        let run_key = (!turn.replaces).then(|| turn.key());
         let run = tokio::select! {
             run = call => run.map_err(Fault::from),
-            never = store_progress(updates, &request, told, &self.source, servers) => match never {},
+            never = store_progress(updates, &request, run_key, &self.source, servers) => match never {},
             () = servers.shutdown.reached(Stage::Cold) => Err(Fault::ColdShutdown),
         };
         let run: Run = match run {

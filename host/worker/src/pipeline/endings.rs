@@ -17,10 +17,10 @@ use crate::tell::report::Report;
 use crate::turns::runs::Turn;
 use crate::turns::slot::Slot;
 
-/// How long a task waits that the worker could not run: for a folder that is not there, say.
+/// Time for which a task waits that the worker could not run: for a folder that is not there, say.
 const HOST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
-/// How a run has ended.
+/// The end of a run.
 pub(super) enum RunEnd {
     Now(Ended),
     /// Another delivery of it has brought it to its end.
@@ -183,7 +183,8 @@ impl Journey<'_> {
         Ok(End::of(plan.settle, Report::Undecodable { message, queue }))
     }
 
-    /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the worker is told to stop.
+    /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the
+    /// worker is told to stop.
     async fn room_beside(&self, bytes: usize) -> Result<Taken, Left> {
         let room = self.pipeline.registry.budget().plans().take(bytes);
         self.worth_it(room).await
@@ -319,7 +320,7 @@ impl Journey<'_> {
     }
 }
 
-/// Whether a plan is committed as the end of its request's run. One that postpones it ends none; nor is there
+/// True of a plan that is committed as the end of its request's run. One that postpones it ends none; nor is there
 /// anything to remember of a task whose sender wants no result, where it sends nothing either.
 fn commits(request: &Request, plan: &Plan) -> bool {
     plan.ended != Ended::Postponed && !(request.ignore_result && plan.publications.is_empty())

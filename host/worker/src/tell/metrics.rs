@@ -1,4 +1,4 @@
-//! What a worker counts, under celery-exporter's names and labels where it has them, so that its dashboards
+//! The metrics of a worker, under celery-exporter's names and labels where it has them, so that its dashboards
 //! work (<https://github.com/danihodovic/celery-exporter>).
 
 mod families;

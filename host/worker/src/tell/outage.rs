@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::causes::causes;
 
-/// How long a cause stands in the log before another one is said: of many tasks each may run into one of its own.
+/// Time for which a cause stands in the log before another one is said: of many tasks each may run into one of its own.
 const STANDS: Duration = Duration::from_secs(30);
 
-/// Whether a server is in trouble: said once when it begins, when its cause has changed, and once when it is over.
+/// Trouble of a server: said once when it begins, when its cause has changed, and once when it is over.
 pub(crate) struct Outage {
     server: &'static str,
     down: AtomicBool,
     said: Mutex<Option<Said>>,
-    /// How many wait for its end.
+    /// The number of those who wait for its end.
     holders: AtomicUsize,
 }
 
@@ -53,13 +53,13 @@ impl Outages {
     }
 }
 
-/// What was last said of the cause.
+/// The cause that was said last.
 struct Said {
     cause: String,
     at: Instant,
 }
 
-/// What is to be said of a failure.
+/// The news in a failure.
 #[derive(Debug, PartialEq)]
 enum News {
     Begins,

@@ -1,4 +1,4 @@
-//! What is said of a delivery once it is settled, in the log and by metrics.
+//! The report of a delivery, in the log and by metrics, once it is settled.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::tell::metrics::TaskMetrics;
 use crate::tell::run_report::RunReport;
 use crate::tell::task_log;
 
-/// How a delivery has ended.
+/// The end of a delivery.
 pub(crate) enum Report {
     /// Its task ran.
     Ran {

@@ -3,7 +3,7 @@ use petiole_permits::Limit;
 use petiole_runtime::{Granted, Run, Usage};
 use serde_json::{Map, Value};
 
-use crate::tell::task_log::shown;
+use crate::tell::excerpt::excerpt;
 
 /// A run, as logs and metrics have it once its plan says how the task has ended.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(crate) struct RunReport {
     pub(crate) limit: Option<Limit>,
     /// The beginning of what it returned.
     pub(crate) result: String,
-    /// Whether it takes long to make a plan of.
+    /// Set where it takes long to make a plan of.
     pub(crate) long: bool,
 }
 
@@ -27,7 +27,7 @@ impl RunReport {
                 Outcome::Success(_) if !granted.secrets.is_empty() => {
                     "(not shown: the task has secrets)".into()
                 }
-                Outcome::Success(result) => shown(json::Text(result)),
+                Outcome::Success(result) => excerpt(json::Text(result)),
                 Outcome::Failure { .. }
                 | Outcome::Retry { .. }
                 | Outcome::Reject { .. }
@@ -38,7 +38,7 @@ impl RunReport {
     }
 }
 
-/// What a run used, as results have it under `usage`: the names of the log's fields, seconds and bytes.
+/// The usage of a run, as results have it under `usage`: the names of the log's fields, seconds and bytes.
 pub(crate) fn usage(usage: &Usage) -> Map<String, Value> {
     let Usage {
         wall,

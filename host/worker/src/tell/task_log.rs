@@ -1,6 +1,6 @@
 //! Celery's log lines for a task, so that what reads a Celery worker's log reads this one.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display, Formatter, Write};
 
 use jiff::Timestamp;
 use petiole_celery::plan::Ended;
@@ -8,10 +8,8 @@ use petiole_celery::{Exception, Refusal, Request, Undecodable, json};
 use petiole_runtime::{HostFault, Usage};
 use tracing::{debug, error, info, warn};
 
+use crate::tell::excerpt::excerpt;
 use crate::tell::run_report::RunReport;
-
-/// Characters of a result or an exception that a line shows; Celery's `resultrepr_maxsize`.
-const SHOWN: usize = 1024;
 
 pub(crate) fn received(request: &Request) {
     info!(target: "petiole", task = request.task, id = request.id, "Task {}[{}] received", request.task, request.id);
@@ -45,10 +43,10 @@ pub(crate) fn ended(request: &Request, ended: &Ended, run: &RunReport) {
             info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] retry: {}", raised(exception));
         }
         Ended::Requeued { reason } => {
-            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] requeued: {}", shown(reason));
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] requeued: {}", excerpt(reason));
         }
         Ended::Rejected { reason } => {
-            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] rejected: {}", shown(reason));
+            warn!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] rejected: {}", excerpt(reason));
         }
         Ended::Ignored => {
             info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] ignored");
@@ -89,7 +87,7 @@ pub(crate) fn awaits_room(request: &Request) {
     info!(target: "petiole", task, id, "Task {task}[{id}] keeps its slot: unsent messages of tasks that have ended fill the memory there is for them");
 }
 
-/// What the run came to was said by the worker that ran it, unless it was lost before.
+/// The run's end was said by the worker that ran it, unless it was lost before.
 pub(crate) fn ended_before(task: &str, id: &str, sent: usize) {
     info!(target: "petiole", task, id, sent, "Task {task}[{id}] is not run again: an earlier delivery has ended it, and {sent} of its messages were sent now");
 }
@@ -106,50 +104,21 @@ pub(crate) fn undecodable(message: &Undecodable, queue: &str) {
 }
 
 fn raised(exception: &Exception) -> String {
-    let mut shown = Shown::default();
-    // an error says that there is no more room
-    let _ = write!(shown, "{}(", exception.exc_type);
-    for (place, argument) in exception.exc_message.iter().enumerate() {
-        let comma = if place == 0 { "" } else { ", " };
-        let _ = write!(shown, "{comma}{}", json::Text(argument));
-    }
-    let _ = shown.write_char(')');
-    shown.text
+    excerpt(Raised(exception))
 }
 
-/// The beginning of a value.
-pub(crate) fn shown(value: impl Display) -> String {
-    let mut shown = Shown::default();
-    let _ = write!(shown, "{value}");
-    shown.text
-}
+/// As Python shows it.
+struct Raised<'a>(&'a Exception);
 
-/// The beginning of a text: what a task says of itself is not written without end. Whoever writes more is told
-/// by an error, and stops.
-#[derive(Default)]
-struct Shown {
-    text: String,
-    characters: usize,
-}
-
-impl Write for Shown {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        let room = SHOWN.saturating_sub(self.characters);
-        match more.char_indices().nth(room) {
-            None => {
-                self.text.push_str(more);
-                self.characters += more.chars().count();
-                Ok(())
-            }
-            Some((end, _)) => {
-                if self.characters <= SHOWN {
-                    self.text.push_str(more.get(..end).unwrap_or_default());
-                    self.text.push('…');
-                }
-                self.characters = SHOWN + 1;
-                Err(fmt::Error)
-            }
+impl Display for Raised<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(exception) = self;
+        write!(f, "{}(", exception.exc_type)?;
+        for (place, argument) in exception.exc_message.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", json::Text(argument))?;
         }
+        f.write_char(')')
     }
 }
 
@@ -158,6 +127,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tell::excerpt::EXCERPT;
 
     #[test]
     fn a_long_text_is_cut_once() {
@@ -176,8 +146,14 @@ mod tests {
             long.starts_with("ValueError(\"ää") && long.ends_with("ä…"),
             "{long}"
         );
-        assert_eq!(long.chars().count(), SHOWN + 1);
-        assert_eq!(shown(json!("a".repeat(SHOWN - 2))).chars().count(), SHOWN);
-        assert_eq!(shown("b".repeat(SHOWN + 1)).chars().count(), SHOWN + 1);
+        assert_eq!(long.chars().count(), EXCERPT + 1);
+        assert_eq!(
+            excerpt(json!("a".repeat(EXCERPT - 2))).chars().count(),
+            EXCERPT
+        );
+        assert_eq!(
+            excerpt("b".repeat(EXCERPT + 1)).chars().count(),
+            EXCERPT + 1
+        );
     }
 }

@@ -6,7 +6,7 @@ use petiole_celery::RunKey;
 use petiole_celery::plan::Settle;
 use tokio::sync::OwnedMutexGuard;
 
-/// How many runs are remembered whose ack may not have reached the broker. They come again as soon as
+/// Runs that are remembered whose ack may not have reached the broker. They come again as soon as
 /// the connection is back, so what counts is one prefetch of messages.
 const REMEMBERED: usize = 16 * 1024;
 
@@ -28,7 +28,7 @@ struct Remembered {
     until: Option<Timestamp>,
 }
 
-/// What became of an earlier delivery of a request, in this process.
+/// The fate of an earlier delivery of a request, in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
     /// It was carried out, and is settled so.
@@ -43,7 +43,7 @@ pub(crate) struct Turn<'a> {
     key: RunKey,
     /// Some until dropped.
     run: Option<Arc<Run>>,
-    /// What the run has committed before does not count.
+    /// Set where what the run has committed before does not count.
     pub(crate) replaces: bool,
     /// When the run comes again, where it was put off.
     pub(crate) postponed: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl Turn<'_> {
         &self.key
     }
 
-    /// What became of another delivery of the request, where it came to an end before, as far as that counts `now`.
+    /// The fate of another delivery of the request, where it came to an end before, as far as that counts `now`.
     pub(crate) fn before(&self, now: Timestamp) -> Option<Before> {
         let remembered = self.remembered();
         let counts = |one: &Remembered| one.until.is_none_or(|until| now < until);

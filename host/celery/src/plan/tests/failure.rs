@@ -1,3 +1,4 @@
+use super::super::republish::REQUEUES_AT_ONCE;
 use super::*;
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the wire can't carry is decided here, never by a broker.
 
+use super::super::republish::REQUEUES_AT_ONCE;
 use super::*;
 use crate::wire::{self, BODY_LIMIT};
 

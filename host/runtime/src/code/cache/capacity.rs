@@ -19,9 +19,9 @@ pub(super) const CAPACITY: Capacity = Capacity {
 /// An entry's code, in its folder.
 pub(super) const CODE_FILE: &str = "code";
 
-/// What is being made has a name that begins so, and is gone after the time that it can take; what is older, a
+/// An entry that is being made has a name that begins so, and is gone after the time that it can take; an older one, a
 /// process that was killed has left.
-const UNFINISHED: [&str; 2] = ["new-", "compile-"];
+pub(super) const UNFINISHED: &str = "new-";
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// A folder in the cache.
@@ -83,7 +83,7 @@ fn entries(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Stored> {
 }
 
 fn is_unfinished(name: &str) -> bool {
-    UNFINISHED.iter().any(|start| name.starts_with(start))
+    name.starts_with(UNFINISHED)
 }
 
 fn remove(dir: &Path) {

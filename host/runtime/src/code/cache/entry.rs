@@ -6,11 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hmac::Mac;
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::code::cache::Cache;
-use crate::code::cache::capacity::{self, CODE_FILE};
+use crate::code::cache::capacity::{self, CODE_FILE, UNFINISHED};
 use crate::code::cache::error::{CacheError, failed};
 
 pub(super) const MAC_FILE: &str = "mac";
@@ -23,10 +24,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The place of this component's compiled code.
-    pub(crate) fn of(cache: &Cache, wasm: &[u8]) -> Self {
+    /// The place of the compiled code of the component with this SHA-256.
+    pub(crate) fn of(cache: &Cache, component: &[u8; 32]) -> Self {
         let mut name = Sha256::new();
-        name.update(Sha256::digest(wasm));
+        name.update(component);
         name.update(cache.0.compatibility);
         Self {
             cache: cache.clone(),
@@ -40,10 +41,10 @@ impl Entry {
         blocking(move || entry.verify()).await
     }
 
-    /// Makes the entry, and gives the path of its code.
-    pub(crate) async fn store(&self, code: Vec<u8>) -> Result<PathBuf, CacheError> {
+    /// Begins to make the entry.
+    pub(crate) async fn begin(&self) -> Result<NewEntry, CacheError> {
         let entry = self.clone();
-        blocking(move || entry.write(&code)).await
+        blocking(move || entry.new_entry()).await
     }
 
     pub(super) fn dir(&self) -> PathBuf {
@@ -53,21 +54,14 @@ impl Entry {
     pub(super) fn verify(&self) -> Result<Option<PathBuf>, CacheError> {
         let dir = self.dir();
         let path = dir.join(CODE_FILE);
-        // What can't be read now, for want of descriptors or memory, is not damaged: only what is not there is.
-        let (code, mac) = (read(&path)?, read(&dir.join(MAC_FILE))?);
-        if code.is_none() && mac.is_none() && !exists(&dir)? {
+        // A file that can't be read now, for want of descriptors or memory, is not damaged: only one that is not there is.
+        let (actual, mac) = (self.mac(&path)?, read(&dir.join(MAC_FILE))?);
+        if actual.is_none() && mac.is_none() && !exists(&dir)? {
             return Ok(None);
         }
-        let (code, mac) = (code.unwrap_or_default(), mac.unwrap_or_default());
-        if self
-            .cache
-            .0
-            .key
-            .mac(&self.name, &code)?
-            .verify_slice(&mac)
-            .is_ok()
-        {
-            // What can't be marked as used is deleted earlier: no reason not to use it.
+        let both = actual.zip(mac);
+        if both.is_some_and(|(actual, mac)| actual.verify_slice(&mac).is_ok()) {
+            // An entry that can't be marked as used is deleted earlier: no reason not to use it.
             let _ = fs::File::open(&dir).and_then(|dir| dir.set_modified(SystemTime::now()));
             return Ok(Some(path));
         }
@@ -76,25 +70,57 @@ impl Entry {
         Ok(None)
     }
 
-    pub(super) fn write(&self, code: &[u8]) -> Result<PathBuf, CacheError> {
-        let dir = self.dir();
-        let new = tempfile::Builder::new()
-            .prefix("new-")
+    pub(super) fn new_entry(&self) -> Result<NewEntry, CacheError> {
+        let dir = tempfile::Builder::new()
+            .prefix(UNFINISHED)
             .tempdir_in(self.cache.dir());
-        let new = new.or_else(failed("making a folder in", self.cache.dir()))?;
-        let mac = self
-            .cache
-            .0
-            .key
-            .mac(&self.name, code)?
-            .finalize()
-            .into_bytes();
-        write_file(&new.path().join(CODE_FILE), code)?;
-        write_file(&new.path().join(MAC_FILE), &mac)?;
-        match fs::rename(new.path(), &dir) {
-            Ok(()) => capacity::prune(self.cache.dir(), self.cache.0.capacity, &self.name),
+        let dir = dir.or_else(failed("making a folder in", self.cache.dir()))?;
+        let entry = self.clone();
+        let new = NewEntry { entry, dir };
+        write_file(&new.code(), b"")?;
+        Ok(new)
+    }
+
+    /// The MAC of this entry with the code in a file, where there is one.
+    fn mac(&self, code: &Path) -> Result<Option<Hmac<Sha256>>, CacheError> {
+        let mut mac = self.cache.0.key.mac(&self.name)?;
+        let read = fs::File::open(code).and_then(|mut code| io::copy(&mut code, &mut mac));
+        Ok(there_is(code, read)?.map(|_| mac))
+    }
+}
+
+/// An entry that is being made: nobody takes code from it, and it is gone unless it is finished.
+#[derive(Debug)]
+pub(crate) struct NewEntry {
+    entry: Entry,
+    dir: TempDir,
+}
+
+impl NewEntry {
+    /// The file for the code, which is there and empty.
+    pub(crate) fn code(&self) -> PathBuf {
+        self.dir.path().join(CODE_FILE)
+    }
+
+    /// Makes it the entry, and gives the path of its code.
+    pub(crate) async fn finish(self) -> Result<PathBuf, CacheError> {
+        blocking(move || self.rename()).await
+    }
+
+    pub(super) fn rename(self) -> Result<PathBuf, CacheError> {
+        let (code, dir) = (self.code(), self.entry.dir());
+        let synced = fs::File::open(&code).and_then(|code| code.sync_all());
+        synced.or_else(failed("writing", &code))?;
+        let Some(mac) = self.entry.mac(&code)? else {
+            return failed("reading", &code)(io::ErrorKind::NotFound.into());
+        };
+        let mac = mac.finalize().into_bytes();
+        write_file(&self.dir.path().join(MAC_FILE), &mac)?;
+        let cache = &self.entry.cache;
+        match fs::rename(self.dir.path(), &dir) {
+            Ok(()) => capacity::prune(cache.dir(), cache.0.capacity, &self.entry.name),
             // another process was first: its code is as good, if it is whole
-            Err(_) if self.verify()?.is_some() => {}
+            Err(_) if self.entry.verify()?.is_some() => {}
             Err(error) => return failed("renaming to", &dir)(error),
         }
         Ok(dir.join(CODE_FILE))
@@ -102,8 +128,13 @@ impl Entry {
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    there_is(path, fs::read(path))
+}
+
+/// The bytes read, where there is such a file.
+fn there_is<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, CacheError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory

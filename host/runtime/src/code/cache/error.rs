@@ -9,7 +9,7 @@ pub enum CacheError {
     /// The operating system refuses.
     #[error("compiled code cache: {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempt.
         action: &'static str,
         /// On what.
         path: PathBuf,

@@ -27,12 +27,11 @@ impl Key {
         read_or_make_key(dir).map(Self)
     }
 
-    /// Of an entry's name and its code.
-    pub(super) fn mac(&self, name: &str, code: &[u8]) -> Result<Hmac<Sha256>, CacheError> {
+    /// Of an entry's name, which its code follows.
+    pub(super) fn mac(&self, name: &str) -> Result<Hmac<Sha256>, CacheError> {
         let mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.0);
         let mut mac = mac.map_err(|error| CacheError::Host(error.to_string()))?;
         mac.update(name.as_bytes());
-        mac.update(code);
         Ok(mac)
     }
 }

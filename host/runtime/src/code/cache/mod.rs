@@ -78,7 +78,7 @@ impl Cache {
     }
 
     /// The folder: private, so that it also holds what is being made.
-    pub(crate) fn dir(&self) -> &Path {
+    fn dir(&self) -> &Path {
         &self.0.dir
     }
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest, Sha256};
+
 use crate::code::cache::Cache;
 use crate::code::cache::capacity::{CODE_FILE, Capacity};
 use crate::code::cache::entry::{Entry, MAC_FILE};
@@ -21,10 +23,16 @@ fn new_cache() -> (tempfile::TempDir, Cache) {
     (dir, cache)
 }
 
+fn write(entry: &Entry, code: &[u8]) {
+    let new = entry.new_entry().unwrap();
+    fs::write(new.code(), code).unwrap();
+    new.rename().unwrap();
+}
+
 /// Stores, as if it had been used so long ago.
 fn store(cache: &Cache, wasm: &[u8], code: &[u8], seconds_ago: u64) -> Entry {
-    let entry = Entry::of(cache, wasm);
-    entry.write(code).unwrap();
+    let entry = Entry::of(cache, &Sha256::digest(wasm).into());
+    write(&entry, code);
     let used = SystemTime::now() - Duration::from_secs(seconds_ago);
     fs::File::open(entry.dir())
         .and_then(|dir| dir.set_modified(used))
@@ -104,7 +112,7 @@ fn damage_of_any_kind_is_found() {
         assert!(is_there(&entry));
         damage(&entry.dir());
         assert!(!is_there(&entry), "{kind}");
-        entry.write(b"one").unwrap();
+        write(&entry, b"one");
         assert!(is_there(&entry), "{kind}: made again");
     }
 }
@@ -113,7 +121,7 @@ fn damage_of_any_kind_is_found() {
 fn what_a_killed_process_left_is_removed() {
     let (_dir, cache) = new_cache();
     let entry = store(&cache, b"1", b"one", 7200);
-    for (name, hours) in [("compile-a", 2), ("new-b", 2), ("compile-c", 0)] {
+    for (name, hours) in [("new-a", 2), ("new-b", 2), ("new-c", 0)] {
         let dir = cache.dir().join(name);
         fs::create_dir(&dir).unwrap();
         let used = SystemTime::now() - Duration::from_secs(hours * 3600);
@@ -122,8 +130,8 @@ fn what_a_killed_process_left_is_removed() {
             .unwrap();
     }
     let again = Cache::open_with(cache.dir(), CAPACITY).unwrap();
-    assert!(!again.dir().join("compile-a").exists() && !again.dir().join("new-b").exists());
-    assert!(again.dir().join("compile-c").exists(), "it may be at work");
+    assert!(!again.dir().join("new-a").exists() && !again.dir().join("new-b").exists());
+    assert!(again.dir().join("new-c").exists(), "it may be at work");
     assert!(is_there(&entry));
 }
 

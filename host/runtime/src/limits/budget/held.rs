@@ -8,7 +8,7 @@ use crate::limits::budget::Budget;
 use crate::limits::budget::ledger::{Age, Answer};
 use crate::limits::budget::waits::{NoMemoryLeft, Waits};
 
-/// What one run has of a [`Budget`]. It goes back when this is dropped.
+/// The part of a [`Budget`] that one run has. It goes back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Budget,
@@ -32,7 +32,7 @@ impl Held {
         }
     }
 
-    /// What it is a part of.
+    /// The budget that it is a part of.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -169,7 +169,7 @@ mod tests {
     /// 80 MiB for runs. 4 slots: 2 MiB each, 20 MiB to read results with, 10 MiB for those that were read, 42 MiB for all.
     const TOTAL: usize = 128 * MIB;
     const OF_ALL: usize = 42;
-    /// What counts as used where nobody runs: of the slots, for messages, and for plans that are made.
+    /// Counted as used where nobody runs: of the slots, for messages, and for plans that are made.
     const ALWAYS: usize = (8 + 8 + 8) * MIB;
 
     fn waits() -> Arc<Waits> {

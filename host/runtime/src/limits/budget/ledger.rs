@@ -1,4 +1,4 @@
-//! Who has what of a budget, and who waits: pure.
+//! Shares of runs in a budget, and runs that wait for more: pure.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::limits::budget::order::Order;
 /// Tells the runs of a budget apart; a later one is larger.
 pub(super) type Age = u64;
 
-/// What a run that waits is told.
+/// The end of a run's wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Granted,
@@ -20,15 +20,15 @@ pub(super) struct Ledger {
     used: usize,
     peak: usize,
     next: Age,
-    runs: BTreeMap<Age, Entry>,
+    runs: BTreeMap<Age, Share>,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct Share {
     has: usize,
     /// The most that it will have.
     claim: usize,
-    /// What it waits for.
+    /// Bytes that it waits for.
     wants: Option<usize>,
 }
 
@@ -64,7 +64,7 @@ impl Ledger {
     pub(super) fn open(&mut self) -> Age {
         let age = self.next;
         self.next = self.next.saturating_add(1);
-        self.runs.insert(age, Entry::default());
+        self.runs.insert(age, Share::default());
         age
     }
 
@@ -107,10 +107,10 @@ impl Ledger {
         }
     }
 
-    /// What runs that wait are told after a change, the oldest first. It takes as long as to sort the runs, once and
+    /// Ends of waits after a change, the oldest run's first. It takes as long as to sort the runs, once and
     /// again for each that gets something: there may be some thousand.
     pub(super) fn settle(&mut self) -> Vec<(Age, Answer)> {
-        let wants = |(age, run): (&Age, &Entry)| Some((*age, run.wants?));
+        let wants = |(age, run): (&Age, &Share)| Some((*age, run.wants?));
         let waiting: Vec<_> = self.runs.iter().filter_map(wants).collect();
         let mut answers = Vec::new();
         let (mut older, mut order) = (false, self.order());
@@ -130,7 +130,7 @@ impl Ledger {
         answers
     }
 
-    /// Whether there is as much, and all that have something can still have all of their claim, one after the other. So
+    /// True if there is as much, and all that have something can still have all of their claim, one after the other. So
     /// they wait for one another, and not for ever. A run that has nothing does not begin while an `older` one waits, which
     /// gets its turn so.
     fn may_have(&self, age: Age, bytes: usize, older: bool, order: Option<&Order>) -> bool {
@@ -159,12 +159,12 @@ impl Ledger {
     /// The youngest run that waits, where all wait that have something: one of them has more than it claimed, and nobody
     /// would ever give anything back. The oldest gets on, unless it asks for more than there is in all.
     fn give_up(&mut self) -> Option<Age> {
-        let has = |run: &Entry| run.has > 0;
-        let works = |run: &Entry| has(run) && run.wants.is_none();
+        let has = |run: &Share| run.has > 0;
+        let works = |run: &Share| has(run) && run.wants.is_none();
         if self.runs.values().any(works) {
             return None;
         }
-        let waits = |(age, run): (&Age, &Entry)| run.wants.map(|_| *age);
+        let waits = |(age, run): (&Age, &Share)| run.wants.map(|_| *age);
         let oldest = self.runs.iter().find_map(waits)?;
         let mut youngest_first = self.runs.iter().rev();
         let other = youngest_first.find(|(age, run)| **age != oldest && has(run));
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(ledger.settle(), [(a, Answer::GivenUp)], "it never fits");
     }
 
-    /// What a run does next, where it may: it asks only while it does not wait, and goes when it was given up.
+    /// A run's next step, where it may take it: it asks only while it does not wait, and goes when it was given up.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Ask(usize),

@@ -18,7 +18,7 @@ use crate::limits::budget::reading::Reading;
 use crate::limits::budget::room::Room;
 use crate::limits::budget::waits::Waits;
 
-/// What each slot has without asking, in bytes: small tasks need no more, so they never wait.
+/// The share of each slot, in bytes, which it has without asking: small tasks need no more, so they never wait.
 const SHARE_OF_SLOT: usize = 2 * 1024 * 1024;
 /// The part of the budget for what messages are decoded to, until their tasks have ended: an eighth.
 const DECODED: usize = 8;
@@ -42,12 +42,12 @@ const VALUES: usize = 8;
 
 /// One number that the memory of all runs stays within. A clone is the same budget.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Shared>);
+pub struct Budget(Arc<Parts>);
 
 #[derive(Debug)]
-struct Shared {
+struct Parts {
     total: usize,
-    /// What is for runs.
+    /// For runs, in bytes.
     runs: usize,
     of_slot: usize,
     readers: usize,
@@ -63,7 +63,7 @@ struct State {
     waiting: HashMap<Age, oneshot::Sender<Answer>>,
 }
 
-/// How a budget is used.
+/// Use of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetUse {
     /// All there is, in bytes.
@@ -93,7 +93,7 @@ impl Budget {
             ledger: Ledger::new(runs.saturating_sub(kept)),
             waiting: HashMap::new(),
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(Parts {
             total,
             runs,
             of_slot,
@@ -110,7 +110,7 @@ impl Budget {
         Room::new(total / PLANS).most()
     }
 
-    /// What such a budget has for messages that were fetched, in bytes.
+    /// The part of such a budget for messages that were fetched, in bytes.
     pub fn of_messages(total: usize) -> usize {
         total / MESSAGES
     }
@@ -133,16 +133,16 @@ impl Budget {
     /// The most that one run may read its result with, twice: the value, and beside it the JSON that is made of it.
     pub(crate) fn result(&self) -> usize {
         let all = self.values() / self.0.readers;
-        // What all read with at once is no more than there is.
+        // all that read at once have no more than there is
         all - all % reading::UNIT
     }
 
-    /// How many results may be read at once: as many as there are processors.
+    /// Results that may be read at once: as many as there are processors.
     pub fn readers(&self) -> usize {
         self.0.readers
     }
 
-    /// What there is for what messages are decoded to. Whoever has some of it may wait for anything else of the budget,
+    /// The room for what messages are decoded to. Whoever has some of it may wait for anything else of the budget,
     /// and nobody who has anything else of it waits for this.
     pub fn decoded(&self) -> &Room {
         &self.0.decoded
@@ -153,16 +153,16 @@ impl Budget {
         self.0.decoded.most() / 2
     }
 
-    /// What there is for the messages that follow from tasks, until they are out. Whoever has some of it waits for nothing
+    /// The room for the messages that follow from tasks, until they are out. Whoever has some of it waits for nothing
     /// else of the budget: tasks end whatever others wait for.
     pub fn plans(&self) -> &Room {
         &self.0.plans
     }
 
-    /// How it is used. What is for messages as they came, and for plans that are made, counts as used.
+    /// Its use. The part for messages as they came, and for plans that are made, counts as used.
     pub fn usage(&self) -> BudgetUse {
         let ledger = &self.state().ledger;
-        let Shared {
+        let Parts {
             total,
             runs,
             reading,
@@ -182,7 +182,7 @@ impl Budget {
         }
     }
 
-    /// What a run reads a result with that takes so many bytes at most.
+    /// Memory to read a result with that takes so many bytes at most.
     pub(crate) fn reading(&self, bytes: usize, waits: &Arc<Waits>) -> Reading {
         self.0.reading.reading(bytes, waits)
     }

@@ -4,17 +4,17 @@
 #[derive(Debug)]
 pub(super) struct Order {
     turns: Vec<Turn>,
-    /// What is free after the last of them.
+    /// Free after the last of them.
     end: usize,
 }
 
 #[derive(Debug)]
 struct Turn {
-    /// What the run needs beside what it has.
+    /// Needed by the run beside what it has.
     needs: usize,
-    /// What is free when it has its turn.
+    /// Free when it has its turn.
     free: usize,
-    /// What no run until this one needs.
+    /// Needed by no run until this one.
     spare: usize,
 }
 
@@ -33,7 +33,7 @@ impl Order {
         Some(Self { turns, end: free })
     }
 
-    /// Whether all can still be served once a run has so many bytes of what it `needs`. Its turn comes sooner then, so
+    /// True if all can still be served once a run has so many bytes of what it `needs`. Its turn comes sooner then, so
     /// that only those before it have less.
     pub(super) fn allows(&self, needs: usize, bytes: usize) -> bool {
         let left = needs.saturating_sub(bytes);

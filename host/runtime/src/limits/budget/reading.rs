@@ -6,10 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::budget::waits::{NoMemoryLeft, Waits};
 
-/// What is counted at once, in bytes.
+/// The unit that memory is counted in, in bytes.
 pub(super) const UNIT: usize = 64 * 1024;
 
-/// What all that read results have together, in turn. Whoever has some waits for nothing else of the budget, so nobody
+/// Memory of all that read results, which they have in turn. Whoever has some waits for nothing else of the budget, so nobody
 /// waits for ever.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -19,12 +19,12 @@ pub(super) struct Pool {
     total: usize,
 }
 
-/// What one run reads its result with.
+/// Memory that one run reads its result with.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pool: Arc<Semaphore>,
     for_kept: Arc<Semaphore>,
-    /// What it may take at most, in units; 0 where it is too small to be counted.
+    /// The most that it may take, in units; 0 where it is too small to be counted.
     most: u32,
     has: Option<OwnedSemaphorePermit>,
     kept: Option<OwnedSemaphorePermit>,

@@ -20,7 +20,7 @@ pub struct Room {
     total_of_small: u32,
 }
 
-/// What somebody has of a [`Room`]. It goes back when this is dropped.
+/// A part of a [`Room`]. It goes back when this is dropped.
 #[derive(Debug, Default)]
 pub struct Taken {
     _units: Option<OwnedSemaphorePermit>,

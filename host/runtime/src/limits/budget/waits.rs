@@ -1,4 +1,4 @@
-//! How long a run waits for memory: its time limit does not run meanwhile, so the wait has a limit of its own.
+//! Waits of a run for memory: its time limit does not run meanwhile, so they have a limit of their own.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(crate) enum NoMemoryLeft {
 /// The waits of one run.
 #[derive(Debug)]
 pub(crate) struct Waits {
-    /// How long all of them may take together.
+    /// The most that all of them may take together.
     most: Duration,
     state: Mutex<State>,
 }
@@ -40,12 +40,12 @@ impl Waits {
         }
     }
 
-    /// How long the run has waited until now.
+    /// The time that the run has waited until now.
     pub(crate) fn so_far(&self) -> Duration {
         self.state().so_far()
     }
 
-    /// Whether it waits now.
+    /// True while it waits.
     pub(crate) fn are_on(&self) -> bool {
         self.state().since.is_some()
     }

@@ -8,7 +8,7 @@ use wasmtime::component::__internal::{InterfaceType, LowerContext};
 use wasmtime::component::{Lower, Val};
 use wasmtime::{Result, ValRaw, bail, format_err};
 
-use crate::limits::LimitExceeded;
+use crate::limits::exceeded::LimitExceeded;
 use crate::schema::from_json::BASE64;
 
 /// Core values that parameters are passed in; where a function has more, they are in memory (`MAX_FLAT_PARAMS`
@@ -196,7 +196,7 @@ fn pairs<'a>(
     Ok(types.zip(vals))
 }
 
-/// Where a list of such elements is, and how many it has.
+/// Place and length of a list of such elements.
 fn elements<T>(
     cx: &mut LowerContext<'_, T>,
     element: InterfaceType,
@@ -308,7 +308,7 @@ fn write<T>(cx: &mut LowerContext<'_, T>, at: usize, bytes: &[u8]) -> Result<()>
     Ok(())
 }
 
-/// What wasmtime makes of a value of a type that it knows.
+/// A value of a type that wasmtime knows, as it makes it.
 fn flattened<T, V: Lower>(
     cx: &mut LowerContext<'_, T>,
     ty: InterfaceType,

@@ -132,7 +132,7 @@ unsafe impl Lift for OnStack {
 struct InMemory(Option<Val>);
 
 // SAFETY: `Lower` is an array of `ValRaw`, of more than a call returns on the stack, so that wasmtime reads a pointer.
-// How much is behind it is checked where it is read.
+// Its length is checked where it is read.
 unsafe impl ComponentType for InMemory {
     type Lower = [ValRaw; 2];
 

@@ -65,7 +65,7 @@ fn assert_same_in_guest(guest: &Guest, ty: &WitType, val: &Val) {
     }
 }
 
-/// What random types and values seldom have.
+/// Rare among random types and values.
 #[test]
 fn the_edges_of_the_abi_are_as_wasmtime_has_them() {
     let name = |n: usize| Name::new(&format!("n{n}"));
@@ -316,7 +316,7 @@ fn bytes_cost_what_their_text_takes() {
     assert!(refused.contains("too much data"), "{refused}");
 }
 
-/// What a guest returns may be anything.
+/// A guest may return anything.
 #[test]
 fn wild_results_are_refused() {
     let of = |ty: &str, at: i32, words: [i32; 2]| {

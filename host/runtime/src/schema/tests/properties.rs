@@ -98,7 +98,7 @@ fn wit_type() -> impl Strategy<Value = WitType> {
     })
 }
 
-/// What only Python's JSON has, or has exactly.
+/// JSON that only Python has, or has exactly.
 const EXOTIC: [&str; 7] = [
     "NaN",
     "-Infinity",
@@ -242,7 +242,7 @@ fn assert_survives_json(ty: &WitType, val: Val) {
     assert_eq!(back, Ok(val), "{ty} as {json}");
 }
 
-/// What a value has of memory beside itself, in bytes, with what the allocator adds at most.
+/// Memory of a value beside itself, in bytes, with the most that the allocator adds.
 pub(crate) fn heap(val: &Val) -> usize {
     fn piece<T>(capacity: usize) -> usize {
         match capacity * size_of::<T>() {

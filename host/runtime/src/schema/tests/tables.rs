@@ -235,7 +235,7 @@ fn what_does_not_fit_says_where() {
     assert!(long.len() < 200 && long.ends_with("..."), "{long}");
 }
 
-/// What only Python's JSON has, or has exactly.
+/// JSON that only Python has, or has exactly.
 #[test]
 fn each_type_takes_pythons_values_or_says_why_not() {
     let float = |x: f64| Ok(Val::Float64(x));
@@ -361,7 +361,7 @@ fn each_type_takes_pythons_values_or_says_why_not() {
     }
 }
 
-/// What a guest returns as text is that text, and what it returns as JSON that JSON.
+/// Text that a guest returns is that text, and JSON that JSON.
 fn function(params: &[(&str, WitType)]) -> FunctionType {
     let params = params
         .iter()

@@ -1,31 +1,22 @@
 //! The functions of `wasi:filesystem`: `wasmtime_wasi`'s, with what [`FilesView`] sees to around them.
 
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream,
     ErrorCode, Filesize, Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue,
     NewTimestamp, OpenFlags, PathFlags,
 };
-use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use crate::limits::wide;
+use crate::limits::exceeded::wide;
 use crate::wasi::files::view::{FilesView, fits, same};
 
-struct HasFiles;
+pub(crate) struct HasFiles;
 
 impl HasData for HasFiles {
     type Data<'a> = FilesView<'a>;
-}
-
-/// Takes the place of what `wasmtime_wasi` has linked.
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> FilesView<'_>,
-) -> wasmtime::Result<()> {
-    types::add_to_linker::<_, HasFiles>(linker, view)?;
-    preopens::add_to_linker::<_, HasFiles>(linker, view)
 }
 
 impl preopens::Host for FilesView<'_> {

@@ -1,11 +1,11 @@
 //! `wasi:filesystem`: the operator's folders, and a temporary one.
 
 pub(crate) mod descriptors;
+pub(crate) mod folders;
 mod opening;
 mod quota;
 mod removal;
 mod root;
-pub(crate) mod storage;
 mod streams;
 mod tally;
 mod temp;

@@ -16,14 +16,14 @@ use wasmtime_wasi::runtime::spawn_blocking;
 
 use crate::wasi::files::view::{FilesView, same};
 
-/// How often a file is opened anew where the kernel could not tell whether its path stays in the folder, because
+/// The times that a file is opened anew where the kernel could not tell whether its path stays in the folder, because
 /// something on the machine was renamed meanwhile.
 const OPENINGS: usize = 32;
-/// What files are made with, less the process's umask.
+/// The mode that files are made with, less the process's umask.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
 impl FilesView<'_> {
-    /// Whether opening a path would make a file. What is neither file nor folder is not opened: devices do what
+    /// True if opening a path would make a file. What is neither file nor folder is not opened: devices do what
     /// they do.
     pub(super) async fn would_make(
         &mut self,
@@ -124,7 +124,7 @@ impl FilesView<'_> {
     }
 }
 
-/// What `wasmtime_wasi` makes of the flags: what is not opened to be written is opened to be read.
+/// The mode that `wasmtime_wasi` makes of the flags: what is not opened to be written is opened to be read.
 fn open_mode(open: OpenFlags, flags: DescriptorFlags) -> FsResult<OpenMode> {
     let synced = DescriptorFlags::FILE_INTEGRITY_SYNC
         | DescriptorFlags::DATA_INTEGRITY_SYNC

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use wasmtime_wasi::p2::{FsError, StreamError};
 
-use crate::limits::LimitExceeded;
+use crate::limits::exceeded::LimitExceeded;
 use crate::limits::meter::Meter;
 
 /// Counts what is written to a folder; a clone is the same.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
     meter: Arc<Meter>,
-    /// What is left of the folder's own quota, in bytes.
+    /// The bytes left of the folder's own quota.
     left: Option<Arc<AtomicU64>>,
 }
 
@@ -45,7 +45,7 @@ impl Quota {
         self.meter.counts.disk(bytes).map_err(WriteRefused::Limit)
     }
 
-    /// Whether the folder's own has so much left.
+    /// True if the folder's own has so much left.
     pub(super) fn has(&self, bytes: u64) -> bool {
         let left = self.left.as_ref();
         left.is_none_or(|left| left.load(Relaxed) >= bytes)

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-/// How often a folder is emptied anew where something is still written to it: a thread that was writing
+/// The times that a folder is emptied anew where something is still written to it: a thread that was writing
 /// when its run was ended does so once more at most.
 const CLEARINGS: usize = 8;
 

@@ -16,7 +16,7 @@ pub(super) struct Root {
     pub(super) name: String,
     pub(super) dir: Dir,
     pub(super) quota: Quota,
-    /// Whether it goes with the run, so that nobody else will ever follow a link in it.
+    /// It goes with the run, so that nobody else will ever follow a link in it.
     pub(super) temporary: bool,
 }
 

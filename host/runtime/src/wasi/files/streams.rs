@@ -6,7 +6,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamResult,
 };
 
-use crate::limits::wide;
+use crate::limits::exceeded::wide;
 use crate::wasi::files::quota::Quota;
 use crate::wasi::files::tally::Open;
 

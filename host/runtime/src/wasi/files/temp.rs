@@ -15,16 +15,16 @@ use tokio::time::timeout;
 
 use crate::wasi::files::removal::{names, open, remove_at};
 
-/// What the folders of all processes are called, before their random part.
+/// The names of the folders of all processes, before their random part.
 const PREFIX: &str = "petiole-temp-";
 
 /// Only the worker's user may look into them.
 const PRIVATE: Mode = Mode::RWXU;
 
-/// How often a process makes its folder anew where others that sweep have it first.
+/// The times that a process makes its folder anew where others that sweep have it first.
 const MAKINGS: usize = 8;
 
-/// Where a process makes them: in a folder of its own, made when the first run needs one.
+/// The temporary folders of a process: in a folder of its own, made when the first run needs one.
 #[derive(Debug)]
 pub(crate) struct TempRoot {
     base: PathBuf,
@@ -148,7 +148,7 @@ impl Drop for ProcessFolder {
     }
 }
 
-/// Whether it is still the one at that path.
+/// True if it is still the one at that path.
 fn is_at(folder: &File, path: &Path) -> bool {
     let (Ok(opened), Ok(found)) = (folder.metadata(), path.symlink_metadata()) else {
         return false;

@@ -11,16 +11,16 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtx
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
-use crate::limits::wide;
+use crate::limits::exceeded::wide;
 use crate::wasi::files::quota::Quota;
 use crate::wasi::files::root::Root;
 use crate::wasi::files::streams::{FileInput, FileOutput};
 use crate::wasi::files::tally::{Open, Tally};
 use crate::wasi::files::temp::TempFolder;
 
-/// What a path, or a link's target, may have in bytes: as much as the kernel takes.
+/// The most bytes of a path, or of a link's target: as much as the kernel takes.
 const MAX_PATH: usize = 4096;
-/// What a file, folder or link counts for when it is made, in bytes, beside what is written to it: whatever its
+/// The bytes that a file, folder or link counts for when it is made, beside what is written to it: whatever its
 /// size, it takes a block of the disk, and the last one of its content is seldom full.
 const ENTRY: u64 = 4096;
 
@@ -40,7 +40,7 @@ pub(crate) struct FilesView<'a> {
 }
 
 /// A file, folder or link that may be made.
-pub(super) struct NewEntry {
+pub(super) struct Creation {
     quota: Quota,
     /// The bytes that it will count as.
     bytes: u64,
@@ -100,7 +100,7 @@ impl FilesView<'_> {
         }
     }
 
-    /// Whether a symbolic link to `target` may be made there. Guests are led nowhere by one that leads out of
+    /// Refuses a symbolic link to `target` that may not be made there. Guests are led nowhere by one that leads out of
     /// its folder, but other programs that use the operator's folder would be.
     pub(super) fn may_link(&self, descriptor: &Resource<Descriptor>, target: &str) -> FsResult<()> {
         fits(target)?;
@@ -117,11 +117,11 @@ impl FilesView<'_> {
         &self,
         folder: &Resource<Descriptor>,
         bytes: usize,
-    ) -> FsResult<NewEntry> {
+    ) -> FsResult<Creation> {
         let quota = self.quota(folder)?;
         let bytes = ENTRY.saturating_add(wide(bytes));
         if self.tally.may_make() && quota.has(bytes) {
-            Ok(NewEntry { quota, bytes })
+            Ok(Creation { quota, bytes })
         } else {
             // what a disk that is full, or without inodes, says
             Err(ErrorCode::InsufficientSpace.into())
@@ -129,7 +129,7 @@ impl FilesView<'_> {
     }
 
     /// Counts an entry, when it is made: programs make folders that are there already, which costs nothing.
-    pub(super) fn made(&mut self, entry: &NewEntry) -> FsResult<()> {
+    pub(super) fn made(&mut self, entry: &Creation) -> FsResult<()> {
         self.tally.made();
         entry.quota.spend(entry.bytes)?;
         Ok(())
@@ -205,7 +205,7 @@ impl FilesView<'_> {
         Ok(self.wasi.table.push(stream)?)
     }
 
-    /// How many entries a folder has, if a call may list so many.
+    /// The number of a folder's entries, if a call may list so many.
     pub(super) async fn may_list(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<usize> {
         let dir = match self.wasi.table.get(descriptor)? {
             Descriptor::Dir(dir) => Arc::clone(&dir.dir),
@@ -228,7 +228,7 @@ pub(super) fn same(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
     Resource::new_borrow(descriptor.rep())
 }
 
-/// Whether a path, or a link's target, is one that the kernel takes. Asked before anything looks through it.
+/// Refuses a path, or a link's target, that the kernel does not take. Asked before anything looks through it.
 pub(super) fn fits(path: &str) -> FsResult<()> {
     if path.len() <= MAX_PATH {
         Ok(())

@@ -1,45 +1,36 @@
 //! The functions of `wasi:keyvalue`, by its interfaces.
 
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Resource};
 
 use crate::wasi::keyvalue::bindings::wasi::keyvalue::{atomics, batch, store};
 use crate::wasi::keyvalue::resources::{Bucket, Cas};
-use crate::wasi::keyvalue::{Failure, KeyValueView, fits};
+use crate::wasi::keyvalue::{KeyValueView, Refused, fits};
 use atomics::CasError;
 use store::{Error, KeyResponse};
 
 /// The names of the one bucket that there is.
 const BUCKETS: [&str; 2] = ["default", ""];
-struct HasKeyValue;
+pub(crate) struct HasKeyValue;
 
 impl HasData for HasKeyValue {
     type Data<'a> = KeyValueView<'a>;
 }
 
-pub(crate) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    view: fn(&mut T) -> KeyValueView<'_>,
-) -> wasmtime::Result<()> {
-    store::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    batch::add_to_linker::<_, HasKeyValue>(linker, view)
-}
-
 /// An answer to the guest; the outer error ends it.
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
-fn answer<T>(done: Result<T, Failure>) -> Answer<T> {
+fn answer<T>(done: Result<T, Refused>) -> Answer<T> {
     match done {
         Ok(value) => Ok(Ok(value)),
-        Err(Failure::Told(error)) => Ok(Err(error)),
-        Err(Failure::Ended(error)) => Err(error),
+        Err(Refused::Answer(error)) => Ok(Err(error)),
+        Err(Refused::Trap(error)) => Err(error),
     }
 }
 
 impl store::Host for KeyValueView<'_> {
     async fn open(&mut self, identifier: String) -> Answer<Resource<Bucket>> {
         answer(if !BUCKETS.contains(&identifier.as_str()) {
-            Err(Failure::Told(Error::NoSuchStore))
+            Err(Refused::Answer(Error::NoSuchStore))
         } else {
             self.space().and_then(|_| Ok(self.table.push(Bucket)?))
         })
@@ -91,8 +82,8 @@ impl atomics::Host for KeyValueView<'_> {
         match self.swap(cas, value).await {
             Ok(None) => Ok(Ok(())),
             Ok(Some(cas)) => Ok(Err(CasError::CasFailed(cas))),
-            Err(Failure::Told(error)) => Ok(Err(CasError::StoreError(error))),
-            Err(Failure::Ended(error)) => Err(error),
+            Err(Refused::Answer(error)) => Ok(Err(CasError::StoreError(error))),
+            Err(Refused::Trap(error)) => Err(error),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `wasi:keyvalue`: a module's part of the key-value storage.
 
-mod bindings;
+pub(crate) mod bindings;
 pub(crate) mod interfaces;
 mod resources;
 
@@ -8,24 +8,24 @@ use petiole_permits::{KeyValueError, MAX_BATCH_KEYS, MAX_BATCH_SIZE, MAX_KEY, MA
 use wasmtime::component::{Resource, ResourceTable};
 
 use crate::granted::KeyValueSpace;
+use crate::limits::exceeded::wide;
 use crate::limits::meter::Meter;
-use crate::limits::wide;
 use crate::wasi::keyvalue::bindings::wasi::keyvalue::store::{Error, KeyResponse};
 use crate::wasi::keyvalue::resources::Cas;
 
 /// The compare-and-swap operations that a call may have begun: the host keeps the value that each expects.
 const MAX_SWAPS: usize = 16;
-/// What a guest is told of a storage that is down: nothing about where it is.
+/// The answer where the storage is down: nothing about where it is.
 const DOWN: &str = "the key-value storage can't be used at the moment";
 
-/// What it is told of a cursor that no page had.
+/// The answer to a cursor that no page had.
 const NO_CURSOR: &str = "no such cursor";
 
-/// What a call has of `wasi:keyvalue`.
+/// State of `wasi:keyvalue` in one call.
 #[derive(Debug, Default)]
 pub(crate) struct KeyValueState {
     swaps: usize,
-    /// Whether it was logged that the storage fails: once for a call.
+    /// It was logged that the storage fails: once for a call.
     logged: bool,
 }
 
@@ -38,43 +38,43 @@ pub(crate) struct KeyValueView<'a> {
     pub(crate) table: &'a mut ResourceTable,
 }
 
-/// What is not done: the guest is told, or ended.
-enum Failure {
-    Told(Error),
-    Ended(wasmtime::Error),
+/// An operation that is not done: the guest has an error for an answer, or ends.
+enum Refused {
+    Answer(Error),
+    Trap(wasmtime::Error),
 }
 
-fn told(reason: impl Into<String>) -> Failure {
-    Failure::Told(Error::Other(reason.into()))
+fn refused(reason: impl Into<String>) -> Refused {
+    Refused::Answer(Error::Other(reason.into()))
 }
 
-fn fits(value: &[u8]) -> Result<(), Failure> {
+fn fits(value: &[u8]) -> Result<(), Refused> {
     match value.len() {
         0..=MAX_VALUE => Ok(()),
-        size => Err(told(format!(
+        size => Err(refused(format!(
             "a value of {size} bytes is larger than the limit of {MAX_VALUE}"
         ))),
     }
 }
 
-impl From<wasmtime::component::ResourceTableError> for Failure {
+impl From<wasmtime::component::ResourceTableError> for Refused {
     fn from(error: wasmtime::component::ResourceTableError) -> Self {
-        Self::Ended(error.into())
+        Self::Trap(error.into())
     }
 }
 
 impl<'a> KeyValueView<'a> {
-    fn space(&self) -> Result<&'a KeyValueSpace, Failure> {
-        self.space.ok_or(Failure::Told(Error::AccessDenied))
+    fn space(&self) -> Result<&'a KeyValueSpace, Refused> {
+        self.space.ok_or(Refused::Answer(Error::AccessDenied))
     }
 
     /// The storage, and the whole key: whatever a guest's key is, it stands behind its module's prefix.
-    fn at(&self, key: &str) -> Result<(&'a KeyValueSpace, String), Failure> {
+    fn at(&self, key: &str) -> Result<(&'a KeyValueSpace, String), Refused> {
         let space = self.space()?;
         match key.len() {
-            0 => Err(told("a key has at least one byte")),
+            0 => Err(refused("a key has at least one byte")),
             1..=MAX_KEY => Ok((space, format!("{}{key}", space.prefix))),
-            size => Err(told(format!(
+            size => Err(refused(format!(
                 "a key of {size} bytes is longer than the limit of {MAX_KEY}"
             ))),
         }
@@ -83,23 +83,23 @@ impl<'a> KeyValueView<'a> {
     fn at_many<'k>(
         &self,
         keys: impl ExactSizeIterator<Item = &'k String>,
-    ) -> Result<(&'a KeyValueSpace, Vec<String>), Failure> {
+    ) -> Result<(&'a KeyValueSpace, Vec<String>), Refused> {
         if keys.len() > MAX_BATCH_KEYS {
-            return Err(told(format!(
+            return Err(refused(format!(
                 "a batch of {} keys is larger than the limit of {MAX_BATCH_KEYS}",
                 keys.len()
             )));
         }
         let keys = keys.map(|key| Ok(self.at(key)?.1));
-        Ok((self.space()?, keys.collect::<Result<_, Failure>>()?))
+        Ok((self.space()?, keys.collect::<Result<_, Refused>>()?))
     }
 
     /// Counts what will be stored.
-    fn spend(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
+    fn spend(&self, key: &str, value: &[u8]) -> Result<(), Refused> {
         fits(value)?;
         let bytes = wide(key.len()).saturating_add(wide(value.len()));
         let spent = self.meter.counts.disk(bytes);
-        spent.map_err(|exceeded| Failure::Ended(exceeded.into()))?;
+        spent.map_err(|exceeded| Refused::Trap(exceeded.into()))?;
         self.meter.counts.sent(bytes);
         Ok(())
     }
@@ -110,25 +110,27 @@ impl<'a> KeyValueView<'a> {
         self.meter.counts.received(sizes.sum());
     }
 
-    fn failed(&mut self, error: KeyValueError) -> Failure {
+    fn failed(&mut self, error: KeyValueError) -> Refused {
         match error {
-            KeyValueError::TooLarge { .. } | KeyValueError::NotCountable => told(error.to_string()),
-            KeyValueError::Cursor(_) => told(NO_CURSOR),
+            KeyValueError::TooLarge { .. } | KeyValueError::NotCountable => {
+                refused(error.to_string())
+            }
+            KeyValueError::Cursor(_) => refused(NO_CURSOR),
             KeyValueError::Unreachable(ref source) | KeyValueError::Refused(ref source) => {
                 if !std::mem::replace(&mut self.state.logged, true) {
                     tracing::warn!(%error, cause = %source, "a task can't use the key-value storage");
                 }
-                told(DOWN)
+                refused(DOWN)
             }
         }
     }
 
     /// Begins a compare-and-swap operation. Other programs may have stored larger values than a task may, and
     /// each is kept.
-    fn begin(&mut self, cas: Cas) -> Result<Resource<Cas>, Failure> {
+    fn begin(&mut self, cas: Cas) -> Result<Resource<Cas>, Refused> {
         cas.expected.as_deref().map_or(Ok(()), fits)?;
         if self.state.swaps >= MAX_SWAPS {
-            return Err(told(format!(
+            return Err(refused(format!(
                 "a task may have {MAX_SWAPS} compare-and-swap handles at once: drop some"
             )));
         }
@@ -143,7 +145,7 @@ impl<'a> KeyValueView<'a> {
         Ok(cas)
     }
 
-    async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+    async fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Refused> {
         let (space, key) = self.at(key)?;
         self.get_whole(space, &key).await
     }
@@ -153,37 +155,37 @@ impl<'a> KeyValueView<'a> {
         &mut self,
         space: &KeyValueSpace,
         key: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    ) -> Result<Option<Vec<u8>>, Refused> {
         let value = space.store.get(key).await;
         let value = value.map_err(|error| self.failed(error))?;
         self.received(&value);
         Ok(value)
     }
 
-    async fn set(&mut self, key: &str, value: Vec<u8>) -> Result<(), Failure> {
+    async fn set(&mut self, key: &str, value: Vec<u8>) -> Result<(), Refused> {
         let (space, key) = self.at(key)?;
         self.spend(&key, &value)?;
         let set = space.store.set(&key, value).await;
         set.map_err(|error| self.failed(error))
     }
 
-    async fn delete(&mut self, key: &str) -> Result<(), Failure> {
+    async fn delete(&mut self, key: &str) -> Result<(), Refused> {
         let (space, key) = self.at(key)?;
         let deleted = space.store.delete(&key).await;
         deleted.map_err(|error| self.failed(error))
     }
 
-    async fn exists(&mut self, key: &str) -> Result<bool, Failure> {
+    async fn exists(&mut self, key: &str) -> Result<bool, Refused> {
         let (space, key) = self.at(key)?;
         let exists = space.store.exists(&key).await;
         exists.map_err(|error| self.failed(error))
     }
 
-    async fn list_keys(&mut self, cursor: Option<String>) -> Result<KeyResponse, Failure> {
+    async fn list_keys(&mut self, cursor: Option<String>) -> Result<KeyResponse, Refused> {
         let space = self.space()?;
         // those that there are come from keys
         if cursor.as_ref().is_some_and(|cursor| cursor.len() > MAX_KEY) {
-            return Err(told(NO_CURSOR));
+            return Err(refused(NO_CURSOR));
         }
         let listed = space
             .store
@@ -197,7 +199,7 @@ impl<'a> KeyValueView<'a> {
         })
     }
 
-    async fn increment(&mut self, key: &str, delta: i64) -> Result<i64, Failure> {
+    async fn increment(&mut self, key: &str, delta: i64) -> Result<i64, Refused> {
         let (space, key) = self.at(key)?;
         self.spend(&key, &delta.to_le_bytes())?;
         let sum = space.store.increment(&key, delta).await;
@@ -207,7 +209,7 @@ impl<'a> KeyValueView<'a> {
     async fn get_many(
         &mut self,
         keys: Vec<String>,
-    ) -> Result<Vec<Option<(String, Vec<u8>)>>, Failure> {
+    ) -> Result<Vec<Option<(String, Vec<u8>)>>, Refused> {
         let (space, whole) = self.at_many(keys.iter())?;
         let values = space.store.get_many(&whole).await;
         let values = values.map_err(|error| self.failed(error))?;
@@ -218,11 +220,11 @@ impl<'a> KeyValueView<'a> {
             .collect())
     }
 
-    async fn set_many(&mut self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
+    async fn set_many(&mut self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), Refused> {
         let (space, keys) = self.at_many(pairs.iter().map(|(key, _)| key))?;
         let size: usize = pairs.iter().map(|(_, value)| value.len()).sum();
         if size > MAX_BATCH_SIZE {
-            return Err(told(format!(
+            return Err(refused(format!(
                 "a batch of {size} bytes is larger than the limit of {MAX_BATCH_SIZE}"
             )));
         }
@@ -238,14 +240,14 @@ impl<'a> KeyValueView<'a> {
         set.map_err(|error| self.failed(error))
     }
 
-    async fn delete_many(&mut self, keys: Vec<String>) -> Result<(), Failure> {
+    async fn delete_many(&mut self, keys: Vec<String>) -> Result<(), Refused> {
         let (space, keys) = self.at_many(keys.iter())?;
         let deleted = space.store.delete_many(&keys).await;
         deleted.map_err(|error| self.failed(error))
     }
 
     /// The new handle where the key had another value than expected.
-    async fn swap(&mut self, cas: Cas, value: Vec<u8>) -> Result<Option<Resource<Cas>>, Failure> {
+    async fn swap(&mut self, cas: Cas, value: Vec<u8>) -> Result<Option<Resource<Cas>>, Refused> {
         let space = self.space()?;
         self.spend(&cas.key, &value)?;
         let swapped = space

@@ -20,9 +20,9 @@ use crate::limits::meter::Meter;
 use crate::log::escape::escaped;
 use crate::wasi::net::network::{ModuleNetwork, Network};
 
-/// How long a name may take to resolve.
+/// The time that a name may take to resolve.
 const MAX_LOOKUP: Duration = Duration::from_secs(10);
-/// How long one address may take to answer, before the next one is tried.
+/// The time that one address may take to answer, before the next one is tried.
 const MAX_ATTEMPT: Duration = Duration::from_secs(10);
 /// The addresses of a name that are tried, in the resolver's order.
 const MAX_ADDRESSES: usize = 8;

@@ -12,8 +12,8 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamResult,
 };
 
+use crate::limits::exceeded::wide;
 use crate::limits::meter::Meter;
-use crate::limits::wide;
 
 /// A connection of the host's: what goes over the wire is counted, TLS and all.
 pub(crate) struct Metered<S> {
@@ -21,13 +21,13 @@ pub(crate) struct Metered<S> {
     meter: Arc<Meter>,
 }
 
-/// What a guest reads from its own connection.
+/// The reading half of a guest's own connection.
 pub(crate) struct MeteredInput {
     inner: DynInputStream,
     meter: Arc<Meter>,
 }
 
-/// What a guest writes to its own connection.
+/// The writing half of a guest's own connection.
 pub(crate) struct MeteredOutput {
     inner: DynOutputStream,
     meter: Arc<Meter>,

@@ -26,7 +26,7 @@ pub trait Resolver: Send + Sync + Debug {
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// What tasks reach the network with: the same for all of a worker's.
+/// Names and trust of all of a worker's tasks.
 #[derive(Debug)]
 pub struct Network {
     resolver: Arc<dyn Resolver>,
@@ -137,14 +137,14 @@ impl Debug for Tls {
     }
 }
 
-/// What the tasks of one module reach the network with.
+/// The network for the tasks of one module.
 pub(crate) struct ModuleNetwork {
     pub(super) network: Arc<Network>,
     /// That each task may have at once.
     pub(super) connections: usize,
     /// One permit for each name that its tasks look up at once.
     pub(super) lookups: Arc<Semaphore>,
-    /// Whether any of its tasks may send requests.
+    /// Some of its tasks may send requests.
     pub(super) http: bool,
 }
 

@@ -30,13 +30,13 @@ use crate::wasi::versioned;
 /// The names that one task may look up. Those who wait for a name to appear need not be quick.
 const MAX_LOOKUPS: u32 = 1_000;
 
-/// What a task knows of the network.
+/// A task's knowledge of the network.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    /// What the names it has looked up lead to, with the ports that are granted for them.
+    /// Addresses of the names it has looked up, with the ports that are granted for them.
     reachable: HashSet<SocketAddr>,
     lookups: u32,
-    /// Whether it was logged that there is no network at all.
+    /// It was logged that there is no network at all.
     warned: bool,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
 
 type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-/// What the guest gets to see, or else what ends it.
+/// An answer to the guest, or the error that ends it.
 fn answer<T>(result: SocketResult<T>) -> Answer<T> {
     Ok((match result {
         Ok(value) => Ok(value),
@@ -221,7 +221,7 @@ impl SocketsView<'_> {
     }
 }
 
-/// What a task may reach.
+/// Checks of addresses and names.
 impl<'a> SocketsView<'a> {
     /// None where the task is granted no TCP.
     fn tcp_egress(&self) -> Option<&'a Egress> {
@@ -229,7 +229,7 @@ impl<'a> SocketsView<'a> {
         egress.filter(|egress| !egress.granted.tcp.is_empty())
     }
 
-    /// Whether a rule names the address, or a name that it was looked up for; logs it where not.
+    /// True if a rule names the address, or a name that it was looked up for; logs it where not.
     fn may_connect(&mut self, address: SocketAddr) -> bool {
         let Some(egress) = self.tcp_egress() else {
             self.warn_no_network();

@@ -10,7 +10,7 @@ async fn parts() -> Module {
     let (wasm, compiler) = (wat("egress/parts.wat"), Compiler::in_process());
     let runtime = &HOST.runtime;
     runtime
-        .load("parts", &wasm, &HOST.cache, &compiler, interfaces)
+        .load("parts", binary(&wasm), &HOST.cache, &compiler, interfaces)
         .await
         .unwrap()
 }

@@ -11,28 +11,28 @@ use super::Registry;
 use crate::catalog::active::{Active, reason};
 use crate::catalog::trouble::RegistryError;
 
-/// How often the catalog is looked at for what others have activated in a shared store.
+/// Time between two looks at the catalog for what others have activated in a shared store.
 const LOOK: Duration = Duration::from_secs(1);
 /// The least time between two looks, however many names that nobody knows are asked for: looking takes a tenth of the
 /// time, so that names of a slow store cost no more. Messages that wait for a look are in the way of others.
 pub(super) const LOOKS_APART: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_millis(100);
 const LOOKS_REST: u32 = 10;
-/// How long a store may take to show its catalog.
+/// Time that a store may take to show its catalog.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a message waits here for a catalog to be read and a module to be loaded; afterwards it does so in the broker.
+/// Time that a message waits here for a catalog to be read and a module to be loaded; afterwards it does so in the broker.
 const FIND_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How far the catalog was followed.
+/// The state of following the catalog.
 #[derive(Default)]
 pub(super) struct Follower {
-    /// Whether the store's folders were there, or could be made. From then on they are not made again: a store that
+    /// Set once the store's folders were there, or could be made. From then on they are not made again: a store that
     /// went away must not look like an empty one.
     found: bool,
     seen: Option<Generation>,
     /// Who asked before this is answered.
     pub(super) answered: Option<Instant>,
-    /// How long after that the next look begins, at the earliest.
+    /// Time after that before the next look begins, at the earliest.
     apart: Duration,
     /// The one that is under way, and when it began. A store that hangs has one thread waiting for it, not one a look.
     look: Option<(Instant, JoinHandle<Look>)>,
@@ -66,7 +66,7 @@ impl Registry {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                // What is in the way is logged when it changes.
+                // An error is logged when it changes.
                 let _ = self.look().await;
             }
         };
@@ -163,7 +163,7 @@ impl Registry {
     pub(crate) async fn seek(&self, task: &str) -> bool {
         let mut replaced = self.replaced.subscribe();
         let sought = tokio::time::timeout(FIND_PATIENCE, async {
-            // What is in the way shows in what is found.
+            // An error shows in what is found.
             let _ = self.look().await;
             while self.active().is_coming(task) {
                 // The sender lives in `self`.

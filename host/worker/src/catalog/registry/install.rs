@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use petiole_modules::{Digest, KeyId, ModuleName, SignatureError, Signed, Upload, VersionNumber};
+use petiole_modules::{
+    Component, Digest, KeyId, ModuleName, SignatureError, Signed, Upload, VersionNumber,
+};
 use petiole_runtime::Module;
 
 use super::Registry;
 use crate::catalog::active::Loaded;
-use crate::catalog::registered::{RegisteredTask, Registration, SettingsError};
+use crate::catalog::declared::schema;
+use crate::catalog::registered::{RegisteredTask, Registration};
+use crate::catalog::settings_error::SettingsError;
 use crate::catalog::trouble::{InstallError, RegistryError};
 
 /// A version that was installed, is active and loaded.
@@ -29,8 +33,7 @@ pub struct Installed {
 }
 
 impl Registry {
-    /// Checks a component, compiles it, keeps it as a new version of the module and activates it. `digest` is the
-    /// component's.
+    /// Checks a component, compiles it, keeps it as a new version of the module and activates it.
     ///
     /// # Errors
     /// When the component is refused, with everything that is wrong with it, or can't be kept: then what was active
@@ -38,25 +41,14 @@ impl Registry {
     pub async fn install(
         &self,
         name: &str,
-        component: Vec<u8>,
-        digest: Digest,
+        component: Component,
         upload: Upload,
         now: Timestamp,
     ) -> Result<Installed, InstallError> {
         let name: ModuleName = name.parse()?;
-        let component: Arc<[u8]> = component.into();
         let signed_by = self.signer(&name, &component, &upload).await?;
-        let module = self
-            .runtime
-            .load(
-                name.as_str(),
-                &component,
-                &self.cache,
-                &self.compiler,
-                self.grants.interfaces(&name, upload.manifest()),
-            )
-            .await
-            .map_err(|error| self.grants.refusal(&name, upload.manifest(), error))?;
+        let module = self.compiled(&name, &component, upload.manifest()).await?;
+        let (digest, schema) = (component.digest(), schema(&module));
         let registration = Registration {
             module: &name,
             version: 0,
@@ -68,7 +60,7 @@ impl Registry {
         self.check_names(&name, &tasks)?;
         let upload = upload.with_tasks(tasks.iter().map(|task| &task.name));
         let version = self
-            .keep(name.clone(), component, digest, upload, now)
+            .keep(name.clone(), component, schema, upload, now)
             .await?;
         let loaded = self.take_over(&name, version, &digest, &module).await?;
         Ok(Installed {
@@ -141,17 +133,17 @@ impl Registry {
     async fn signer(
         &self,
         name: &ModuleName,
-        component: &Arc<[u8]>,
+        component: &Component,
         upload: &Upload,
     ) -> Result<Option<KeyId>, InstallError> {
         let Some(policy) = self.signatures.clone() else {
             return Ok(None);
         };
-        let (name, component, upload) = (name.clone(), Arc::clone(component), upload.clone());
+        let (name, component, upload) = (name.clone(), component.clone(), upload.clone());
         let checked = tokio::task::spawn_blocking(move || -> Result<_, SignatureError> {
             let signed = Signed {
                 name: &name,
-                component: &component,
+                component: component.bytes(),
                 manifest: upload.manifest_toml(),
             };
             policy.check(signed, upload.signature())
@@ -162,15 +154,15 @@ impl Registry {
     async fn keep(
         &self,
         name: ModuleName,
-        component: Arc<[u8]>,
-        digest: Digest,
+        component: Component,
+        schema: Vec<u8>,
         upload: Upload,
         now: Timestamp,
     ) -> Result<VersionNumber, RegistryError> {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
-            store.put_as(&digest, &component)?;
-            let size = u64::try_from(component.len()).unwrap_or(u64::MAX);
+            store.put(&component, &schema)?;
+            let (digest, size) = (component.digest(), component.size());
             let by = upload.by().to_owned();
             let number = store.catalog().add(&name, digest, size, upload, now)?;
             store.catalog().activate(&name, number, &by, now)?;

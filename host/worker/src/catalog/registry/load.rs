@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use petiole_modules::{ModuleName, Version, VersionNumber};
-use petiole_runtime::Module;
+use petiole_modules::{Component, Manifest, ModuleName, Version, VersionNumber};
+use petiole_runtime::{Binary, Module};
 
 use super::Registry;
 use crate::catalog::active::{Active, Loaded, Why};
@@ -37,23 +37,33 @@ impl Registry {
             let component = store.get(&wanted.digest).map_err(RegistryError::from)?;
             // Again, at each load: whoever can write to the store could have changed any of it.
             if let Some(policy) = &signatures {
-                policy.check_version(&module, &component, &wanted)?;
+                policy.check_version(&module, component.bytes(), &wanted)?;
             }
             Ok::<_, InstallError>(component)
         });
         let component = component.await.map_err(RegistryError::from)??;
-        let module = self
-            .runtime
-            .load(
-                name.as_str(),
-                &component,
-                &self.cache,
-                &self.compiler,
-                self.grants.interfaces(name, &version.manifest),
-            )
-            .await
-            .map_err(|error| self.grants.refusal(name, &version.manifest, error))?;
+        let module = self.compiled(name, &component, &version.manifest).await?;
         self.register(name, version, &module)
+    }
+
+    /// Compiles a component, unless the cache has its code.
+    pub(super) async fn compiled(
+        &self,
+        name: &ModuleName,
+        component: &Component,
+        manifest: &Manifest,
+    ) -> Result<Module, InstallError> {
+        let binary = Binary {
+            wasm: component.bytes(),
+            sha256: *component.digest().as_bytes(),
+        };
+        let interfaces = self.grants.interfaces(name, manifest);
+        let (cache, compiler) = (&self.cache, &self.compiler);
+        let loaded = self
+            .runtime
+            .load(name.as_str(), binary, cache, compiler, interfaces);
+        let loaded = loaded.await;
+        loaded.map_err(|error| self.grants.refusal(name, manifest, error))
     }
 
     /// Makes a version answer, unless the catalog has gone on to another one.
@@ -108,7 +118,7 @@ fn tell_failed(name: &ModuleName, version: VersionNumber, before: &Active, now: 
     }
 }
 
-/// What this worker does not give to tasks that ask for it; others that share the store may.
+/// Logs the capabilities that this worker does not grant to tasks that ask for them; others that share the store may.
 fn tell_refused(tasks: &[Arc<RegisteredTask>]) {
     let mut told: Vec<&Arc<TaskGrants>> = Vec::new();
     for task in tasks {

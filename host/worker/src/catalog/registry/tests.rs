@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use petiole_modules::{Digest, Upload};
+use petiole_modules::{Component, Manifest, Upload};
 use petiole_runtime::{CompileLimits, PoolSize};
 
 use super::follow::{LOOKS_APART, apart};
@@ -44,7 +44,7 @@ async fn registry(dir: &Path, worker: &str, compiler: Compiler) -> Arc<Registry>
         budget: 128 << 20,
         readers: 1,
     };
-    let limits = crate::limits::tests::limits();
+    let limits = crate::catalog::defaults::tests::limits();
     let defaults = TaskDefaults {
         limits,
         most: petiole_permits::Limits {
@@ -72,12 +72,10 @@ async fn push(
     component: Vec<u8>,
     manifest: &str,
 ) -> Result<Installed, InstallError> {
-    let digest = Digest::of(&component);
+    let component = Component::new(component);
     let upload = Upload::new("a test").with_manifest(manifest).unwrap();
     let now = Timestamp::now();
-    registry
-        .install("my.tasks", component, digest, upload, now)
-        .await
+    registry.install("my.tasks", component, upload, now).await
 }
 
 fn names(tasks: &[Arc<RegisteredTask>]) -> Vec<&str> {
@@ -303,15 +301,9 @@ async fn an_install_answers_with_its_own_version_or_says_what_happened() {
     // Another worker was quicker.
     let two = registry(dir.path(), "two", Compiler::in_process()).await;
     push(&two, component("walk"), "").await.unwrap();
-    let name = "my.tasks".parse().unwrap();
-    let run = component("run");
-    let load = one.runtime.load(
-        "my.tasks",
-        &run,
-        &one.cache,
-        &one.compiler,
-        Default::default(),
-    );
+    let (name, manifest) = ("my.tasks".parse().unwrap(), Manifest::default());
+    let run = Component::new(component("run"));
+    let load = one.compiled(&name, &run, &manifest);
     let module = load.await.unwrap();
     let answer = one.take_over(&name, 1, &first.digest, &module).await;
     let error = answer.unwrap_err();
@@ -335,9 +327,11 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let one = registry(dir.path(), "one", Compiler::in_process()).await;
     let upload = Upload::new("a test").with_tasks(["my.tasks.run"]);
-    let digest = one.store().put(b"no component").unwrap();
+    let garbage = Component::new(&b"no component"[..]);
+    one.store().put(&garbage, b"[]").unwrap();
+    let digest = garbage.digest();
     let (name, now) = ("my.tasks".parse().unwrap(), Timestamp::now());
-    let catalog = one.catalog();
+    let catalog = one.store().catalog();
     let version = catalog.add(&name, digest, 12, upload, now).unwrap();
     catalog.activate(&name, version, "a test", now).unwrap();
     one.refresh().await.unwrap();
@@ -354,10 +348,14 @@ async fn what_this_worker_does_not_take_is_refused_by_name() {
     let [failed] = one.not_loaded().try_into().unwrap();
     assert!(failed.refused);
     // Nobody takes its names meanwhile.
-    let digest = Digest::of(&component("run"));
     let upload = Upload::new("a test").with_manifest("[tasks.run]\nname = 'my.tasks.run'");
     let taken = one
-        .install("thief", component("run"), digest, upload.unwrap(), now)
+        .install(
+            "thief",
+            Component::new(component("run")),
+            upload.unwrap(),
+            now,
+        )
         .await;
     let taken = taken.unwrap_err();
     assert!(

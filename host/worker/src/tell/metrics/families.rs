@@ -64,7 +64,7 @@ pub(super) struct ModuleLabels {
     pub(super) module: String,
 }
 
-/// What has happened to tasks and modules.
+/// The families of tasks and modules.
 pub(super) struct Families {
     pub(super) received: Family<TaskLabels, Counter>,
     pub(super) started: Family<TaskLabels, Counter>,

@@ -22,8 +22,8 @@ use wasmtime_wasi_http::{
     WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use crate::limits::exceeded::{LimitExceeded, wide};
 use crate::limits::meter::Meter;
-use crate::limits::{LimitExceeded, wide};
 use crate::wasi::net::egress::Egress;
 use crate::wasi::net::http::request_body::read_to_end;
 use crate::wasi::net::http::send::{Sent, send};
@@ -36,7 +36,7 @@ const MAX_AUTHORITY: usize = MAX_HOST + ":65535".len();
 /// as long as the guest likes. `http` has limits for schemes (64 bytes) and paths (64 KiB).
 const MAX_FIELDS_SIZE: usize = 32 * 1024;
 
-/// What a guest may write to a request's body at once, in bytes: each body that it has keeps twice as much.
+/// The bytes that a guest may write to a request's body at once: each body that it has keeps twice as much.
 const BODY_CHUNK: usize = 16 * 1024;
 
 /// A linker that has `wasi:io`, and allows shadowing. `meter`: what requests are counted on.
@@ -195,7 +195,7 @@ pub(crate) fn context() -> WasiHttpCtx {
     context
 }
 
-/// What `wasmtime_wasi_http` asks about requests, and has them sent by.
+/// The host's part of `wasmtime_wasi_http`: rules for fields, and the sending of requests.
 pub(crate) struct Hooks {
     /// None only where there is no `wasi:http` to ask.
     pub(crate) egress: Option<Arc<Egress>>,

@@ -94,7 +94,7 @@ fn at_most(asked: Option<Duration>, most: Duration) -> Duration {
     asked.unwrap_or(most).min(most)
 }
 
-/// Whether a rule allows the request.
+/// Refuses a request that no rule allows.
 fn check(egress: &Egress, method: &Method, target: &Target) -> Result<(), Error> {
     let Target { scheme, host, port } = target;
     let mut rules = egress.granted.http.iter();

@@ -13,15 +13,15 @@ use crate::wasi::files::root::Root;
 use crate::wasi::files::temp::TempRoot;
 use crate::wasi::files::view::Files;
 
-/// What the calls of a runtime share.
+/// Folders of all calls of a runtime.
 #[derive(Debug)]
-pub(crate) struct Storage {
+pub(crate) struct Folders {
     temp: TempRoot,
     /// The files, folders and streams that each call may have open.
     open: usize,
 }
 
-impl Storage {
+impl Folders {
     /// `open`: the files, folders and streams that each call may have open.
     pub(crate) fn new(open: usize) -> Self {
         Self {

@@ -1,12 +1,28 @@
-//! What a task may use, by what its manifest asks for: pure.
+//! Limits and retries of a task, by what its manifest asks for: pure.
 
+use std::time::Duration;
+
+use petiole_celery::RetrySettings;
 use petiole_modules::TaskSettings;
 use petiole_permits::{LIMITS, Limits, drop_unreachable};
 
-use crate::{SettingsError, TaskDefaults};
+use crate::catalog::settings_error::SettingsError;
+
+/// Limits and retries of a task whose manifest says nothing, and the most that a manifest may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskDefaults {
+    /// Its limits.
+    pub limits: Limits,
+    /// The most that a manifest may raise each of them to; its soft limits are not looked at.
+    pub most: Limits,
+    /// Celery's `max_retries`.
+    pub max_retries: u32,
+    /// Celery's `default_retry_delay`.
+    pub default_retry_delay: Duration,
+}
 
 impl TaskDefaults {
-    /// What the task of this name may use: what its manifest asks for, else the worker's own limits.
+    /// The limits of a task: those its manifest asks for, else the worker's.
     ///
     /// # Errors
     /// When it asks for more than a manifest may.
@@ -32,6 +48,35 @@ impl TaskDefaults {
         }
         drop_unreachable(&mut limits);
         Ok(Limits::of(&limits))
+    }
+
+    /// The number and the times of a task's retries, by its manifest. A task that asks for more
+    /// retries may have as many as it may have descendants: both are runs.
+    ///
+    /// # Errors
+    /// When the manifest asks for more than that.
+    pub(crate) fn retry(
+        &self,
+        task: &str,
+        settings: &TaskSettings,
+        limits: &Limits,
+    ) -> Result<RetrySettings, SettingsError> {
+        let descendants = u32::try_from(limits.descendants).unwrap_or(u32::MAX);
+        if let Some(asked) = settings.max_retries.filter(|asked| *asked > descendants) {
+            return Err(SettingsError::Retries {
+                task: task.to_owned(),
+                asked,
+                most: descendants,
+            });
+        }
+        let max_retries = settings.max_retries.unwrap_or(self.max_retries);
+        Ok(RetrySettings {
+            max_retries,
+            most_retries: descendants.max(max_retries),
+            default_retry_delay: settings
+                .default_retry_delay
+                .unwrap_or(self.default_retry_delay),
+        })
     }
 }
 

@@ -25,7 +25,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
     (
         "petiole-broker",
-        &["petiole-celery", "petiole-storage", "petiole-tls"],
+        &[
+            "petiole-celery",
+            "petiole-permits",
+            "petiole-storage",
+            "petiole-tls",
+        ],
     ),
     (
         "petiole-worker",

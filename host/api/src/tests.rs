@@ -68,7 +68,9 @@ const LIMITS: Limits = Limits {
 
 /// An API on an embedded broker, results and an empty store, all in `dir`.
 async fn api(dir: &Path, gate: Gate) -> Api {
-    let url = |scheme: &str, name: &str| format!("{scheme}://{}/{name}", dir.display());
+    let url = |scheme: &str, name: &str| {
+        petiole_permits::ServiceUrl::from(format!("{scheme}://{}/{name}", dir.display()))
+    };
     let day = Duration::from_secs(24 * 60 * 60);
     let size = PoolSize {
         slots: 1,

@@ -12,13 +12,14 @@ mod url;
 
 use std::sync::Arc;
 
+use petiole_permits::ServiceUrl;
 use petiole_tls::blocking;
 
 pub use broker::{Broker, MESSAGES, Terms};
 pub use delivery::{Deliveries, Delivery, Receipt, Unsettled};
 pub use error::{Answer, BrokerError, PublishError, Unanswered};
 pub use petiole_celery::wire::{BODY_LIMIT, DELAY_LIMIT};
-pub use url::{check, check_files, redact};
+pub use url::{check, check_files};
 
 /// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`, as
 /// [`check`] reads them.
@@ -28,8 +29,8 @@ pub use url::{check, check_files, redact};
 ///
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.
-pub async fn connect(url: &str, memory: usize) -> Result<Arc<dyn Broker>, BrokerError> {
-    let named = url.to_owned();
+pub async fn connect(url: &ServiceUrl, memory: usize) -> Result<Arc<dyn Broker>, BrokerError> {
+    let named = url.clone();
     blocking(move || check_files(&named)).await?;
     match url::parse(url)? {
         url::BrokerUrl::Amqp(targets) => Ok(Arc::new(amqp::Amqp::connect(targets, memory).await?)),

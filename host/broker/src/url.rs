@@ -1,11 +1,12 @@
-use std::collections::HashSet;
 use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ::url::{Host, Url};
 use lapin::uri::{AMQPQueryString, AMQPUri, SASLMechanism};
-use petiole_tls::{TORN, Tls, TlsOptions, is_torn, with_host};
-use url::{Host, Url};
+use petiole_permits::ServiceUrl;
+use petiole_permits::url::{self, parameters};
+use petiole_tls::{Tls, TlsOptions};
 
 use crate::BrokerError;
 
@@ -28,35 +29,12 @@ pub(crate) struct Target {
     pub(crate) shown: String,
 }
 
-/// A broker URL, or several separated by `;`, without passwords: for logs. Where one of them can't be read, none is
-/// shown: it may be half a password with a `;` in it.
-pub fn redact(urls: &str) -> String {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    if urls.chars().all(is_word) {
-        return urls.to_owned();
-    }
-    let shown: Option<Vec<_>> = urls.split(';').map(redact_one).collect();
-    shown.map_or_else(|| "***".to_owned(), |shown| shown.join(";"))
-}
-
-fn redact_one(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("://")?;
-    if is_torn(rest) {
-        return None;
-    }
-    let mut url = Url::parse(text.trim()).ok()?;
-    if url.password().is_some() {
-        url.set_password(Some("***")).ok()?;
-    }
-    Some(url.to_string())
-}
-
 /// Whether [`connect`](crate::connect) can read a broker URL, or several separated by `;`: it is read by the same
 /// parser.
 ///
 /// # Errors
 /// [`BrokerError::Url`], with the reason and without passwords.
-pub fn check(urls: &str) -> Result<(), BrokerError> {
+pub fn check(urls: &ServiceUrl) -> Result<(), BrokerError> {
     parse(urls).map(drop)
 }
 
@@ -64,7 +42,7 @@ pub fn check(urls: &str) -> Result<(), BrokerError> {
 ///
 /// # Errors
 /// [`BrokerError::Url`]: the first file that can't be used, and why.
-pub fn check_files(urls: &str) -> Result<(), BrokerError> {
+pub fn check_files(urls: &ServiceUrl) -> Result<(), BrokerError> {
     let BrokerUrl::Amqp(targets) = parse(urls)? else {
         return Ok(());
     };
@@ -74,20 +52,16 @@ pub fn check_files(urls: &str) -> Result<(), BrokerError> {
     })
 }
 
-pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
-    let parts: Vec<&str> = urls
-        .split(';')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect();
+pub(crate) fn parse(urls: &ServiceUrl) -> Result<BrokerUrl, BrokerError> {
+    let parts: Vec<_> = urls.each().collect();
     match parts.as_slice() {
         [] => Err(refuse(
-            urls,
+            urls.expose(),
             "it is empty: give amqp://USER:PASSWORD@HOST:5672/VHOST or sqlite://PATH",
         )),
         [one] if one.starts_with("sqlite:") => sqlite(one).map(BrokerUrl::Sqlite),
         many if many.len() > 1 && many.iter().any(|part| !part.contains("://")) => Err(refuse(
-            urls,
+            urls.expose(),
             "what `;` separates has to be a url each; in a password, write %3B for it",
         )),
         many => many
@@ -100,7 +74,7 @@ pub(crate) fn parse(urls: &str) -> Result<BrokerUrl, BrokerError> {
 
 fn refuse(url: &str, reason: impl Into<String>) -> BrokerError {
     BrokerError::Url {
-        url: redact(url),
+        url: ServiceUrl::from(url).to_string(),
         reason: reason.into(),
     }
 }
@@ -126,20 +100,13 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
         ));
     };
     let scheme = amqp_scheme(scheme).map_err(|reason| refuse(text, reason))?;
-    if is_torn(rest) {
-        return Err(refuse(text, TORN));
-    }
-    let text = with_host(scheme, rest);
-    let mut url = Url::parse(&text).map_err(|error| refuse(&text, error.to_string()))?;
-    if url.fragment().is_some() {
-        return Err(refuse(&text, "it has a `#`: in a password, write %23"));
-    }
-    let (query, tls) = query(&url).map_err(|reason| refuse(&text, reason))?;
+    let mut url = url::read(scheme, rest).map_err(|reason| refuse(text, reason))?;
+    let (query, tls) = query(&url).map_err(|reason| refuse(text, reason))?;
     url.set_query(None);
     let mut uri: AMQPUri = url
         .as_str()
         .parse()
-        .map_err(|error: String| refuse(&text, error))?;
+        .map_err(|error: String| refuse(text, error))?;
     uri.query = query;
     // amq-protocol-uri 10.6 takes an IPv6 address for no host at all.
     if let Some(Host::Ipv6(address)) = url.host() {
@@ -151,7 +118,7 @@ fn amqp(text: &str) -> Result<Target, BrokerError> {
     Ok(Target {
         uri,
         tls,
-        shown: redact(&text),
+        shown: ServiceUrl::from(text).to_string(),
     })
 }
 
@@ -173,12 +140,8 @@ fn amqp_scheme(written: &str) -> Result<&'static str, String> {
 fn query(url: &Url) -> Result<(AMQPQueryString, Option<Tls>), String> {
     let mut query = AMQPQueryString::default();
     let mut tls = TlsOptions::default();
-    let mut seen = HashSet::new();
-    for (name, value) in url.query_pairs() {
+    for (name, value) in parameters(url)? {
         match name.as_ref() {
-            name if !seen.insert(name.to_owned()) => {
-                return Err(format!("{name} is there twice"));
-            }
             name if tls.take(name, &value)? => {}
             "heartbeat" => query.heartbeat = Some(number(&name, &value)?),
             "frame_max" => query.frame_max = Some(number(&name, &value)?),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use petiole_api::documents::TaskDocument;
 use petiole_worker::RegisteredTask;
 
-use crate::config::{Config, redact};
+use crate::config::Config;
 use crate::logging::escaped;
 
 /// The banner's text.
@@ -15,9 +15,9 @@ pub(crate) fn banner<'a>(
     tasks: impl Iterator<Item = &'a RegisteredTask>,
 ) -> String {
     let rows = [
-        ("broker", redact(&config.broker.url)),
-        ("results", redact(&config.results.url)),
-        ("store", redact(&config.modules.store)),
+        ("broker", config.broker.url.to_string()),
+        ("results", config.results.url.to_string()),
+        ("store", config.modules.store.to_string()),
         (
             "concurrency",
             format!("{} tasks at once", config.worker.concurrency),

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use petiole_api::{AdministrationError, Fault};
+use petiole_permits::url::redact_text;
 
-use crate::config::redact_text;
 use crate::logging::escaped;
 
 /// How the process ends; listed in `petiole --help`.

@@ -8,7 +8,7 @@ use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_modules::SignaturePolicy;
-use petiole_permits::KeyValue;
+use petiole_permits::{KeyValue, ServiceUrl};
 use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
 use petiole_storage::keyvalue::ConnectError;
 use petiole_storage::results::{ResultError, Results};
@@ -16,7 +16,7 @@ use petiole_worker::{Grants, Registry, TaskDefaults, Values};
 
 use crate::config::{
     BrokerSettings, Config, GrantSettings, HttpSettings, ModuleSettings, Outside, ResultSettings,
-    is_key, redact,
+    is_key,
 };
 use crate::exit::{Failure, Result};
 use crate::wait::until_up;
@@ -160,8 +160,8 @@ pub(crate) async fn grants_when_up(settings: &GrantSettings) -> Result<Grants> {
 }
 
 /// The key-value storage, where a task may use it.
-fn storage(settings: &GrantSettings) -> Option<&str> {
-    let url = settings.keyvalue.as_deref();
+fn storage(settings: &GrantSettings) -> Option<&ServiceUrl> {
+    let url = settings.keyvalue.as_ref();
     url.filter(|_| settings.allows_keyvalue())
 }
 
@@ -191,7 +191,7 @@ fn granted(
 /// secrets, nor to reach their storage.
 pub(crate) async fn grants_to_nobody(settings: &GrantSettings) -> Result<Grants> {
     let keyvalue = match &settings.keyvalue {
-        Some(_) => Some(keyvalue("sqlite://:memory:").await?),
+        Some(_) => Some(keyvalue(&"sqlite://:memory:".into()).await?),
         None => None,
     };
     let (env, secrets) = (settings.env.keys(), settings.secrets.keys());
@@ -209,13 +209,13 @@ pub(crate) async fn grants_to_nobody(settings: &GrantSettings) -> Result<Grants>
     })
 }
 
-async fn keyvalue(url: &str) -> Result<Arc<dyn KeyValue>> {
+async fn keyvalue(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>> {
     petiole_storage::keyvalue::connect(url)
         .await
         .map_err(keyvalue_failure)
 }
 
-async fn keyvalue_when_up(url: &str) -> Result<Arc<dyn KeyValue>> {
+async fn keyvalue_when_up(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>> {
     let connect = || petiole_storage::keyvalue::connect(url);
     until_up(connect, |error| {
         matches!(error, ConnectError::Unreachable { .. })
@@ -260,11 +260,11 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 
 fn store_folder(modules: &ModuleSettings) -> Result<()> {
     let (url, origin) = (&modules.store, modules.origins.of("store"));
-    let folder = url.strip_prefix("file://").map(Path::new);
+    let folder = url.expose().strip_prefix("file://").map(Path::new);
     match folder.is_some_and(|folder| folder.exists() && !folder.is_dir()) {
         true => Err(Failure::failed(anyhow!(
             "can't use the store {} (from {origin}): it is not a folder",
-            redact(url)
+            url
         ))),
         false => Ok(()),
     }
@@ -314,7 +314,7 @@ pub(crate) async fn registry(config: &Config, slots: u32, grants: Grants) -> Res
     .with_context(|| {
         format!(
             "can't use the store {} (from {})",
-            redact(&modules.store),
+            modules.store,
             modules.origins.of("store")
         )
     })

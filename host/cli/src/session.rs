@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::config::{BrokerSettings, ConfigError, Layer, Sources, read_file, redact};
+use crate::config::{BrokerSettings, ConfigError, Layer, Sources, read_file};
 
 /// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
 pub(crate) fn dir() -> PathBuf {
@@ -101,11 +101,11 @@ fn read() -> Result<Option<Layer>, ConfigError> {
 /// another setting goes before it.
 pub(crate) fn tell_broker(broker: &BrokerSettings) {
     let origin = broker.origins.of("broker");
-    eprintln!("broker: {} (from {origin})", redact(&broker.url));
+    eprintln!("broker: {} (from {origin})", broker.url);
     // One that can't be read has ended the command before.
     let session = read().ok().flatten();
     let sessions = session.as_ref().and_then(|session| session.text("broker"));
-    if sessions.is_some_and(|sessions| sessions != broker.url) {
+    if sessions.is_some_and(|sessions| sessions != broker.url.expose()) {
         eprintln!(
             "  not that of the `petiole dev` of this folder ({}): {origin} goes before it",
             path().display()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
+use petiole_permits::ServiceUrl;
 
 use crate::{Component, Digest, StoreError};
 
@@ -34,7 +35,7 @@ impl Store {
     ///
     /// # Errors
     /// When the URL is not `file://`, or the folder can't be created.
-    pub fn open(url: &str) -> Result<Self, StoreError> {
+    pub fn open(url: &ServiceUrl) -> Result<Self, StoreError> {
         let store = Self::of_url(url)?;
         store.create()?;
         Ok(store)
@@ -45,8 +46,8 @@ impl Store {
     ///
     /// # Errors
     /// When the URL is not `file://`.
-    pub fn of_url(url: &str) -> Result<Self, StoreError> {
-        let root = match url.split_once("://") {
+    pub fn of_url(url: &ServiceUrl) -> Result<Self, StoreError> {
+        let root = match url.expose().split_once("://") {
             Some(("file", dir)) if !dir.is_empty() => PathBuf::from(dir),
             Some((scheme, _)) if scheme != "file" => {
                 return Err(StoreError::UnsupportedScheme {
@@ -55,7 +56,7 @@ impl Store {
             }
             _ => {
                 return Err(StoreError::Url {
-                    url: url.to_owned(),
+                    url: url.to_string(),
                 });
             }
         };

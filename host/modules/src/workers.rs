@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn workers_are_known_while_they_live() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("file://{}", dir.path().display())).unwrap();
+        let store = Store::open(&format!("file://{}", dir.path().display()).into()).unwrap();
         assert_eq!(store.workers().unwrap(), []);
         let state = |worker: &str, version| WorkerState {
             worker: worker.to_owned(),

@@ -14,7 +14,7 @@ use petiole_modules::{
 use tempfile::TempDir;
 
 fn store(folder: &Path) -> Store {
-    Store::open(&format!("file://{}", folder.display())).unwrap()
+    Store::open(&format!("file://{}", folder.display()).into()).unwrap()
 }
 
 fn new_store() -> (TempDir, Store, Catalog) {
@@ -94,10 +94,10 @@ fn a_corrupt_component_is_detected_and_repaired_by_putting_it_again() {
 #[test]
 fn urls_other_than_file_are_refused_by_name() {
     assert!(
-        matches!(Store::open("s3://bucket/prefix"), Err(StoreError::UnsupportedScheme { scheme }) if scheme == "s3")
+        matches!(Store::open(&"s3://bucket/prefix".into()), Err(StoreError::UnsupportedScheme { scheme }) if scheme == "s3")
     );
     for url in ["", "file://", "/var/lib/petiole"] {
-        let error = Store::open(url).unwrap_err();
+        let error = Store::open(&url.into()).unwrap_err();
         assert!(error.to_string().contains("file://DIR"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod address;
 mod amount;
+mod backoff;
 mod capabilities;
 mod host;
 mod http;
@@ -19,10 +20,12 @@ mod size;
 #[cfg(test)]
 mod tables;
 mod tcp;
+pub mod url;
 
 pub use access::Access;
 pub use address::is_public;
 pub use amount::{Amount, Unit};
+pub use backoff::Backoff;
 pub use capabilities::{Capabilities, CapabilityError, MAX_ASKED, is_folder, is_variable};
 pub use host::{Host, HostPattern, MAX_HOST};
 pub use http::{HttpRule, MAX_METHOD, Scheme};
@@ -36,3 +39,4 @@ pub use rule::RuleError;
 pub use secret::{MIN_REDACTED, REDACTED, Redactor, Secret};
 pub use size::{Size, SizeError};
 pub use tcp::TcpRule;
+pub use url::ServiceUrl;

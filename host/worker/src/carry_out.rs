@@ -10,11 +10,12 @@ use std::time::Duration;
 use petiole_broker::{Broker, PublishError};
 use petiole_celery::plan::{Plan, Policy};
 use petiole_celery::{Commit, Publication, RunKey, TaskMeta};
+use petiole_permits::Backoff;
 use petiole_runtime::Taken;
 use petiole_storage::results::{End, ResultBackend, ResultError, Results};
 
 pub(crate) use self::patience::PATIENCE;
-use self::patience::{FIRST_PAUSE, LONGEST_PAUSE, Patience, or_cold};
+use self::patience::{BACKOFF, Patience, or_cold};
 use crate::causes::causes;
 use crate::shutdown::Shutdown;
 use crate::tell::outage::{Outage, Outages};
@@ -169,7 +170,7 @@ impl Servers {
         let Results::Backend(backend) = &self.results else {
             return Ok(None);
         };
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = BACKOFF;
         loop {
             match backend.committed(run).await {
                 Ok(committed) if !self.outages.results.lasts() => return Ok(committed),
@@ -181,8 +182,7 @@ impl Servers {
                 Err(error @ ResultError::CorruptRecord { .. }) => return Err(error),
                 Err(error) => self.outages.results.begins(&error),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 
@@ -196,15 +196,14 @@ impl Servers {
         let Results::Backend(backend) = &self.results else {
             return std::future::pending().await;
         };
-        let mut pause = first;
+        let mut backoff = Backoff::new(first, LONGEST_PROBE);
         loop {
-            tokio::time::sleep(pause).await;
-            if !self.outages.results.lasts() {
-                pause = first;
-                continue;
+            tokio::time::sleep(backoff.pause()).await;
+            if self.outages.results.lasts() {
+                self.probe(&**backend).await;
+            } else {
+                backoff.reset();
             }
-            self.probe(&**backend).await;
-            pause = (pause * 2).min(LONGEST_PROBE);
         }
     }
 

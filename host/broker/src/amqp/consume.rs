@@ -14,7 +14,7 @@ use super::forward::{Ended, forward};
 use super::names::queue_name;
 use super::operation::{OPERATION_LIMIT, limited};
 use super::subscription::{Subscription, delivered, subscribe};
-use super::supervise::{Link, Live, Pauses};
+use super::supervise::{BACKOFF, Link, Live};
 use super::window::Window;
 use super::{ack, declare};
 use crate::delivery::{Receipt, Settlement};
@@ -105,10 +105,10 @@ async fn resubscribe(
     terms: Terms,
     share: &Arc<Share>,
 ) -> Option<Subscription> {
-    let mut pauses = Pauses::default();
+    let mut backoff = BACKOFF;
     let mut said = Said::default();
     loop {
-        sleep(pauses.next()).await;
+        sleep(backoff.jittered(fastrand::f64())).await;
         let live: Arc<Live> = link.live().await?;
         match limited(redeclare_and_subscribe(&live, queue, terms, share)).await {
             Ok(subscription) => return Some(subscription),

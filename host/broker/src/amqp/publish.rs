@@ -27,7 +27,7 @@ use super::confirms::Fate;
 use super::convert::Outgoing;
 use super::flights::{Ended, Flights, Landing};
 use super::operation::limited;
-use super::supervise::{Link, Live, Pauses};
+use super::supervise::{BACKOFF, Link, Live};
 use crate::said::Said;
 use crate::{BrokerError, PublishError};
 
@@ -258,7 +258,7 @@ fn not_confirmed(reason: impl Into<String>) -> PublishError {
 }
 
 async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
-    let mut pauses = Pauses::default();
+    let mut backoff = BACKOFF;
     let mut said = Said::default();
     while let Some(live) = link.live().await {
         match limited(confirm_channel(&live)).await {
@@ -267,10 +267,10 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
                 match serve(&channel, &live, &mut waiting, in_flight).await {
                     Ended::Unused => return,
                     Ended::Refused => {
-                        pauses = Pauses::default();
+                        backoff.reset();
                         continue;
                     }
-                    Ended::Lost => pauses = Pauses::default(),
+                    Ended::Lost => backoff.reset(),
                     // The pauses grow: what the broker has of each such channel may come twice.
                     Ended::Silent(reason) => {
                         warn!(
@@ -284,7 +284,7 @@ async fn run(link: Link, mut waiting: mpsc::Receiver<Order>, in_flight: usize) {
             Err(error) if said.is_news(&error) => warn!(%error, "can't publish"),
             Err(_) => {}
         }
-        sleep(pauses.next()).await;
+        sleep(backoff.jittered(fastrand::f64())).await;
     }
 }
 

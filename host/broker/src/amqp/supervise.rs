@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use petiole_permits::Backoff;
 use petiole_tls::is_untrusted;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -148,7 +149,7 @@ pub(super) async fn establish(
 
 async fn first(targets: &[Target], name: &str) -> Result<(Connected, usize), BrokerError> {
     let started = Instant::now();
-    let mut pauses = Pauses::default();
+    let mut backoff = BACKOFF;
     loop {
         let mut failures = Vec::new();
         for (index, target) in targets.iter().enumerate() {
@@ -157,7 +158,7 @@ async fn first(targets: &[Target], name: &str) -> Result<(Connected, usize), Bro
                 Err(failure) => failures.push(failure),
             }
         }
-        let pause = pauses.next();
+        let pause = backoff.jittered(fastrand::f64());
         // A broker that answered and refused will refuse again.
         if failures.iter().all(|failure| failure.refused)
             || started.elapsed() + pause > CONNECT_LIMIT
@@ -225,7 +226,7 @@ async fn lost(connection: &Connection) -> String {
 }
 
 async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connected, usize) {
-    let mut pauses = Pauses::default();
+    let mut backoff = BACKOFF;
     let count = targets.len();
     let mut said = vec![Said::default(); count];
     loop {
@@ -235,7 +236,7 @@ async fn reconnect(targets: &[Target], name: &str, start: usize) -> (Connected, 
                 continue;
             };
             // Before the attempt, so that a broker which accepts and drops connections is not hammered.
-            sleep(pauses.next()).await;
+            sleep(backoff.jittered(fastrand::f64())).await;
             match attempt(target, name).await {
                 Ok(connected) => return (connected, index),
                 Err(failure) => {
@@ -313,40 +314,5 @@ fn advise(error: &lapin::Error) -> (&'static str, bool) {
     }
 }
 
-/// Growing, bounded pauses, with jitter so that a fleet does not come back all at once.
-#[derive(Default)]
-pub(super) struct Pauses {
-    count: u32,
-}
-
-impl Pauses {
-    pub(super) fn next(&mut self) -> Duration {
-        let whole = SHORTEST_PAUSE
-            .saturating_mul(1 << self.count.min(10))
-            .min(LONGEST_PAUSE);
-        self.count += 1;
-        whole.mul_f64(0.5 + 0.5 * fastrand::f64())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_bounded() {
-        let mut pauses = Pauses::default();
-        let taken: Vec<Duration> = (0..100).map(|_| pauses.next()).collect();
-        assert!(
-            taken
-                .iter()
-                .all(|pause| *pause >= SHORTEST_PAUSE / 2 && *pause <= LONGEST_PAUSE)
-        );
-        assert!(taken.first().is_some_and(|pause| *pause <= SHORTEST_PAUSE));
-        assert!(
-            taken
-                .last()
-                .is_some_and(|pause| *pause >= LONGEST_PAUSE / 2)
-        );
-    }
-}
+/// The pauses between tries, for [`jittered`](Backoff::jittered).
+pub(super) const BACKOFF: Backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);

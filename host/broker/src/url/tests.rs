@@ -5,7 +5,7 @@ use petiole_tls::Check;
 use super::*;
 
 fn one(text: &str) -> Target {
-    match parse(text).unwrap() {
+    match parse(&text.into()).unwrap() {
         BrokerUrl::Amqp(mut targets) if targets.len() == 1 => targets.remove(0),
         other => panic!("{text}: {other:?}"),
     }
@@ -91,7 +91,7 @@ fn amqps_is_checked_unless_the_url_says_otherwise() {
         target.uri.query.auth_mechanism,
         Some(SASLMechanism::External)
     );
-    let missing = check_files("amqp://h;amqps://u:secret@h?ssl_ca_certs=/no/such.pem");
+    let missing = check_files(&"amqp://h;amqps://u:secret@h?ssl_ca_certs=/no/such.pem".into());
     let message = missing.unwrap_err().to_string();
     assert!(message.contains("/no/such.pem: ") && !message.contains("secret"));
 }
@@ -103,7 +103,7 @@ fn sqlite_paths_are_relative_or_absolute() {
         ("sqlite:///var/b.db", "/var/b.db"),
         ("sqlite://./b", "./b"),
     ] {
-        match parse(text).unwrap() {
+        match parse(&text.into()).unwrap() {
             BrokerUrl::Sqlite(read) => assert_eq!(read, PathBuf::from(path)),
             other => panic!("{other:?}"),
         }
@@ -112,7 +112,7 @@ fn sqlite_paths_are_relative_or_absolute() {
 
 #[test]
 fn a_list_keeps_its_order() {
-    let BrokerUrl::Amqp(targets) = parse("amqp://a; amqp://b ;").unwrap() else {
+    let BrokerUrl::Amqp(targets) = parse(&"amqp://a; amqp://b ;".into()).unwrap() else {
         panic!("not amqp")
     };
     assert_eq!(
@@ -160,27 +160,8 @@ fn what_cannot_be_used_says_why_without_the_password() {
         ("amqps://h/?login_method=EXTERNAL", "with ssl_certfile"),
         ("amqp://h/?login_method=EXTERNAL", "with ssl_certfile"),
     ] {
-        let message = parse(text).unwrap_err().to_string();
+        let message = parse(&text.into()).unwrap_err().to_string();
         assert!(message.contains(part), "{text}: {message}");
         assert!(!message.contains("secret"), "{message}");
-    }
-}
-
-#[test]
-fn passwords_are_redacted() {
-    assert_eq!(
-        redact("amqp://u:p@h//;amqp://h"),
-        "amqp://u:***@h//;amqp://h"
-    );
-    assert_eq!(redact("localhost"), "localhost");
-    for unreadable in [
-        "amqp://u:p@h:x",
-        "amqp://u:pa;ss@h",
-        "amqp://u:12;ss@h",
-        "amqp://u:12?ss@h",
-        "amqp://u:12/ss@h",
-        "amqp://u:12#ss@h",
-    ] {
-        assert_eq!(redact(unreadable), "***");
     }
 }

@@ -78,7 +78,9 @@ impl Place {
         if self.quorum {
             rabbitmq::declare_quorum(&self.queue).await;
         }
-        let broker = petiole_broker::connect(&self.url, memory).await.unwrap();
+        let broker = petiole_broker::connect(&self.url.as_str().into(), memory)
+            .await
+            .unwrap();
         broker.declare(&self.queue).await.unwrap();
         broker
     }
@@ -92,7 +94,7 @@ impl Place {
 }
 
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Broker>, BrokerError> {
-    petiole_broker::connect(url, petiole_broker::MESSAGES).await
+    petiole_broker::connect(&url.into(), petiole_broker::MESSAGES).await
 }
 
 pub(crate) fn unique() -> String {

@@ -164,7 +164,11 @@ async fn messages_do_not_go_round_among_workers_that_are_full() {
         let broker = place.broker_with(MEMORY).await;
         let mut workers = Vec::new();
         for _ in 0..WORKERS {
-            workers.push(petiole_broker::connect(&place.url, MEMORY).await.unwrap());
+            workers.push(
+                petiole_broker::connect(&place.url.as_str().into(), MEMORY)
+                    .await
+                    .unwrap(),
+            );
         }
         let mut deliveries = Vec::new();
         for worker in &workers {
@@ -258,7 +262,9 @@ async fn what_a_cut_connection_had_delivered_is_given_back() {
         if quorum {
             rabbitmq::declare_quorum(&queue).await;
         }
-        let broker = petiole_broker::connect(&url, MEMORY).await.unwrap();
+        let broker = petiole_broker::connect(&url.as_str().into(), MEMORY)
+            .await
+            .unwrap();
         broker.declare(&queue).await.unwrap();
         publish(&broker, &queue, 30, LARGE).await;
         let queues = std::slice::from_ref(&queue);
@@ -308,7 +314,9 @@ async fn a_queue_that_goes_with_its_last_consumer_stays() {
         .queue_declare(queue, options, FieldTable::default())
         .await
         .unwrap();
-    let broker = petiole_broker::connect(&place.url, MEMORY).await.unwrap();
+    let broker = petiole_broker::connect(&place.url.as_str().into(), MEMORY)
+        .await
+        .unwrap();
     publish(&broker, &place.queue, 20, LARGE).await;
     let deliveries = place.consume(&broker, 20).await;
     read_all(&broker, deliveries, 20, LARGE).await;

@@ -26,7 +26,7 @@ pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
             .into_iter()
             .zip([&config.broker.url, &config.results.url]);
         let settings = settings
-            .map(|(key, value)| (key.to_owned(), value.as_str().into()))
+            .map(|(key, value)| (key.to_owned(), value.expose().into()))
             .collect();
         let api = api::serve_dev(&config.http).await?;
         let node = Node::open(config, Some(&api)).await?;

@@ -387,7 +387,7 @@ mod tests {
     /// A broker with messages in quarantine that were on their way to these queues.
     async fn keeping(dir: &std::path::Path, queues: &[&str]) -> Quarantine {
         let url = format!("sqlite://{}", dir.join("broker.db").display());
-        let broker = petiole_broker::connect(&url, petiole_broker::MESSAGES)
+        let broker = petiole_broker::connect(&url.into(), petiole_broker::MESSAGES)
             .await
             .unwrap();
         for queue in [KEPT, "a", "b"] {

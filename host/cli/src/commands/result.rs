@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::output::{print_json, print_value};
 use crate::cli::ResultArgs;
-use crate::config::{Flags, ResultSettings, Seconds, Sources, redact};
+use crate::config::{Flags, ResultSettings, Seconds, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::logging::escaped;
@@ -59,7 +59,7 @@ async fn backend(settings: &ResultSettings) -> Result<Arc<dyn ResultBackend>> {
     results.backend().map(Arc::clone).ok_or_else(|| {
         Failure::usage(anyhow!(
             "{} keeps no results that could be read here: name the worker's backend with --results redis://... or sqlite://...",
-            redact(&settings.url)
+            settings.url
         ))
     })
 }

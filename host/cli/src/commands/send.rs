@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::output::{print_json, print_text};
 use super::{call, result};
 use crate::cli::SendArgs;
-use crate::config::{Config, Flags, ResultSettings, Seconds, Sources, redact};
+use crate::config::{Config, Flags, ResultSettings, Seconds, Sources};
 use crate::executor::block_on;
 use crate::exit::{Exit, Failure, Result};
 use crate::{open, session};
@@ -65,7 +65,7 @@ async fn publish(config: &Config, signature: &Signature, queue: Option<&str>) ->
 /// Waiting is refused before anything is sent.
 fn can_wait(results: &ResultSettings) -> Result<()> {
     results.check_url().map_err(Failure::usage)?;
-    let url = redact(&results.url);
+    let url = &results.url;
     match petiole_storage::results::mode(&results.url) {
         Ok(ResultMode::Stored) => Ok(()),
         Ok(ResultMode::Reply) => Err(Failure::usage(anyhow::anyhow!(

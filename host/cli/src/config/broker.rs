@@ -1,19 +1,20 @@
 //! The broker, and what is sent where.
 
 use petiole_celery::{Destination, Routes};
+use petiole_permits::ServiceUrl;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::key::settings;
-use super::redact::redact;
 use super::setting::{InOrder, Setting, parts};
 use super::url::check_server;
+use petiole_permits::url::redact;
 
 settings! {
     /// The broker, and what is sent where.
     BrokerSettings with origins {
         /// Several are separated by `;`.
-        url: String = "amqp://guest:guest@localhost:5672//".to_owned(),
+        url: ServiceUrl = "amqp://guest:guest@localhost:5672//".into(),
             Url "broker" ["PETIOLE_BROKER_URL", "CELERY_BROKER_URL"] "--broker";
         /// What a worker consumes from.
         queues: Vec<String> = vec!["celery".to_owned()],

@@ -1,5 +1,6 @@
 //! How the commands reach a worker's HTTP API.
 
+use petiole_permits::ServiceUrl;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
@@ -10,7 +11,7 @@ settings! {
     /// How the commands reach a worker's HTTP API.
     ClientSettings with origins {
         /// The API's URL.
-        api: Option<String> = None,
+        api: Option<ServiceUrl> = None,
             Url "api" ["PETIOLE_API"] "--to";
         /// The authority of the API's certificate: a PEM file.
         ca: Option<PathBuf> = None,
@@ -26,7 +27,7 @@ settings! {
 
 impl ClientSettings {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if let Some(Err(reason)) = self.api.as_deref().map(api_url) {
+        if let Some(Err(reason)) = self.api.as_ref().map(api_url) {
             return Err(self.origins.wrong("api", reason));
         }
         let (cert, key) = (&self.cert, &self.key);

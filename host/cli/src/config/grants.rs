@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use petiole_permits::{Grant, Policy, Secret, is_folder, is_variable};
+use petiole_permits::{Grant, Policy, Secret, ServiceUrl, is_folder, is_variable};
 use petiole_storage::keyvalue;
 
 use super::error::ConfigError;
@@ -15,7 +15,7 @@ settings! {
     /// What tasks may reach beyond their sandbox: grants, and the values, folders and storage that these name.
     GrantSettings with origins {
         /// The URL of key-value storage.
-        keyvalue: Option<String> = None,
+        keyvalue: Option<ServiceUrl> = None,
             Url "keyvalue" ["PETIOLE_KEYVALUE"];
         /// Environment variables, by name.
         env: BTreeMap<String, Source> = BTreeMap::new(),
@@ -56,7 +56,7 @@ impl GrantSettings {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if let Some(Err(error)) = self.keyvalue.as_deref().map(keyvalue::check) {
+        if let Some(Err(error)) = self.keyvalue.as_ref().map(keyvalue::check) {
             return Err(self.origins.wrong("keyvalue", error.to_string()));
         }
         self.check_names()?;
@@ -119,7 +119,7 @@ impl GrantSettings {
 
     /// Whether the certificates and keys that the storage's URL names can be read.
     pub(super) fn check_files(&self) -> Result<(), ConfigError> {
-        match self.keyvalue.as_deref().map(keyvalue::check_files) {
+        match self.keyvalue.as_ref().map(keyvalue::check_files) {
             Some(Err(error)) => Err(self.origins.wrong("keyvalue", error.to_string())),
             Some(Ok(())) | None => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use petiole_permits::Size;
+use petiole_permits::{ServiceUrl, Size};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
@@ -16,7 +16,7 @@ settings! {
     /// The modules: where they are kept, how they are compiled, and whose are taken.
     ModuleSettings with origins {
         /// Where they are kept.
-        store: String = "file://.petiole/modules".to_owned(),
+        store: ServiceUrl = "file://.petiole/modules".into(),
             Url "store" ["PETIOLE_STORE"] "--store";
         /// The private folder for compiled code.
         cache: String = default_cache(),

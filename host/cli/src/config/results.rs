@@ -1,5 +1,6 @@
 //! Where results go.
 
+use petiole_permits::ServiceUrl;
 use petiole_storage::results;
 
 use super::error::ConfigError;
@@ -11,7 +12,7 @@ settings! {
     /// Where results go.
     ResultSettings with origins {
         /// `disabled://` for nowhere.
-        url: String = "disabled://".to_owned(),
+        url: ServiceUrl = "disabled://".into(),
             Url "results" ["PETIOLE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"] "--results";
         /// How long they are kept.
         expires: Seconds = Seconds(results::RESULT_EXPIRES),

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf, absolute};
 
-use petiole_permits::{Size, SizeError};
+use petiole_permits::{ServiceUrl, Size, SizeError};
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::redact::{redact, redact_text};
 use super::units::{Count, LogFormat, LogLevel, Seconds, Share};
+use petiole_permits::url::{redact, redact_text};
 
 /// The type of a setting, as it is written.
 pub(crate) trait Setting: Serialize + DeserializeOwned {
@@ -78,6 +78,12 @@ wants! {
 }
 
 pub(super) const ADDRESS: &str = "an IP address with its port, for example 127.0.0.1:8000";
+
+impl Setting for ServiceUrl {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+}
 
 impl Setting for String {
     fn from_text(text: &str) -> Result<Self, String> {

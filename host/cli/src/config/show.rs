@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::key::{Key, Kind};
 use super::layer::{Origins, Values};
-use super::redact::redact;
+use petiole_permits::url::redact;
 
 /// Shows all settings; passwords, tokens and secrets are `***`.
 pub(super) fn show(keys: &[Key], values: &Values, origins: &Origins) -> String {

@@ -2,11 +2,11 @@
 //! the parser of the crate that does.
 
 use petiole_modules::Store;
+use petiole_permits::ServiceUrl;
 use url::{Host, Url};
 
 use super::error::ConfigError;
 use super::layer::Origins;
-use super::redact::redact;
 
 /// Says of a server's URL that can't be used where it stands. Celery's own setting may name what Petiole has not, and
 /// need not stand in Celery's way: `ours` goes before it.
@@ -26,22 +26,21 @@ pub(super) fn check_server(
 }
 
 /// Checks a store URL.
-pub(crate) fn check_store(url: &str) -> Result<(), String> {
-    match scheme(url) {
+pub(crate) fn check_store(url: &ServiceUrl) -> Result<(), String> {
+    match url.scheme() {
         Some("file") => Store::of_url(url)
             .map(drop)
             .map_err(|error| error.to_string()),
         Some("s3") => Err(format!(
-            "store url {:?}: s3:// is not supported yet: use file://DIR",
-            redact(url)
+            "store url {url:?}: s3:// is not supported yet: use file://DIR"
         )),
         _ => Err(unknown(url, "store", "file://DIR")),
     }
 }
 
 /// Reads the URL of a worker's HTTP API.
-pub(crate) fn api_url(url: &str) -> Result<Url, String> {
-    let parsed = Url::parse(url).map_err(|error| format!("api url {:?}: {error}", redact(url)))?;
+pub(crate) fn api_url(url: &ServiceUrl) -> Result<Url, String> {
+    let parsed = Url::parse(url.expose()).map_err(|error| format!("api url {url:?}: {error}"))?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err(unknown(url, "api", "http://HOST:PORT or https://HOST"));
     }
@@ -67,12 +66,8 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn scheme(url: &str) -> Option<&str> {
-    url.split_once("://").map(|(scheme, _)| scheme)
-}
-
-fn unknown(url: &str, what: &str, known: &str) -> String {
-    format!("{what} url {:?}: use {known}", redact(url))
+fn unknown(url: &ServiceUrl, what: &str, known: &str) -> String {
+    format!("{what} url {url:?}: use {known}")
 }
 
 #[cfg(test)]
@@ -81,12 +76,13 @@ mod tests {
 
     #[test]
     fn urls() {
-        assert_eq!(check_store("file://x"), Ok(()));
+        assert_eq!(check_store(&"file://x".into()), Ok(()));
         assert!(
-            check_store("s3://bucket").is_err_and(|reason| reason.contains("not supported yet"))
+            check_store(&"s3://bucket".into())
+                .is_err_and(|reason| reason.contains("not supported yet"))
         );
-        assert!(api_url("ftp://x").is_err());
-        assert!(api_url("127.0.0.1:8000").is_err());
+        assert!(api_url(&"ftp://x".into()).is_err());
+        assert!(api_url(&"127.0.0.1:8000".into()).is_err());
     }
 
     #[test]
@@ -100,7 +96,7 @@ mod tests {
             "http://user:hush@ho st",
             "ftp://user:hush@host",
         ] {
-            let error = api_url(url).err().unwrap_or_default();
+            let error = api_url(&url.into()).err().unwrap_or_default();
             assert!(error.contains("api url"), "{url}: {error}");
             assert!(!error.contains("hush"), "{url}: {error}");
         }
@@ -119,7 +115,7 @@ mod tests {
             ("http://10.0.0.1", false),
         ] {
             assert_eq!(
-                api_url(url).map(|url| is_loopback(&url)),
+                api_url(&url.into()).map(|url| is_loopback(&url)),
                 Ok(loopback),
                 "{url}"
             );

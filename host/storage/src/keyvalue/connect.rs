@@ -1,11 +1,11 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use petiole_permits::{KeyValue, KeyValueError};
+use petiole_permits::{KeyValue, KeyValueError, ServiceUrl};
 use petiole_tls::blocking;
 
 use super::ANSWER_WAIT;
-use super::address::{Address, redacted};
+use super::address::Address;
 use crate::redis::keyvalue::RedisStore;
 use crate::sqlite::keyvalue::SqliteStore;
 
@@ -45,11 +45,11 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// [`ConnectError::Url`], with the reason and without passwords.
-pub fn check(url: &str) -> Result<(), ConnectError> {
+pub fn check(url: &ServiceUrl) -> Result<(), ConnectError> {
     address(url).map(drop)
 }
 
-fn address(url: &str) -> Result<Address, ConnectError> {
+fn address(url: &ServiceUrl) -> Result<Address, ConnectError> {
     Address::parse(url).map_err(|reason| wrong(url, reason))
 }
 
@@ -57,16 +57,16 @@ fn address(url: &str) -> Result<Address, ConnectError> {
 ///
 /// # Errors
 /// [`ConnectError::Url`]: the first file that can't be used, and why.
-pub fn check_files(url: &str) -> Result<(), ConnectError> {
+pub fn check_files(url: &ServiceUrl) -> Result<(), ConnectError> {
     match address(url)? {
         Address::Redis(server) => server.check_files().map_err(|reason| wrong(url, reason)),
         Address::Sqlite(_) => Ok(()),
     }
 }
 
-fn wrong(url: &str, reason: String) -> ConnectError {
+fn wrong(url: &ServiceUrl, reason: String) -> ConnectError {
     ConnectError::Url {
-        url: redacted(url),
+        url: url.to_string(),
         reason,
     }
 }
@@ -75,10 +75,10 @@ fn wrong(url: &str, reason: String) -> ConnectError {
 ///
 /// # Errors
 /// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
-pub async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
-    let named = url.to_owned();
+pub async fn connect(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>, ConnectError> {
+    let named = url.clone();
     blocking(move || check_files(&named)).await?;
-    let name = redacted(url);
+    let name = url.to_string();
     let opened: Result<Arc<dyn KeyValue>, _> = match address(url)? {
         Address::Redis(server) => match RedisStore::connect(*server).await {
             Ok(store) => Ok(Arc::new(store)),

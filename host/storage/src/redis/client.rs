@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use petiole_permits::Backoff;
 use petiole_tls::is_untrusted;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
@@ -18,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands that wait to be written to the connection; whoever comes later waits before it.
 const PIPELINE_DEPTH: usize = 1024;
-/// Pauses between two attempts: doubled from the first to the longest.
+/// Pauses between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a connection is tried for again, where the command is sent once.
@@ -146,7 +147,7 @@ async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
     deadline: Instant,
     attempt: impl Fn() -> F,
 ) -> Result<T, Unanswered> {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut last = None;
     loop {
         let error = match timeout_at(deadline, attempt()).await {
@@ -158,13 +159,13 @@ async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
                 .take()
                 .unwrap_or_else(|| io::Error::from(io::ErrorKind::TimedOut).into()),
         };
+        let pause = backoff.pause();
         if Instant::now() + pause >= until {
             return Err(Unanswered::Away(error.into()));
         }
         tracing::debug!(%error, "trying Redis again");
         last = Some(error);
         sleep(pause).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 

@@ -1,17 +1,19 @@
 //! Redis, by the URLs of Celery's `result_backend`:
 //! <https://docs.celeryq.dev/en/stable/userguide/configuration.html#redis-backend-settings>.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use petiole_tls::{Check, Pem, TORN, Tls, TlsOptions, blocking, is_torn, split, with_host};
+use ::url::Url;
+use petiole_permits::ServiceUrl;
+use petiole_permits::url::{self, parameters, split};
+use petiole_tls::{Check, Pem, Tls, TlsOptions, blocking};
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
     IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsCertificates, TlsMode,
 };
-use url::Url;
 
 /// Parameters of Celery's own client, which say nothing about the server: they are passed over.
 const OF_CELERYS_CLIENT: [&str; 11] = [
@@ -57,8 +59,8 @@ impl Server {
     ///
     /// # Errors
     /// The reason alone: it never quotes the whole URL, which may hold a password.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url.split_once("://").ok_or("not a URL")?;
+    pub(crate) fn parse(url: &ServiceUrl) -> Result<Self, String> {
+        let (scheme, rest) = url.expose().split_once("://").ok_or("not a URL")?;
         match scheme {
             "redis" | "rediss" => Self::parse_tcp(scheme, rest),
             "redis+socket" => Self::parse_socket(rest),
@@ -113,16 +115,12 @@ impl Server {
     }
 
     /// As in Celery, database and login are the first URL's, for the Redis servers; the parameters may stand in any.
-    fn parse_sentinel(urls: &str) -> Result<Self, String> {
+    fn parse_sentinel(urls: &ServiceUrl) -> Result<Self, String> {
         let mut options = Options::default();
         let mut sentinels = Vec::new();
         let mut login: Option<RedisConnectionInfo> = None;
-        let parts: Option<Vec<_>> = urls
-            .split(';')
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(|text| text.strip_prefix("sentinel://"))
-            .collect();
+        let parts = urls.each().map(|text| text.strip_prefix("sentinel://"));
+        let parts: Option<Vec<_>> = parts.collect();
         let parts = parts.ok_or(
             "what `;` separates has to be sentinel:// each; in a password, write %3B for it",
         )?;
@@ -294,18 +292,8 @@ impl Server {
 
 /// Reads a URL without its parameters, which go to the options.
 fn read(scheme: &str, rest: &str, options: &mut Options) -> Result<Url, String> {
-    if is_torn(rest) {
-        return Err(TORN.to_owned());
-    }
-    let mut url = Url::parse(&with_host(scheme, rest)).map_err(|error| error.to_string())?;
-    if url.fragment().is_some() {
-        return Err("it has a `#`: in a password, write %23".to_owned());
-    }
-    let mut here = HashSet::new();
-    for (name, value) in url.query_pairs() {
-        if !here.insert(name.clone().into_owned()) {
-            return Err(format!("{name} is there twice"));
-        }
+    let mut url = url::read(scheme, rest)?;
+    for (name, value) in parameters(&url)? {
         options.take(&name, &value)?;
     }
     url.set_query(None);
@@ -450,40 +438,6 @@ fn database(text: &str) -> Result<i64, String> {
         Ok(number @ 0..) => Ok(number),
         _ => Err(format!("the database is a number from 0, not {text:?}")),
     }
-}
-
-/// A URL, or several separated by `;`, without secrets, for logs and errors.
-pub(crate) fn redacted(urls: &str) -> String {
-    if !urls.starts_with("sentinel://") {
-        return redacted_one(urls);
-    }
-    let all: Vec<_> = urls.split(';').map(str::trim).collect();
-    match all.iter().all(|url| url.starts_with("sentinel://")) {
-        true => all
-            .into_iter()
-            .map(redacted_one)
-            .collect::<Vec<_>>()
-            .join(";"),
-        // A password with a `;` in it.
-        false => "sentinel://***".to_owned(),
-    }
-}
-
-fn redacted_one(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return "(not a URL)".to_owned();
-    };
-    if is_torn(rest) {
-        return format!("{scheme}://***");
-    }
-    let (login, host, rest) = split(rest);
-    let path = rest.split_once(['?', '#']).map_or(rest, |(path, _)| path);
-    let login = match login.split_once(':') {
-        Some((user, _)) => format!("{user}:***@"),
-        None if login.is_empty() => String::new(),
-        None => "***@".to_owned(),
-    };
-    format!("{scheme}://{login}{host}{path}")
 }
 
 #[cfg(test)]

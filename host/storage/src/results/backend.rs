@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use petiole_celery::{Commit, RunKey, TaskMeta};
+use petiole_permits::Backoff;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ pub const RECORD_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a backend is waited for, reconnecting as needed, before it counts as out of reach.
 pub const BACKEND_WAIT: Duration = Duration::from_secs(10);
 
-/// Pauses between two looks at a result that is waited for: doubled from the first to the longest.
+/// Pauses between two looks at a result that is waited for.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
@@ -76,18 +77,18 @@ pub trait ResultBackend: Send + Sync {
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Option<Value>, ResultError>> {
         Box::pin(async move {
-            let mut pause = FIRST_LOOK;
+            let mut backoff = Backoff::new(FIRST_LOOK, LONGEST_LOOK);
             loop {
                 if let Some(meta) = self.fetch(task_id).await?
                     && is_final(&meta)
                 {
                     return Ok(Some(meta));
                 }
+                let pause = backoff.pause();
                 if Instant::now() + pause > deadline {
                     return Ok(None);
                 }
                 tokio::time::sleep(pause).await;
-                pause = LONGEST_LOOK.min(pause * 2);
             }
         })
     }

@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use petiole_celery::plan::ResultMode;
+use petiole_permits::ServiceUrl;
 use petiole_tls::blocking;
 
-use super::address::{Address, redacted};
+use super::address::Address;
 use super::backend::ResultBackend;
 use super::error::ResultError;
 use crate::redis::results::RedisBackend;
@@ -25,7 +26,7 @@ pub enum Results {
 ///
 /// # Errors
 /// [`ResultError::Url`], with the reason and without passwords.
-pub fn mode(url: &str) -> Result<ResultMode, ResultError> {
+pub fn mode(url: &ServiceUrl) -> Result<ResultMode, ResultError> {
     Ok(match address(url)? {
         Address::Redis(_) | Address::Sqlite(_) => ResultMode::Stored,
         Address::Reply => ResultMode::Reply,
@@ -37,21 +38,21 @@ pub fn mode(url: &str) -> Result<ResultMode, ResultError> {
 ///
 /// # Errors
 /// [`ResultError::Url`]: the first file that can't be used, and why.
-pub fn check_files(url: &str) -> Result<(), ResultError> {
+pub fn check_files(url: &ServiceUrl) -> Result<(), ResultError> {
     match address(url)? {
         Address::Redis(server) => server.check_files().map_err(|reason| wrong(url, reason)),
         Address::Sqlite(_) | Address::Reply | Address::Disabled => Ok(()),
     }
 }
 
-fn wrong(url: &str, reason: String) -> ResultError {
+fn wrong(url: &ServiceUrl, reason: String) -> ResultError {
     ResultError::Url {
-        url: redacted(url),
+        url: url.to_string(),
         reason,
     }
 }
 
-fn address(url: &str) -> Result<Address, ResultError> {
+fn address(url: &ServiceUrl) -> Result<Address, ResultError> {
     Address::parse(url).map_err(|reason| wrong(url, reason))
 }
 
@@ -63,15 +64,15 @@ impl Results {
     /// # Errors
     /// When the URL can't be read, or the backend refuses or doesn't answer within
     /// [`BACKEND_WAIT`](super::BACKEND_WAIT).
-    pub async fn connect(url: &str, expires: Duration) -> Result<Self, ResultError> {
-        let named = url.to_owned();
+    pub async fn connect(url: &ServiceUrl, expires: Duration) -> Result<Self, ResultError> {
+        let named = url.clone();
         blocking(move || check_files(&named)).await?;
         Ok(match address(url)? {
             Address::Redis(server) => Self::Backend(Arc::new(
-                RedisBackend::connect(redacted(url), *server, expires).await?,
+                RedisBackend::connect(url.to_string(), *server, expires).await?,
             )),
             Address::Sqlite(path) => Self::Backend(Arc::new(
-                SqliteBackend::open(redacted(url), path, expires).await?,
+                SqliteBackend::open(url.to_string(), path, expires).await?,
             )),
             Address::Reply => Self::Reply,
             Address::Disabled => Self::Disabled,

@@ -5,7 +5,6 @@ pub(crate) mod backend;
 mod connect;
 pub(crate) mod error;
 
-pub use address::redacted;
 pub use backend::{BACKEND_WAIT, End, RECORD_LIFE, RESULT_EXPIRES, ResultBackend, is_final};
 pub use connect::{Results, check_files, mode};
 pub use error::ResultError;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use petiole_permits::Backoff;
 use tokio::time::Instant;
 
 use super::Fault;
@@ -12,14 +13,13 @@ use crate::shutdown::{Shutdown, Stage};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Tries of a plan in all; its pauses alone take some 12 minutes then.
 const TRIES: u32 = 150;
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// The tries that are left to a plan.
 pub(super) struct Patience {
     deadline: Instant,
     tries: u32,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Patience {
@@ -27,7 +27,7 @@ impl Patience {
         Self {
             deadline: Instant::now() + patience,
             tries: 0,
-            pause: FIRST_PAUSE,
+            backoff: BACKOFF,
         }
     }
 
@@ -42,9 +42,7 @@ impl Patience {
 
     pub(super) fn next_pause(&mut self) -> Duration {
         self.tries = self.tries.saturating_add(1);
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
+        self.backoff.pause()
     }
 }
 

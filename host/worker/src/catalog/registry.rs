@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use petiole_modules::{ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
+use petiole_permits::ServiceUrl;
 use petiole_runtime::{Budget, Cache, Compiler, Runtime};
 use tokio::sync::{Notify, watch};
 
@@ -58,7 +59,7 @@ impl Registry {
     /// # Errors
     /// When the URL is not a store's.
     pub async fn open(
-        store_url: &str,
+        store_url: &ServiceUrl,
         runtime: Runtime,
         cache: Cache,
         compiler: Compiler,

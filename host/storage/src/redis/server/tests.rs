@@ -3,7 +3,7 @@
 use super::*;
 
 fn server(url: &str) -> Server {
-    Server::parse(url).unwrap_or_else(|reason| panic!("{url}: {reason}"))
+    Server::parse(&url.into()).unwrap_or_else(|reason| panic!("{url}: {reason}"))
 }
 
 fn address(server: &Server) -> &ConnectionAddr {
@@ -133,7 +133,7 @@ fn sentinels_are_asked_for_the_primary() {
     );
     assert_eq!(server.tls, None);
 
-    let tls = Server::parse("sentinel://a:26379?master_name=m&ssl_cert_reqs=none").unwrap();
+    let tls = Server::parse(&"sentinel://a:26379?master_name=m&ssl_cert_reqs=none".into()).unwrap();
     assert_eq!(tls.tls.unwrap().check, Check::Nothing);
 }
 
@@ -214,7 +214,7 @@ fn what_cannot_be_used_says_why_without_the_password() {
             "ssl_cert_reqs=none",
         ),
     ] {
-        let reason = Server::parse(url).unwrap_err();
+        let reason = Server::parse(&url.into()).unwrap_err();
         assert!(reason.contains(part), "{url}: {reason}");
         assert!(!reason.contains("secret"), "{url}: {reason}");
     }
@@ -271,26 +271,4 @@ async fn a_file_that_is_not_read_keeps_nobody_else_waiting() {
     }
     // Ends the reading.
     std::fs::write(&pipe, "").unwrap();
-}
-
-#[test]
-fn redacted_urls_hold_no_password() {
-    for (url, shown) in [
-        ("redis://:secret@cache:6379/1", "redis://:***@cache:6379/1"),
-        ("redis://me:secret@cache", "redis://me:***@cache"),
-        ("redis://secret@cache", "redis://***@cache"),
-        ("redis://me:se@cr@cache", "redis://me:***@cache"),
-        ("redis://me:se@cr/e?t@cache", "redis://***"),
-        ("redis://h?password=a@b", "redis://***"),
-        ("redis://cache?password=secret", "redis://cache"),
-        ("redis://:secret@cache:99999", "redis://:***@cache:99999"),
-        (
-            "sentinel://:secret@a:1;sentinel://b:2?sentinel_password=secret",
-            "sentinel://:***@a:1;sentinel://b:2",
-        ),
-        ("sentinel://:se;cret@a:1", "sentinel://***"),
-        ("secret", "(not a URL)"),
-    ] {
-        assert_eq!(redacted(url), shown);
-    }
 }

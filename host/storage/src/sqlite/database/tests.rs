@@ -32,14 +32,19 @@ async fn numbers(database: &Database) -> Vec<i64> {
     database.read(all).await.unwrap()
 }
 
-/// Keeps the thread until it is told to go on, so that what comes meanwhile is one batch.
-fn held(database: &Database) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+/// Keeps the thread, from now until it is told to go on, so that what comes meanwhile is one batch.
+async fn held(database: &Database) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let (go_on, wait) = channel::<()>();
+    let (begun, is_held) = oneshot::channel();
     let database = database.clone();
     let hold = tokio::spawn(async move {
-        let held = database.read(move |_| Ok(wait.recv())).await;
-        held.unwrap().unwrap();
+        let held = database.read(move |_| {
+            begun.send(()).unwrap();
+            Ok(wait.recv())
+        });
+        held.await.unwrap().unwrap();
     });
+    is_held.await.unwrap();
     (go_on, hold)
 }
 
@@ -47,17 +52,14 @@ fn held(database: &Database) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinH
 async fn an_operation_that_fails_halfway_leaves_nothing_behind_and_its_neighbours_alone() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder.path().join("file.db")).await.unwrap();
-    let (go_on, hold) = held(&database);
+    let (go_on, hold) = held(&database).await;
     let whole = |number| database.write(move |connection| insert(connection, number));
     let halfway = database.write(|connection| {
         insert(connection, 10)?;
         // there is one already
         insert(connection, 1)
     });
-    let neighbours = async {
-        tokio::task::yield_now().await;
-        tokio::join!(biased; whole(1), halfway, whole(2))
-    };
+    let neighbours = async { tokio::join!(biased; whole(1), halfway, whole(2)) };
     let waiting = async {
         while database.operations.capacity() > WAITING - 3 {
             tokio::task::yield_now().await;
@@ -80,7 +82,7 @@ async fn an_operation_that_fails_halfway_leaves_nothing_behind_and_its_neighbour
 async fn a_transaction_that_is_given_up_is_so_for_everyone_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder.path().join("file.db")).await.unwrap();
-    let (go_on, hold) = held(&database);
+    let (go_on, hold) = held(&database).await;
     let whole = |number| database.write(move |connection| insert(connection, number));
     // As SQLite itself does when the disk is full.
     let given_up = database.write(|connection| {

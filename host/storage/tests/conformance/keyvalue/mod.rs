@@ -4,7 +4,10 @@ mod redis_store;
 mod sqlite_store;
 mod suite;
 
-use petiole_storage::keyvalue::connect;
+use std::sync::Arc;
+
+use petiole_permits::KeyValue;
+use petiole_storage::keyvalue::ConnectError;
 
 use crate::Subject;
 use crate::redis_server::RedisServer;
@@ -63,6 +66,10 @@ async fn sqlite() -> Subject {
         url: format!("sqlite://{}", folder.path().join("keyvalue.db").display()),
         _keep: Box::new(folder),
     }
+}
+
+async fn connect(url: &str) -> Result<Arc<dyn KeyValue>, ConnectError> {
+    petiole_storage::keyvalue::connect(&url.into()).await
 }
 
 #[tokio::test]

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use petiole_permits::{KeyValueError, MAX_BATCH_SIZE};
-use petiole_storage::keyvalue::{ANSWER_WAIT, ConnectError, connect};
+use petiole_storage::keyvalue::{ANSWER_WAIT, ConnectError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
+use super::connect;
 use crate::PATIENCE;
 use crate::redis_server::{RedisServer, free_port};
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use petiole_permits::{KeyValueError, PAGE};
-use petiole_storage::keyvalue::{ANSWER_WAIT, ConnectError, connect};
+use petiole_storage::keyvalue::{ANSWER_WAIT, ConnectError};
 use tokio::time::Instant;
+
+use super::connect;
 
 #[tokio::test]
 async fn values_outlive_the_process() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use petiole_permits::{KeyValue, KeyValueError, MAX_BATCH_SIZE, MAX_KEY, MAX_VALUE, PAGE, Swap};
-use petiole_storage::keyvalue::connect;
 
+use super::connect;
 use crate::Subject;
 
 async fn storage(subject: &Subject) -> Arc<dyn KeyValue> {

@@ -83,7 +83,7 @@ async fn reply_and_disabled_are_no_backends() {
         ("rpc://", ResultMode::Reply),
         ("disabled://", ResultMode::Disabled),
     ] {
-        let results = Results::connect(url, RESULT_EXPIRES).await.unwrap();
+        let results = Results::connect(&url.into(), RESULT_EXPIRES).await.unwrap();
         assert_eq!(results.mode(), mode);
         assert!(results.backend().is_none());
     }
@@ -91,7 +91,7 @@ async fn reply_and_disabled_are_no_backends() {
 
 #[tokio::test]
 async fn a_wrong_url_names_what_there_is_and_no_password() {
-    let error = Results::connect("mongodb://me:secret@host", RESULT_EXPIRES)
+    let error = Results::connect(&"mongodb://me:secret@host".into(), RESULT_EXPIRES)
         .await
         .unwrap_err();
     assert!(error.is_configuration());
@@ -116,7 +116,9 @@ async fn a_sqlite_file_that_cannot_be_opened_is_refused() {
         "sqlite://{}",
         folder.path().join("no/such/folder/results.db").display()
     );
-    let error = Results::connect(&url, RESULT_EXPIRES).await.unwrap_err();
+    let error = Results::connect(&url.into(), RESULT_EXPIRES)
+        .await
+        .unwrap_err();
     assert!(matches!(error, ResultError::Refused { .. }), "{error:?}");
 }
 

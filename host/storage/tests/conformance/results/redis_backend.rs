@@ -20,7 +20,7 @@ fn key(meta: &TaskMeta) -> String {
 }
 
 async fn failure(url: &str) -> ResultError {
-    Results::connect(url, RESULT_EXPIRES)
+    Results::connect(&url.into(), RESULT_EXPIRES)
         .await
         .expect_err("connected")
 }

@@ -69,7 +69,7 @@ async fn stores(url: &str) {
 }
 
 async fn refusal(url: &str) -> String {
-    let error = Results::connect(url, RESULT_EXPIRES)
+    let error = Results::connect(&url.into(), RESULT_EXPIRES)
         .await
         .expect_err("connected");
     assert!(matches!(error, ResultError::Refused { .. }), "{error:?}");
@@ -121,9 +121,15 @@ async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
     ] {
         stores(&format!("{url}&{shown}")).await;
     }
-    assert!(Results::connect(&url, RESULT_EXPIRES).await.is_err());
+    assert!(
+        Results::connect(&url.as_str().into(), RESULT_EXPIRES)
+            .await
+            .is_err()
+    );
     let url = format!("{url}&ssl_certfile={folder}/client.pem");
-    let error = Results::connect(&url, RESULT_EXPIRES).await.unwrap_err();
+    let error = Results::connect(&url.as_str().into(), RESULT_EXPIRES)
+        .await
+        .unwrap_err();
     assert!(error.is_configuration(), "{error:?}");
     assert!(error.to_string().contains("has no private key"), "{error}");
 }

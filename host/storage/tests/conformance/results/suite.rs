@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::{PATIENCE, Subject};
 
 pub(crate) async fn connect(url: &str, expires: Duration) -> Arc<dyn ResultBackend> {
-    match Results::connect(url, expires).await {
+    match Results::connect(&url.into(), expires).await {
         Ok(Results::Backend(backend)) => backend,
         other => panic!("{url}: {other:?}"),
     }

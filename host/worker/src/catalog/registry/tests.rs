@@ -54,7 +54,7 @@ async fn registry(dir: &Path, worker: &str, compiler: Compiler) -> Arc<Registry>
         max_retries: 3,
         default_retry_delay: Duration::ZERO,
     };
-    let url = format!("file://{}/store", dir.display());
+    let url = format!("file://{}/store", dir.display()).into();
     let opened = Registry::open(
         &url,
         Runtime::new(size).unwrap(),

@@ -39,7 +39,9 @@ fn peak() -> u64 {
 async fn arrive(deliveries: Vec<u8>, count: u64) {
     let before = peak();
     let fake = Fake::start(deliveries, 10).await;
-    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
+    let broker = crate::connect(&fake.url().into(), crate::MESSAGES)
+        .await
+        .unwrap();
     let queue = "q".to_owned();
     let mut received = broker
         .consume(std::slice::from_ref(&queue), crate::Terms::prefetch(100))
@@ -103,7 +105,7 @@ async fn what_a_consumer_had_that_the_broker_ended_while_it_was_replaced_is_not_
     })
     .await;
     // There is room for one message, so the second is left out, and one is asked for.
-    let broker = crate::connect(&fake.url(), 0).await.unwrap();
+    let broker = crate::connect(&fake.url().into(), 0).await.unwrap();
     let queue = "q".to_owned();
     let terms = crate::Terms::prefetch(100);
     let mut received = broker
@@ -140,7 +142,9 @@ fn publication(body: String, headers: usize) -> Publication {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frame_of_ours_is_over_the_limit_and_neighbours_are_confirmed_once() {
     let fake = Fake::start(Vec::new(), 10).await;
-    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
+    let broker = crate::connect(&fake.url().into(), crate::MESSAGES)
+        .await
+        .unwrap();
     let mut neighbours = Vec::new();
     for (round, large) in [131_072, 140_000, 4 << 20, (4 << 20) + 1, 40_000_000]
         .into_iter()
@@ -231,7 +235,9 @@ async fn what_lapin_can_not_frame_does_not_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_pass_both_ways() {
     let fake = Fake::start(Vec::new(), 1).await;
-    let broker = crate::connect(&fake.url(), crate::MESSAGES).await.unwrap();
+    let broker = crate::connect(&fake.url().into(), crate::MESSAGES)
+        .await
+        .unwrap();
     fake.until("no heartbeats come", |seen| seen.heartbeats >= 8)
         .await;
     assert!(broker.connected());

@@ -45,8 +45,6 @@ pub struct Api {
     pub origin: Arc<str>,
     /// Changes the modules.
     pub administration: Administration,
-    /// Gives freed memory back to the system, after work that takes much in small pieces.
-    pub give_back: fn(),
     /// Whom it lets in.
     pub gate: Gate,
 }

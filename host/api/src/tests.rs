@@ -140,7 +140,6 @@ async fn api(dir: &Path, gate: Gate) -> Api {
         routes: Arc::new(routes),
         origin: "1@tests".into(),
         administration,
-        give_back: || (),
         gate,
     }
 }

@@ -71,24 +71,6 @@ pub(crate) enum Command {
     },
 }
 
-impl Command {
-    /// Whether it speaks to a broker.
-    pub(crate) fn connects(&self) -> bool {
-        match self {
-            Self::Worker(_) | Self::Dev(_) | Self::Send(_) | Self::Quarantine(_) => true,
-            Self::Push(_)
-            | Self::Modules(_)
-            | Self::Tasks(_)
-            | Self::Run(_)
-            | Self::Result(_)
-            | Self::Token(_)
-            | Self::Sign(_)
-            | Self::Config(_)
-            | Self::CompileComponent { .. } => false,
-        }
-    }
-}
-
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct BrokerArgs {
     /// amqp://, pyamqp://, amqps:// (several separated by `;`), or sqlite://PATH

@@ -128,11 +128,8 @@ async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed
     let hashed = tokio::task::spawn_blocking(move || Component::new(component)).await;
     let component =
         hashed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    let installed = api
-        .administration
-        .install(&api.registry, actor, module.as_str(), component, upload)
-        .await;
-    // A component may have hundreds of thousands of names.
-    let _ = tokio::task::spawn_blocking(api.give_back).await;
-    Ok(installed?)
+    let install =
+        api.administration
+            .install(&api.registry, actor, module.as_str(), component, upload);
+    Ok(install.await?)
 }

@@ -11,7 +11,6 @@ use super::output::print_text;
 use crate::banner::banner;
 use crate::config::Config;
 use crate::exit::{Exit, Failure, Result};
-use crate::memory;
 use crate::open;
 use crate::session::Session;
 use crate::signals::Signals;
@@ -83,11 +82,9 @@ impl Node {
         if let Some(api) = &api {
             api.open(self.api(worker.status(), api.gate.clone()));
         }
-        let keeping = tokio::spawn(memory::keep_small());
         let signals = tokio::spawn(signals.pass_on(worker.shutdown()));
         let ended = worker.run().await;
         signals.abort();
-        keeping.abort();
         if let Some(api) = api {
             api.close().await.map_err(Failure::failed)?;
         }
@@ -123,7 +120,6 @@ impl Node {
             routes: Arc::new(self.config.broker.routes()),
             origin: open::origin(&self.config).into(),
             administration: self.administration.clone(),
-            give_back: memory::give_back,
             gate,
         }
     }

@@ -2,5 +2,6 @@
 
 mod client;
 pub(crate) mod keyvalue;
+mod options;
 pub(crate) mod results;
 pub(crate) mod server;

@@ -72,7 +72,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it speaks to a broker.
+    /// True if it speaks to a broker.
     pub(crate) fn connects(&self) -> bool {
         match self {
             Self::Worker(_) | Self::Dev(_) | Self::Send(_) | Self::Quarantine(_) => true,
@@ -126,7 +126,7 @@ pub(crate) struct WorkerArgs {
     pub node: NodeArgs,
 }
 
-/// What a worker and `petiole dev` have in common.
+/// Options that a worker and `petiole dev` have in common.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct NodeArgs {
     /// Queues to consume from, separated by commas [default: celery]
@@ -168,7 +168,7 @@ pub(crate) struct NodeArgs {
     pub soft_shutdown_timeout: Option<Seconds>,
 }
 
-/// What a task may use where its manifest says nothing; petiole.toml has more limits.
+/// Limits of a task whose manifest says nothing; petiole.toml has more of them.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct LimitArgs {
     /// Wall time after which a task is ended, in seconds [default: 300]
@@ -188,7 +188,7 @@ pub(crate) struct LimitArgs {
     pub memory_limit: Option<Size>,
 }
 
-/// Which modules a command works on.
+/// The API or the store that a command works on.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct TargetArgs {
     /// A worker's HTTP API, for example http://127.0.0.1:8000
@@ -220,7 +220,7 @@ fn scopes() -> impl TypedValueParser<Value = Scope> {
     })
 }
 
-/// How long a push waits.
+/// Seconds that a push waits.
 fn wait(text: &str) -> Result<u64, String> {
     let seconds = text.parse().ok().filter(|wait| *wait <= MAX_WAIT);
     seconds.ok_or_else(|| format!("{text:?} is not a whole number of seconds from 0 to {MAX_WAIT}"))

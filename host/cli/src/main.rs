@@ -23,7 +23,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 
-/// What a long-running process is started with: glibc reads them, and its allocator then does not hold on to the
+/// Variables of a process that speaks to a broker: glibc reads them, and its allocator then does not hold on to the
 /// memory of a large message or upload (mallopt(3): by default each block of up to 32 MiB that is freed raises its
 /// thresholds).
 fn variables() -> [(&'static str, String); 2] {

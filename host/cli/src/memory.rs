@@ -1,10 +1,10 @@
-//! What the allocator would keep of freed memory.
+//! Freed memory that the allocator would keep.
 
 use std::time::Duration;
 
-/// How often is looked.
+/// The pause between two looks.
 const EVERY: Duration = Duration::from_secs(2);
-/// What may stay with the allocator, in bytes: to give back less costs more than it is worth.
+/// Bytes that may stay with the allocator: to give back less costs more than it is worth.
 const SPARE: usize = 64 * 1024 * 1024;
 
 /// Gives back what large tasks have left: their values lie in small pieces between others that live on, so that the

@@ -10,13 +10,13 @@ pub fn with_host(scheme: &str, rest: &str) -> String {
     format!("{scheme}://{login}{missing}{host}{path}")
 }
 
-/// Whether an `@` stands behind the host, where it has to be written `%40`: or a password has a `/`, `?` or `#` in it that
-/// is not escaped, and its rest stands there. Nothing of such a URL may be shown.
+/// True if an `@` stands behind the host, where it has to be written `%40`: or a password has a `/`, `?` or `#` in it
+/// that is not escaped, and its rest stands there. Nothing of such a URL may be shown.
 pub fn is_torn(rest: &str) -> bool {
     split(rest).2.contains('@')
 }
 
-/// What is said of one that is torn.
+/// The message for one that is torn.
 pub const TORN: &str = "an `@` stands behind its host: write %40 for it there, and in a password %2F, %3F and %23 for a `/`, `?` and `#`";
 
 /// The login with its `@`, the host with its port, and the rest with its `/`, `?` or `#`.

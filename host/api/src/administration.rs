@@ -164,7 +164,7 @@ impl Administration {
         })
     }
 
-    /// Removes a version, or the whole module where none is named. One that is active goes by `force` only.
+    /// Removes a version, or the whole module where none is named. One that is active is removed by `force` only.
     ///
     /// # Errors
     /// When there is no such module or version, it is active, or the store fails.

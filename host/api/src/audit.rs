@@ -114,7 +114,7 @@ impl Audit {
         })
     }
 
-    /// Writes an entry. A file that can't be written any more is said in the log, which has the entry too.
+    /// Writes an entry. The log says when the file can't be written any more, and has the entry too.
     pub(crate) fn record(&self, actor: &Actor, entry: &Entry) {
         let time = Timestamp::now().to_string();
         let line = match line(&Line { time, actor, entry }) {

@@ -34,7 +34,7 @@ impl ApiError {
         }
     }
 
-    /// When it is worth coming again, in seconds.
+    /// Sets `Retry-After`, in seconds.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self {
             retry_after: Some(seconds),

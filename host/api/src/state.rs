@@ -21,7 +21,7 @@ const BODIES: usize = 8;
 /// take 36 times its text.
 pub(crate) const JSON_BYTES: usize = MAX_BODY;
 
-/// Uploads that are held in memory at once; so many more may wait for their turn.
+/// Uploads that are held in memory at once, and those that may wait for their turn.
 const UPLOADS: usize = 2;
 const UPLOADS_WAITING: usize = 8;
 
@@ -63,7 +63,7 @@ pub struct Gate {
     pub(crate) bodies: Arc<Places>,
     pub(crate) json_bytes: Arc<Semaphore>,
     pub(crate) results: Arc<Places>,
-    /// Changes, which are gone through with though their clients hang up or the worker shuts down.
+    /// Changes, which are completed even if their clients hang up or the worker shuts down.
     pub(crate) work: TaskTracker,
 }
 

@@ -727,7 +727,7 @@ fn written_request(bytes: &[u8]) -> Option<Request<Body>> {
     request.body(Body::from(body)).ok()
 }
 
-/// Whatever a client sends is its own fault, and it is told so in JSON.
+/// Anything wrong that a client sends is its own fault, and the answer says so in JSON.
 #[test]
 fn any_bytes_are_a_request() {
     let tokio = tokio::runtime::Builder::new_multi_thread()

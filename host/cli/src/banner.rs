@@ -1,4 +1,4 @@
-//! What a worker says when it starts, as Celery's does.
+//! The banner that a worker prints when it starts, as Celery's does.
 
 use std::fmt::Write;
 

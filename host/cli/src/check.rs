@@ -1,4 +1,4 @@
-//! What can be told of a worker's configuration without its servers: `petiole config check` says it, and so does a worker
+//! Checks of a worker's configuration that need no servers: `petiole config check` makes them, and so does a worker
 //! before it does anything.
 
 use crate::config::Config;

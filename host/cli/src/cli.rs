@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A task's state and result
     Result(ResultArgs),
-    /// What could not be processed or sent: list, show, send again or drop it
+    /// Messages that could not be processed or sent: list, show, send again or drop them
     Quarantine(QuarantineArgs),
     /// A worker on an embedded broker and store, all in one process
     Dev(DevArgs),
@@ -76,11 +76,11 @@ pub(crate) struct BrokerArgs {
     /// amqp://, pyamqp://, amqps:// (several separated by `;`), or sqlite://PATH
     #[arg(short, long, value_name = "URL")]
     pub broker: Option<String>,
-    /// Where a task of this name is sent: GLOB=QUEUE, for example 'shop.*=python'; the first that matches
+    /// Queue for tasks of this name: GLOB=QUEUE, for example 'shop.*=python'; the first that matches
     #[arg(long = "route", value_name = "GLOB=QUEUE")]
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
-    /// Where a task goes that no route names [default: celery]
+    /// Queue for tasks that no route names [default: celery]
     #[arg(long, value_name = "QUEUE")]
     pub default_queue: Option<String>,
 }
@@ -100,7 +100,7 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub results: ResultsArgs,
-    /// Where modules are kept: file://DIR [default: file://.petiole/modules]
+    /// Store of the modules: file://DIR [default: file://.petiole/modules]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub(crate) struct WorkerArgs {
     pub node: NodeArgs,
 }
 
-/// What a worker and `petiole dev` have in common.
+/// Options that a worker and `petiole dev` have in common.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct NodeArgs {
     /// Queues to consume from, separated by commas [default: celery]
@@ -135,7 +135,7 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub limits: LimitArgs,
-    /// How long results are kept, in seconds [default: 86400]
+    /// Time for which results are kept, in seconds [default: 86400]
     #[arg(long, value_name = "S")]
     pub result_expires: Option<Seconds>,
     /// Store a task's name, arguments, worker and queue with its result, and what it used
@@ -145,12 +145,12 @@ pub(crate) struct NodeArgs {
     /// Queue that keeps what can't be processed [default: petiole.quarantine]
     #[arg(long, value_name = "QUEUE")]
     pub quarantine_queue: Option<String>,
-    /// How long a warm shutdown waits for running tasks before it turns cold, in seconds [default: 600]
+    /// Time that a warm shutdown waits for running tasks before it turns cold, in seconds [default: 600]
     #[arg(long, value_name = "S")]
     pub soft_shutdown_timeout: Option<Seconds>,
 }
 
-/// What a task may use where its manifest says nothing; petiole.toml has more limits.
+/// Limits of a task whose manifest says nothing; petiole.toml has more of them.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct LimitArgs {
     /// Wall time after which a task is ended, in seconds [default: 300]
@@ -170,7 +170,7 @@ pub(crate) struct LimitArgs {
     pub memory_limit: Option<Size>,
 }
 
-/// Which modules a command works on.
+/// The API or the store that a command works on.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct TargetArgs {
     /// A worker's HTTP API, for example http://127.0.0.1:8000
@@ -179,7 +179,7 @@ pub(crate) struct TargetArgs {
     /// The store itself: file://DIR; workers that share it follow within a second
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
-    /// Whose certificate the API's has to be from: a PEM file [default: the system's authorities]
+    /// Authority that the API's certificate has to be from: a PEM file [default: the system's authorities]
     #[arg(long, value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
 }
@@ -202,7 +202,7 @@ fn scopes() -> impl TypedValueParser<Value = Scope> {
     })
 }
 
-/// How long a push waits.
+/// Seconds that a push waits.
 fn wait(text: &str) -> Result<u64, String> {
     let seconds = text.parse().ok().filter(|wait| *wait <= MAX_WAIT);
     seconds.ok_or_else(|| format!("{text:?} is not a whole number of seconds from 0 to {MAX_WAIT}"))
@@ -227,8 +227,8 @@ pub(crate) struct PushArgs {
     /// Its signature, as `petiole sign` and minisign make it [default: FILE.minisig, where there is one]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
-    /// How long to wait for all workers of the store to have it, at most 120; where they have not then, the exit code is
-    /// 4 [default: 10, with exit code 0 in any case]
+    /// Seconds to wait for all workers of the store to have it, at most 120; where they do not by then, the exit code
+    /// is 4 [default: 10, with exit code 0 in any case]
     #[arg(long, value_name = "SECONDS", value_parser = wait)]
     pub wait: Option<u64>,
     #[command(flatten)]
@@ -243,7 +243,7 @@ pub(crate) struct TokenArgs {
     /// As the audit names it, for example ci
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// What it opens; may be given several times
+    /// A scope that it opens; may be given several times
     #[arg(
         long = "scope",
         value_name = "SCOPE",
@@ -372,19 +372,19 @@ pub(crate) struct SendArgs {
     /// The queue to send to; otherwise the routes say
     #[arg(short = 'Q', long, value_name = "QUEUE")]
     pub queue: Option<String>,
-    /// Not before so many seconds from now
+    /// Not before this many seconds from now
     #[arg(long, value_name = "S", conflicts_with = "eta")]
     pub countdown: Option<Seconds>,
     /// Not before this time, for example 2026-11-22T15:00:00Z
     #[arg(long, value_name = "T", value_parser = time)]
     pub eta: Option<jiff::Timestamp>,
-    /// Not after so many seconds from now
+    /// Not after this many seconds from now
     #[arg(long, value_name = "S")]
     pub expires: Option<Seconds>,
     /// Wait for the result and print it
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait, in seconds
+    /// Time to wait, in seconds
     #[arg(long, value_name = "S", default_value = "60", requires = "wait")]
     pub timeout: Seconds,
     #[command(flatten)]
@@ -405,7 +405,7 @@ pub(crate) struct ResultArgs {
     /// Wait until the task has ended
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait, in seconds
+    /// Time to wait, in seconds
     #[arg(long, value_name = "S", default_value = "60", requires = "wait")]
     pub timeout: Seconds,
     /// Print everything that is stored, as JSON
@@ -430,9 +430,9 @@ pub(crate) struct QuarantineArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineCommand {
-    /// What is kept, the oldest first
+    /// Messages that are kept, the oldest first
     List {
-        /// At most so many
+        /// At most this many
         #[arg(long, value_name = "N", default_value = "100", value_parser = from_text::<std::num::NonZeroU16>)]
         limit: std::num::NonZeroU16,
     },
@@ -466,7 +466,7 @@ pub(crate) struct RunArgs {
     pub function: Option<String>,
     #[command(flatten)]
     pub call: CallArgs,
-    /// What `petiole push` would take along; without one, the task asks for nothing
+    /// The manifest that `petiole push` would take along; without one, the task asks for nothing
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
     /// The module that it would be, for [grants] [default: FILE without .wasm, and .tasks]

@@ -95,7 +95,7 @@ impl Client {
             .agent
             .post(self.at(&["modules", &push.name]))
             .query("wait", push.wait.as_secs().to_string())
-            // A worker that refuses says so before the component is sent, and not to a pipe that it has closed.
+            // A worker can refuse before the component is sent, instead of closing the connection in the middle of it.
             .header("expect", "100-continue")
             .content_type(format!("multipart/form-data; boundary={boundary}"));
         self.answer(self.authorized(request).send(form(push, &boundary)))

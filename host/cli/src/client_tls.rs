@@ -1,4 +1,4 @@
-//! How the command line reaches an API over TLS.
+//! TLS from the command line to an API.
 
 use std::path::Path;
 

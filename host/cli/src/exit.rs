@@ -7,7 +7,7 @@ use petiole_permits::url::redact_text;
 
 use crate::logging::escaped;
 
-/// How the process ends; listed in `petiole --help`.
+/// The process's exit code; listed in `petiole --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done.
@@ -36,7 +36,7 @@ pub(crate) struct Failure {
     error: anyhow::Error,
 }
 
-/// What every command returns.
+/// The result of every command.
 pub(crate) type Result<T = Exit> = std::result::Result<T, Failure>;
 
 impl Failure {

@@ -101,7 +101,7 @@ struct Line {
 
 /// Fields that Celery's lines say in their text already; JSON lines have them apart.
 const IN_MESSAGE: [&str; 3] = ["task", "id", "seconds"];
-/// What a task used that is in JSON lines only.
+/// Figures of a task's usage that are in JSON lines only.
 const IN_JSON: [&str; 4] = ["host_calls", "log", "bytes_in", "bytes_out"];
 const MIB: u64 = 1 << 20;
 

@@ -106,7 +106,7 @@ pub(crate) fn result_failure(error: ResultError) -> Failure {
     Failure::unreachable(anyhow::Error::from(error).context("can't use the result backend"))
 }
 
-/// Makes a sandbox pool for so many tasks at once.
+/// Makes a sandbox pool for `slots` tasks at once.
 pub(crate) fn runtime(config: &Config, slots: u32) -> Result<Runtime> {
     let size = PoolSize {
         slots,
@@ -139,7 +139,7 @@ pub(crate) fn compiler(modules: &ModuleSettings) -> Result<Compiler> {
     Ok(Compiler::child(exe, limits))
 }
 
-/// What tasks may be given here: the policy, the values and folders, the key-value storage.
+/// Everything that tasks may be given here: the policy, the values and folders, the key-value storage.
 pub(crate) async fn grants(settings: &GrantSettings) -> Result<Grants> {
     let outside = settings.outside().map_err(Failure::usage)?;
     let keyvalue = match storage(settings) {
@@ -233,7 +233,7 @@ fn keyvalue_failure(error: ConnectError) -> Failure {
     }
 }
 
-/// Where the audit goes.
+/// Opens the audit.
 pub(crate) fn audit(http: &HttpSettings) -> Result<Audit> {
     Audit::open(http.audit.as_deref()).map_err(|error| audit_failure(http, error))
 }
@@ -245,7 +245,7 @@ fn audit_failure(http: &HttpSettings, error: std::io::Error) -> Failure {
     Failure::usage(failure.context(format!("can't write the audit file {file} (from {origin})")))
 }
 
-/// Whether all that a worker opens on this machine can be, as far as nothing has to be made for it.
+/// Checks that a worker can open what it needs on this machine, as far as nothing has to be made for it.
 pub(crate) fn check(config: &Config) -> Result<()> {
     if let Some(file) = &config.http.audit {
         Audit::check(file).map_err(|error| audit_failure(&config.http, error))?;
@@ -270,7 +270,7 @@ fn store_folder(modules: &ModuleSettings) -> Result<()> {
     }
 }
 
-/// Whose modules are taken; none where everybody's are.
+/// The keys whose modules are taken; none where everybody's are.
 pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePolicy>> {
     let keys = &modules.signature_keys.0;
     if keys.is_empty() {
@@ -297,7 +297,7 @@ pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePol
         .map_err(Failure::usage)
 }
 
-/// Opens the store. A worker loads what is active in it; who installs need not.
+/// Opens the store. A worker loads what is active in it; a command that installs need not.
 pub(crate) async fn registry(config: &Config, slots: u32, grants: Grants) -> Result<Arc<Registry>> {
     let modules = &config.modules;
     let (runtime, cache, compiler) = (runtime(config, slots)?, cache(modules)?, compiler(modules)?);
@@ -321,7 +321,7 @@ pub(crate) async fn registry(config: &Config, slots: u32, grants: Grants) -> Res
     .map_err(Failure::failed)
 }
 
-/// What a task may use where its manifest says nothing, and the most that a manifest may ask for.
+/// The limits of a task where its manifest says nothing, and the most that a manifest may ask for.
 pub(crate) fn defaults(config: &Config) -> TaskDefaults {
     TaskDefaults {
         limits: config.limits.limits,
@@ -334,7 +334,7 @@ pub(crate) fn defaults(config: &Config) -> TaskDefaults {
 /// Bytes of memory that the messages which follow one task may take on the largest machines.
 const MOST_SENT: usize = 256 << 20;
 
-/// What the plan needs to know of this worker.
+/// The facts about this worker that a plan needs.
 pub(crate) fn policy(config: &Config, results: &Results) -> Policy {
     Policy {
         hostname: config.worker.hostname.clone(),

@@ -1,5 +1,5 @@
-//! What a worker or `petiole dev` with an HTTP API tells the other commands of its folder: the API's URL
-//! and token and, for `dev`, the embedded broker and results.
+//! The session file, in which a worker or `petiole dev` with an HTTP API tells the other commands of its folder
+//! the API's URL and token and, for `dev`, the embedded broker and results.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -30,7 +30,7 @@ pub(crate) fn make_dir() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// The session of a running process, told of while this value lives.
+/// The session of a running process, published while this value lives.
 #[derive(Debug)]
 pub(crate) struct Session {
     text: String,

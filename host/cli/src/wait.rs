@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 /// Celery's default of `broker_connection_max_retries`.
 const ATTEMPTS: u32 = 100;
-/// By how much each pause is longer than the one before: kombu's `interval_step`.
+/// The growth of each pause over the one before: kombu's `interval_step`.
 const STEP: Duration = Duration::from_secs(2);
 /// kombu's `interval_max`.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ fn warn(error: &impl Error, attempt: u32, pause: Duration) {
     tracing::warn!(target: "petiole", cause, "{error}; trying again in {pause} s ({attempt}/{ATTEMPTS})");
 }
 
-/// What lies between the attempts.
+/// The pauses between the attempts.
 fn pauses() -> impl Iterator<Item = Duration> {
     (1..ATTEMPTS).map(|attempt| LONGEST.min(STEP * attempt))
 }

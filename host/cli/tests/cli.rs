@@ -20,7 +20,7 @@ mod grants;
 #[path = "cli/uploads.rs"]
 mod uploads;
 
-/// How long anything may take to come about.
+/// Time that anything may take to come about.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A folder to work in, with components in it.
@@ -234,7 +234,7 @@ fn errors_say_what_to_do_next() {
             2,
             &["core WebAssembly module", "wasm-tools component new"],
         ),
-        // what others wrote does not drive the terminal
+        // text that others wrote does not drive the terminal
         (
             &["run", "my-app.wasm", "add", "--manifest", "foreign.toml"],
             2,
@@ -483,7 +483,7 @@ fn errors_say_what_to_do_next() {
     }
 }
 
-/// What can be told without servers, `config check` tells as a worker does.
+/// Faults that need no servers to be found: `config check` reports them as a worker does.
 #[test]
 fn config_check_and_a_worker_say_the_same() {
     use std::os::unix::fs::PermissionsExt;
@@ -775,7 +775,7 @@ fn config_check_shows_values_and_where_they_come_from() {
     assert_eq!(line("\"a.*\""), "\"a.*\" = \"b\" # flag --route");
     assert_eq!(line("\"shop.*\""), "\"shop.*\" = \"python\" # petiole.toml");
     assert!(!shown.contains("secret"), "{shown}");
-    // What is shown can be used again.
+    // The output can be used as a file again.
     fs::write(dir.join("again.toml"), &shown).unwrap();
     ok(dir, &["config", "check", "--config", "again.toml"]);
 }
@@ -1048,7 +1048,7 @@ fn dev_runs_what_is_pushed_and_sent() {
     );
     fails(dir, 1, &["send", "no.such.task", "--wait"]);
 
-    // A broker that goes before the session's is told.
+    // A broker that takes precedence over the session's is announced.
     let send = |broker: Option<&str>| {
         let mut command = petiole(dir, &["send", "no.such.task", "-Q", "nobody's"]);
         let output = command.envs(broker.map(|url| ("CELERY_BROKER_URL", url)));

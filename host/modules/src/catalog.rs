@@ -87,7 +87,7 @@ impl Catalog {
     }
 
     /// Removes a version, or the whole module where no version is named. A version that is active
-    /// goes by `force` only, and then none is active. Components that no version names any more are
+    /// is removed by `force` only, and then none is active. Components that no version names any more are
     /// deleted, as [`add`](Self::add) does.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::{CatalogError, Module, ModuleName, Store, StoreError};
 
 /// Earlier states that are left in the folder, so that a reader has time to open what it found there.
 const STATES_KEPT: u64 = 8;
-/// How often a reader looks again when the file it found is gone.
+/// The times that a reader looks, where the file it found is gone each time.
 const READ_ATTEMPTS: u32 = 10;
 
 /// A state of the catalog: another number, another state. The default is the empty catalog of a new

@@ -15,17 +15,17 @@ pub enum StoreError {
     /// A store of another kind.
     #[error("there is no store for {scheme}:// yet: use file://DIR")]
     UnsupportedScheme {
-        /// What stands before `://`.
+        /// The text before `://`.
         scheme: String,
     },
     /// A file can't be read or written.
     #[error("can't {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The verb for it.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// Somebody else has been writing to the store all the while.
@@ -33,13 +33,13 @@ pub enum StoreError {
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time waited for it.
         seconds: u64,
     },
     /// No component of this digest.
     #[error("component {digest} is not in the store: upload it again")]
     Missing {
-        /// What was asked for.
+        /// The digest asked for.
         digest: Digest,
     },
     /// No schema beside this component.
@@ -51,11 +51,11 @@ pub enum StoreError {
     /// The stored bytes are not those that were put.
     #[error("component {digest} is corrupt: {} hashes to {found}; remove the file and upload the component again", path.display())]
     Corrupt {
-        /// What was asked for.
+        /// The digest asked for.
         digest: Digest,
-        /// What is there.
+        /// The digest of the stored bytes.
         found: Digest,
-        /// Where.
+        /// Their file.
         path: PathBuf,
     },
 }
@@ -71,7 +71,7 @@ pub enum CatalogError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Where it goes wrong.
+        /// The place where it goes wrong.
         source: serde_json::Error,
     },
     /// No module of this name.
@@ -118,7 +118,7 @@ pub enum CatalogError {
     /// Other processes changed the catalog faster than it could be read.
     #[error("the catalog changed {attempts} times while it was read")]
     Unsettled {
-        /// How often it was tried.
+        /// The number of tries.
         attempts: u32,
     },
 }

@@ -10,14 +10,14 @@ use crate::TaskSettings;
 /// The longest task name, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
 const MAX_NAME: usize = 255;
 
-/// What comes with a component: settings for its tasks. Checked whichever way it is read.
+/// The manifest of a component: settings for its tasks. Checked whichever way it is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Manifest {
-    /// How many of the module's tasks a worker runs at once; none for as many as it has slots.
+    /// The most tasks of the module that a worker runs at once; none for as many as it has slots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<NonZeroU16>,
-    /// What its tasks may reach beyond their sandbox, where they do not say so themselves.
+    /// Capabilities for those of its tasks that do not name their own.
     #[serde(skip_serializing_if = "is_default")]
     pub capabilities: Capabilities,
     /// For every task of the module.
@@ -46,9 +46,9 @@ pub enum ManifestError {
     /// A value that makes no sense.
     #[error("manifest: {key}: {reason}")]
     Setting {
-        /// Where it stands, as `tasks.run_task.time_limit`.
+        /// Its path, as `tasks.run_task.time_limit`.
         key: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
 }
@@ -69,7 +69,7 @@ impl Manifest {
             .map_or_else(|| self.defaults.clone(), |task| task.or(&self.defaults))
     }
 
-    /// What a task asks for: its own capabilities, else the module's.
+    /// The capabilities that a task asks for: its own, else the module's.
     pub fn capabilities(&self, function: &str) -> &Capabilities {
         let own = self
             .tasks

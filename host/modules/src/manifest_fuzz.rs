@@ -7,11 +7,11 @@ use allocation_counter::measure;
 
 use crate::Manifest;
 
-/// What one text of some kilobytes may take.
+/// Memory and time that one text of some kilobytes may take.
 const MEMORY: u64 = 2 << 20;
 const TIME: Duration = Duration::from_secs(5);
 
-/// Whatever is taken is kept as it is: the catalog holds it as JSON, and people are shown it as TOML.
+/// Manifests that are taken are kept as they are: the catalog holds them as JSON, and people see them as TOML.
 #[test]
 fn any_text_is_a_manifest_or_is_refused() {
     bolero::check!()

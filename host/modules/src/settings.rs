@@ -16,18 +16,18 @@ const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The largest size: a tebibyte; larger is a slip of the pen.
 const MAX_SIZE: Size = Size::new(1 << 40);
 
-/// What a manifest says of a task. Where it says nothing, the worker's own settings hold.
+/// A manifest's settings of a task. Where it says nothing, the worker's own settings hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskSettings {
     /// The task's full name, in place of module name + `.` + function.
     pub name: Option<String>,
     /// The limits it asks for. Times are written in seconds, to the millisecond.
     pub limits: Amounts,
-    /// How often a task that asks for it is run again.
+    /// The most times that a task that asks for it is run again.
     pub max_retries: Option<u32>,
-    /// How long a retry waits that names no time.
+    /// The delay of a retry that names no time.
     pub default_retry_delay: Option<Duration>,
-    /// What the task may reach beyond its sandbox, in place of the module's [`Manifest::capabilities`].
+    /// The task's capabilities beyond its sandbox, in place of the module's [`Manifest::capabilities`].
     ///
     /// [`Manifest::capabilities`]: crate::Manifest::capabilities
     pub capabilities: Option<Capabilities>,

@@ -1,11 +1,11 @@
-//! Which signatures a module needs. The format is minisign's: Ed25519 over the BLAKE2b-512 of the
-//! component, and over a trusted comment. That comment covers what else decides on what a module may do:
+//! The signatures that a module needs. The format is minisign's: Ed25519 over the BLAKE2b-512 of the
+//! component, and over a trusted comment. That comment covers what else decides on a module's rights:
 //!
 //! ```text
 //! trusted comment: timestamp:1763824000 manifest-sha256:<sha256 of the manifest's TOML> module:my_app.tasks
 //! ```
 //!
-//! Its parts are parted by white space. Without `manifest-sha256:` the module may only come without a
+//! White space separates its parts. Without `manifest-sha256:` the module may only come without a
 //! manifest; without `module:` it may be pushed under any name.
 
 use std::fmt;
@@ -19,23 +19,23 @@ use crate::{Digest, Manifest, ModuleName, Version};
 /// The largest signature file, in bytes. minisign's own have some 300.
 pub const MAX_SIGNATURE: usize = 4096;
 
-/// What a part of the trusted comment begins with that covers the manifest.
+/// The beginning of the part of the trusted comment that covers the manifest.
 pub const MANIFEST_PART: &str = "manifest-sha256:";
-/// What a part of the trusted comment begins with that covers the module's name.
+/// The beginning of the part of the trusted comment that covers the module's name.
 pub const MODULE_PART: &str = "module:";
 
-/// Whose modules are taken.
+/// The keys whose modules are taken.
 #[derive(Debug, Clone)]
 pub struct SignaturePolicy {
     keys: Vec<(KeyId, PublicKey)>,
     required: bool,
 }
 
-/// What names a key pair: random, shown as minisign does.
+/// The name of a key pair: random, shown as minisign does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 8]);
 
-/// What a signature has to cover.
+/// The things that a signature has to cover.
 #[derive(Debug, Clone, Copy)]
 pub struct Signed<'a> {
     /// The module's name.
@@ -83,9 +83,9 @@ pub enum SignatureError {
     /// By a key that is not trusted here.
     #[error("the signature is by key {key}, which is not trusted here: trusted are {trusted}")]
     UnknownKey {
-        /// Whose it is.
+        /// The key that it is by.
         key: KeyId,
-        /// Whose are taken.
+        /// The keys that are trusted.
         trusted: String,
     },
     /// Of something else.
@@ -93,13 +93,13 @@ pub enum SignatureError {
         "the signature by key {key} is not of this component, or was altered: sign this file again"
     )]
     Wrong {
-        /// Whose it is said to be.
+        /// The key that it claims to be by.
         key: KeyId,
     },
     /// The comment says the same thing twice.
     #[error("the signature's trusted comment has {part} more than once")]
     Ambiguous {
-        /// What it has.
+        /// The beginning of that part.
         part: &'static str,
     },
     /// The manifest is not covered.
@@ -155,7 +155,7 @@ impl SignaturePolicy {
         Ok(Self { keys, required })
     }
 
-    /// Checks a module, and says whose it is.
+    /// Checks a module, and returns the key that signed it.
     ///
     /// # Errors
     /// When it is not signed and has to be, or its signature does not cover all of it.
@@ -239,7 +239,7 @@ fn key(text: &str) -> Result<(KeyId, PublicKey), SignatureError> {
     Ok((id, key))
 }
 
-/// Whether the trusted comment covers manifest and name.
+/// Checks that the trusted comment covers manifest and name.
 fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SignatureError> {
     let manifest = part(comment, MANIFEST_PART)?;
     let actual = Digest::of(signed.manifest.as_bytes());
@@ -263,7 +263,7 @@ fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SignatureError> {
     }
 }
 
-/// What follows `start` in the one word that begins with it.
+/// The rest of the one word that begins with `start`.
 fn part<'a>(comment: &'a str, start: &'static str) -> Result<Option<&'a str>, SignatureError> {
     let mut found = comment
         .split_whitespace()
@@ -279,7 +279,7 @@ fn beginning(text: &str) -> String {
 }
 
 impl KeyId {
-    /// Whose signature it claims to be. It proves nothing.
+    /// The key that a signature claims to be by. The claim proves nothing.
     ///
     /// # Errors
     /// When it is not a signature.

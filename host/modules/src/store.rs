@@ -9,10 +9,10 @@ use petiole_permits::ServiceUrl;
 
 use crate::{Component, Digest, StoreError};
 
-/// How long a component that no version names is kept: between its upload and the version that
+/// Time for which a component that no version names is kept: between its upload and the version that
 /// names it, at most this may pass.
 const UNREFERENCED_FOR: Duration = Duration::from_secs(60 * 60);
-/// How long another process may hold the store's lock.
+/// Time for which another process may hold the store's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -133,7 +133,7 @@ impl Store {
         self.components().join(format!("{digest}.json"))
     }
 
-    /// Where a component is, or would be.
+    /// The path that a component has, or would have.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.components().join(format!("{digest}.wasm"))
     }

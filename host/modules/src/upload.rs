@@ -4,7 +4,7 @@ use crate::{Manifest, ManifestError};
 /// [`VERSIONS_KEPT`](crate::VERSIONS_KEPT) versions of a module. Of a version with more it keeps none.
 pub(crate) const MAX_NAMES: usize = 32 << 10;
 
-/// What comes with a component.
+/// Everything that comes with a component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upload {
     pub(crate) manifest: Manifest,
@@ -15,7 +15,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Without manifest and signature; `by` is whose it is, as an audit says it: `token ci`, `user alice`.
+    /// Without manifest and signature; `by` is the uploader, as an audit says it: `token ci`, `user alice`.
     pub fn new(by: impl Into<String>) -> Self {
         Self {
             manifest: Manifest::default(),
@@ -77,7 +77,7 @@ impl Upload {
         self.signature.as_deref()
     }
 
-    /// Whose it is.
+    /// The uploader.
     pub fn by(&self) -> &str {
         &self.by
     }

@@ -1,4 +1,4 @@
-//! What the catalog says of a module: pure, the catalog reads and writes it.
+//! A module's entry in the catalog: pure, the catalog reads and writes it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,28 +18,28 @@ pub struct Version {
     pub digest: Digest,
     /// The component's size in bytes.
     pub size: u64,
-    /// When it came in.
+    /// The time at which it came in.
     pub uploaded_at: Timestamp,
-    /// What came with it.
+    /// The manifest that came with it.
     pub manifest: Manifest,
-    /// The manifest as it came, which its signature covers. Empty where none came, and in catalogs of
-    /// before there were signatures.
+    /// Its text as it came, which the signature covers. Empty where none came, and in catalogs older
+    /// than signatures.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub manifest_toml: String,
     /// In minisign's format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
-    /// The full names of its tasks; none in catalogs of before they were kept, and where they are more than
+    /// The full names of its tasks; none in catalogs that did not keep them yet, and where they are more than
     /// [`Upload`] keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<String>>,
-    /// Who uploaded it: `token ci`, `user alice`.
+    /// The uploader: `token ci`, `user alice`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded_by: Option<String>,
-    /// Who made it active the last time.
+    /// The one who made it active the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_by: Option<String>,
-    /// When.
+    /// The time of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Timestamp>,
 }
@@ -48,11 +48,11 @@ pub struct Version {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
-    /// What its tasks' names begin with.
+    /// The beginning of its tasks' names.
     pub name: ModuleName,
     /// The version that runs; none before the first activation.
     pub active: Option<VersionNumber>,
-    /// What was active before, the latest last.
+    /// The versions that were active before, the latest last.
     pub previous: Vec<VersionNumber>,
     /// Oldest first.
     pub versions: Vec<Version>,
@@ -61,7 +61,7 @@ pub struct Module {
 }
 
 impl Version {
-    /// Whether a task of this name is this version's, as far as the catalog tells. `module` is whose version it is:
+    /// True if a task of this name is this version's, as far as the catalog tells. `module` is the version's module:
     /// where no names were kept, those that begin with the module's are its own, and those that the manifest gives.
     pub fn has_task(&self, module: &ModuleName, task: &str) -> bool {
         let function = task
@@ -71,7 +71,7 @@ impl Version {
         may_be || self.lists_task(task)
     }
 
-    /// Whether the catalog lists a task of this name as this version's.
+    /// True if the catalog lists a task of this name as this version's.
     pub fn lists_task(&self, task: &str) -> bool {
         match &self.tasks {
             Some(tasks) => tasks.iter().any(|own| own == task),
@@ -79,7 +79,7 @@ impl Version {
         }
     }
 
-    /// Whether the manifest gives a task this name.
+    /// True if the manifest gives a task this name.
     fn names_task(&self, task: &str) -> bool {
         let mut settings = self.manifest.tasks.values();
         settings.any(|settings| settings.name.as_deref() == Some(task))
@@ -181,7 +181,7 @@ impl Module {
         }
         self.activated(number, by, now);
         self.previous.extend(self.active.replace(number));
-        // Where none was active, the last one before may be this one again.
+        // With none active, the last one before may be this one again.
         self.previous.pop_if(|previous| *previous == number);
         let surplus = self.previous.len().saturating_sub(VERSIONS_KEPT);
         self.previous.drain(..surplus);
@@ -234,7 +234,7 @@ impl Module {
 
     fn forget(&mut self, number: VersionNumber) {
         self.versions.retain(|version| version.number != number);
-        // What a rollback goes to is never the version that is active.
+        // A rollback never goes to the version that is active.
         self.previous.retain(|previous| *previous != number);
         self.previous.dedup();
         if self.previous.last().copied() == self.active {

@@ -1,4 +1,4 @@
-//! What the workers that share a store say of themselves: a small file for each, written anew while it lives.
+//! The states of the workers that share a store: a small file for each, written anew while it lives.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::store::{io_error, remove_file};
 use crate::{ModuleName, Store, StoreError, VersionNumber};
 
-/// How often a worker says again that it lives.
+/// Time after which a worker says again that it lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
-/// After so long without a word it does not count as alive any more.
+/// Time without a word after which it does not count as alive any more.
 const ALIVE_FOR: Duration = Duration::from_secs(15);
-/// Files of so long ago are removed by the next worker that comes.
+/// Age of the files that the next worker removes when it comes.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Workers that are read, and bytes of what each says: whoever can write to the store may put anything there.
 const MAX_WORKERS: usize = 10_000;
 const MAX_SIZE: u64 = 1 << 20;
 
-/// What a worker says of itself.
+/// The state of a worker, in its own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerState {
     /// Its node name.
@@ -36,7 +36,7 @@ pub struct ModuleState {
     /// The version that answers there; none where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionNumber>,
-    /// Why it has not the version that is active.
+    /// The reason why it does not have the active version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// It never will, as it is configured.
@@ -94,7 +94,7 @@ impl Store {
         Ok(workers)
     }
 
-    /// The workers' files, with the time since they were last written. None where no worker ever told of itself.
+    /// The workers' files, with the time since they were last written. None where no worker was ever announced.
     fn announcements(&self) -> Result<Vec<(PathBuf, Duration)>, StoreError> {
         let folder = self.workers_folder();
         let entries = match fs::read_dir(&folder) {
@@ -118,7 +118,7 @@ impl Store {
 }
 
 impl Announcement {
-    /// Says how the worker is.
+    /// Writes the worker's state.
     ///
     /// # Errors
     /// When the store can't be written to.
@@ -130,7 +130,7 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // What stays counts as alive for some seconds, and is removed later.
+        // A file that stays counts as alive for some seconds, and is removed later.
         let _ = remove_file(&self.path);
     }
 }

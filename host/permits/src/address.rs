@@ -1,4 +1,4 @@
-//! Which addresses are the public internet's.
+//! The addresses of the public internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,11 +23,11 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved; broadcast
 ];
 
-/// What IANA has given out so far for the public internet (RFC 4291 section 2.4). Loopback, unique local,
+/// The range that IANA has given out so far for the public internet (RFC 4291 section 2.4). Loopback, unique local,
 /// link-local, multicast, IPv4-compatible and IPv4-translated addresses are all outside of it.
 const GLOBAL_UNICAST_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What of [`GLOBAL_UNICAST_V6`] is not the public internet.
+/// Parts of [`GLOBAL_UNICAST_V6`] that are not the public internet.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments; Teredo (RFC 4380)
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -38,7 +38,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
 /// IPv4 behind a translator (RFC 6052): on a network without IPv4, every host that has no IPv6.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// Whether an address is the public internet's, as far as the address tells. An IPv6 address that leads to an
+/// Decides if an address is the public internet's, as far as the address tells. An IPv6 address that leads to an
 /// IPv4 address (mapped, NAT64, ISATAP) is as public as that one; what other transition mechanisms made
 /// (IPv4-compatible, 6to4, Teredo) is not public. Translators with a prefix of their own can't be told.
 pub fn is_public(address: IpAddr) -> bool {

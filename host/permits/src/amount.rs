@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::Size;
 
-/// What a limit counts.
+/// The unit of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
@@ -18,7 +18,7 @@ pub enum Unit {
     Time,
 }
 
-/// So much of a unit.
+/// An amount of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Amount {
     /// Bytes.

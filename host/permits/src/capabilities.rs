@@ -1,4 +1,4 @@
-//! What a module asks for, and what a worker allows: the same list.
+//! The capabilities that a module asks for, and those that a worker allows: the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ const MAX_NAME: usize = 255;
 /// many, and has those that it is given in memory.
 pub const MAX_ASKED: usize = 64;
 
-/// What a task may reach beyond its sandbox. The default is nothing but clocks and random numbers.
+/// Things that a task may reach beyond its sandbox. The default is nothing but clocks and random numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Capabilities {
@@ -37,18 +37,18 @@ pub struct Capabilities {
     /// Folders by the operator's name; the guest sees `/NAME`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub folders: BTreeMap<String, Access>,
-    /// How much may be written to `/tmp`, which is the run's own and gone with it; none for no `/tmp`.
+    /// Bytes that may be written to `/tmp`, which is the run's own and gone with it; none for no `/tmp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temp: Option<Size>,
-    /// Whether time goes on; else the clocks stand still at the task's start.
+    /// True if time goes on; else the clocks stand still at the task's start.
     #[serde(skip_serializing_if = "is_true")]
     pub clocks: bool,
-    /// Whether random numbers are random; else they follow from the task's id.
+    /// True if random numbers are random; else they follow from the task's id.
     #[serde(skip_serializing_if = "is_true")]
     pub random: bool,
 }
 
-/// What a capability can't be.
+/// A list of capabilities can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CapabilityError {
     /// A name of no variable.
@@ -95,7 +95,7 @@ impl Capabilities {
         lists.into_iter().find(|(_, count)| *count > MAX_ASKED)
     }
 
-    /// What is both asked for and allowed, and what is asked for only.
+    /// The capabilities both asked for and allowed, and those only asked for.
     pub fn intersect(&self, allowed: &Self) -> (Self, Vec<Refused>) {
         let Self {
             env,
@@ -177,7 +177,7 @@ impl Capabilities {
         refused
     }
 
-    /// What either allows; clocks and random numbers only where neither takes them away.
+    /// Everything that either allows; clocks and random numbers only where neither takes them away.
     #[must_use]
     pub fn union(mut self, other: Self) -> Self {
         self.env.extend(other.env);
@@ -196,7 +196,7 @@ impl Capabilities {
     }
 }
 
-/// What each of the one has in common with each of the other, once.
+/// The intersection of each asked rule with each allowed one, without repetitions.
 fn pairs<T: PartialEq>(
     asked: &[T],
     allowed: &[T],
@@ -313,14 +313,14 @@ impl TryFrom<Fields> for Capabilities {
     }
 }
 
-/// Whether a manifest can ask for a value of this name.
+/// Decides if a manifest can ask for a value of this name.
 pub fn is_variable(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Whether a manifest can ask for a folder of this name: one part of a path that needs no quoting anywhere.
+/// Decides if a manifest can ask for a folder of this name: one part of a path that needs no quoting anywhere.
 /// `/tmp` is [`Capabilities::temp`].
 pub fn is_folder(name: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: names and addresses, and patterns of them.
+//! The other end of a connection: names and addresses, and patterns of them.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ impl FromStr for Host {
 }
 
 impl HostPattern {
-    /// Whether the host is one of these.
+    /// True if the host is one of these.
     pub fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Any, Host::Name(_)) => true,
@@ -78,7 +78,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether it matches every host that `other` matches.
+    /// True if it matches every host that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (own, Self::Host(host)) => own.matches(host),
@@ -91,7 +91,7 @@ impl HostPattern {
         }
     }
 
-    /// What both match: one of the two, for patterns either contain one another or have nothing in common.
+    /// The hosts that both match: one of the two, for patterns either contain one another or have nothing in common.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         if self.covers(other) {
             Some(other.clone())
@@ -103,7 +103,7 @@ impl HostPattern {
     }
 }
 
-/// Whether `name` ends in `.parent`, with something before it.
+/// True if `name` ends in `.parent`, with something before it.
 fn is_below(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent)
         .and_then(|rest| rest.strip_suffix('.'))

@@ -13,7 +13,7 @@ pub const MAX_METHOD: usize = 24;
 /// The methods of one rule; some 40 are registered.
 const MAX_METHODS: usize = 64;
 
-/// How a server is spoken to.
+/// The protocol of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// In the clear.
@@ -22,7 +22,7 @@ pub enum Scheme {
     Https,
 }
 
-/// Which requests may be sent: methods, scheme, hosts and port. Written `https://api.example.com` (every
+/// Requests that may be sent: methods, scheme, hosts and port. Written `https://api.example.com` (every
 /// method), or `GET,HEAD https://*.example.com:8443`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpRule {
@@ -67,7 +67,7 @@ impl HttpRule {
         &self.host
     }
 
-    /// Whether a request may be sent. Methods are case-sensitive (RFC 9110 section 9.1). CONNECT never
+    /// Decides if a request may be sent. Methods are case-sensitive (RFC 9110 section 9.1). CONNECT never
     /// is: it asks the server for a tunnel to anywhere.
     pub fn matches(&self, method: &str, scheme: Scheme, host: &Host, port: u16) -> bool {
         method != "CONNECT"
@@ -80,7 +80,7 @@ impl HttpRule {
             && self.port == port
     }
 
-    /// Whether it allows everything that `other` allows.
+    /// True if it allows everything that `other` allows.
     #[cfg(test)]
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let methods = match (&self.methods, &other.methods) {
@@ -95,7 +95,7 @@ impl HttpRule {
         self.scheme == other.scheme && self.port == other.port && self.host.covers(&other.host)
     }
 
-    /// What both allow.
+    /// The requests that both allow.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         if self.scheme != other.scheme || self.port != other.port {
             return None;
@@ -118,7 +118,7 @@ impl HttpRule {
         })
     }
 
-    /// What of this rule none of `allowed` allows, as far as one rule can say it: without the methods that
+    /// The part of this rule that none of `allowed` allows, as far as one rule can say it: without the methods that
     /// are allowed for all of its hosts.
     pub(crate) fn beyond(&self, allowed: &[Self]) -> Option<Self> {
         let same_server = allowed.iter().filter(|rule| rule.covers_server(self));

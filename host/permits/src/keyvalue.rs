@@ -14,7 +14,7 @@ pub const MAX_BATCH_SIZE: usize = 8 * 1024 * 1024;
 /// The keys of one page of [`KeyValue::list_keys`]. Redis may give a few more.
 pub const PAGE: usize = 1000;
 
-/// Where tasks keep values between runs: `wasi:keyvalue`. Keys are whole, prefix and all, and any text is
+/// Storage for values that tasks keep between runs: `wasi:keyvalue`. Keys are whole, prefix and all, and any text is
 /// one; values are any bytes.
 ///
 /// Every function answers within a time that the implementation names. Who calls sees to the sizes of what
@@ -39,7 +39,7 @@ pub trait KeyValue: Send + Sync + Debug {
     /// When the store fails; some may be deleted then.
     async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError>;
 
-    /// Whether there is such a key.
+    /// True if there is such a key.
     ///
     /// # Errors
     /// When the store fails.
@@ -60,7 +60,7 @@ pub trait KeyValue: Send + Sync + Debug {
     async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError>;
 
     /// Sets a key to `value` if it still has the value `expected`, none for no such key; at once, so that of
-    /// two with the same expectation one is told of the other's value.
+    /// two with the same expectation one gets the other's value back.
     ///
     /// # Errors
     /// [`KeyValueError::TooLarge`] where what is there instead is more than [`MAX_BATCH_SIZE`].
@@ -102,11 +102,11 @@ pub trait KeyValue: Send + Sync + Debug {
 pub struct Keys {
     /// Without their prefix; may be empty although more follow.
     pub keys: Vec<String>,
-    /// Where the next page begins; none after the last one.
+    /// The start of the next page; none after the last one.
     pub cursor: Option<String>,
 }
 
-/// What became of a [`KeyValue::compare_and_swap`].
+/// The outcome of a [`KeyValue::compare_and_swap`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Swap {
     /// The key has the new value.

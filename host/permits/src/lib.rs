@@ -1,5 +1,5 @@
-//! What tasks may reach beyond their sandbox, and use within it: what a manifest asks for, what a worker's policy and
-//! limits allow, and what follows from both. Pure: no I/O, no clock.
+//! The capabilities of tasks beyond their sandbox, and their limits within it: as a manifest asks for them, as a
+//! worker's policy and limits allow them, and what follows from both. Pure: no I/O, no clock.
 
 mod access;
 mod address;

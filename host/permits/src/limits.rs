@@ -23,13 +23,13 @@ pub type Amounts = BTreeMap<&'static str, Amount>;
 pub struct LimitSpec {
     /// In `[limits]` and `[max_limits]`.
     pub name: &'static str,
-    /// What it counts, in a line.
+    /// Its description, in a line.
     pub doc: &'static str,
     /// The limit that this is, or precedes.
     pub limit: Limit,
-    /// Whether it precedes the limit. Such a one has neither default nor ceiling.
+    /// True for a soft limit, which precedes the hard one. It has neither default nor ceiling.
     pub is_soft: bool,
-    /// What it counts in.
+    /// The unit of its amounts.
     pub unit: Unit,
     /// In a manifest.
     pub manifest: &'static str,
@@ -67,7 +67,7 @@ macro_rules! limits {
             $(soft $soft:ident manifest $soft_manifest:literal flag $soft_flag:literal)?,
             $exception:literal $message:literal;
     )*) => {
-        /// What one call may use. Every field is required: a limit that is an option is one that is forgotten.
+        /// The limits of one call. Every field is required: a limit that is an option is one that is forgotten.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Limits {
             $(

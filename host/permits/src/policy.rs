@@ -1,4 +1,4 @@
-//! What a worker allows which modules.
+//! The capabilities that a worker allows its modules.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use wildmatch::WildMatch;
 use crate::capabilities::{CapabilityError, Fields};
 use crate::{Capabilities, Refused};
 
-/// What a worker allows: grants by the names of modules. The default allows nothing beyond clocks and random
+/// The policy of a worker: grants by the names of modules. The default allows nothing beyond clocks and random
 /// numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     grants: Vec<(String, Grant)>,
 }
 
-/// What some modules are allowed.
+/// Capabilities that some modules are allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Grant {
@@ -37,7 +37,7 @@ impl Policy {
         &self.grants
     }
 
-    /// What a module is allowed: all grants that match its name added up. Where one of them has
+    /// The grant of a module: all grants that match its name added up. Where one of them has
     /// `clocks = false` or `random = false`, that holds.
     pub fn for_module(&self, module: &str) -> Grant {
         self.grants
@@ -48,7 +48,7 @@ impl Policy {
 }
 
 impl Grant {
-    /// What of `asked` is granted, and what is refused.
+    /// The part of `asked` that is granted, and the things that are refused.
     pub fn intersect(&self, asked: &Capabilities) -> (Capabilities, Vec<Refused>) {
         asked.intersect(&self.capabilities)
     }

@@ -1,4 +1,4 @@
-//! What holds for all rules and addresses.
+//! Properties of all rules and addresses.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -123,14 +123,14 @@ proptest! {
                 prop_assert!(side.folders.get(name).is_some_and(|side| access <= side));
             }
         }
-        // nothing is missing without a word, and nobody is told that something is where it is not
+        // no refusal goes unreported, and none is reported where all is granted
         if http(&asked) && !http(&granted) {
             prop_assert!(refused.iter().any(|refused| matches!(refused, Refused::Http(rule) if rule.matches(method, scheme, &host, port))));
         }
         if granted == asked {
             prop_assert!(refused.is_empty(), "{:?}", refused);
         }
-        // what is granted is asked for and allowed again
+        // a grant is allowed whole when it is asked for again
         prop_assert!(granted.intersect(&allowed).1.is_empty());
         prop_assert_eq!(asked.intersect(&asked).1, Vec::new());
     }

@@ -19,9 +19,9 @@ pub enum Refused {
     Folder(String, Access),
     /// A folder of its own, or one as large.
     Temp {
-        /// As large as that.
+        /// The size asked for.
         asked: Size,
-        /// What is allowed; none for no such folder at all.
+        /// The size allowed; none for no such folder at all.
         allowed: Option<Size>,
     },
     /// Clocks that go on.

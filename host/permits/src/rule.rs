@@ -1,4 +1,4 @@
-//! How rules go wrong, and how they are read and written as strings.
+//! Errors of rules, and their reading and writing as strings.
 
 use crate::MAX_HOST;
 
@@ -10,7 +10,7 @@ pub enum RuleError {
     Host {
         /// As written.
         host: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The host is longer than any.
@@ -24,7 +24,7 @@ pub enum RuleError {
     Rule {
         /// As written.
         rule: String,
-        /// What is wrong with it, and how it would be right.
+        /// The fault in it, and the right form.
         reason: &'static str,
     },
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Debug, Display, Formatter};
 
-/// What stands for a secret wherever it would be shown.
+/// Stands for a secret wherever it would be shown.
 pub const REDACTED: &str = "***";
 
 /// Shorter values are not searched for in texts, in bytes: they would be found everywhere, and what was left
@@ -67,12 +67,12 @@ impl Redactor {
         Self { secrets }
     }
 
-    /// Whether there is nothing to take out.
+    /// True if there is nothing to take out.
     pub fn is_empty(&self) -> bool {
         self.secrets.is_empty()
     }
 
-    /// How many bytes at the text's end may be the beginning of a secret whose rest is still to come, with all of a
+    /// Counts the bytes at the text's end that may begin a secret whose rest is still to come, with all of a
     /// secret that a cut before them would go through.
     pub fn unfinished(&self, text: &[u8]) -> usize {
         let begins = |secret: &Secret| {
@@ -109,7 +109,7 @@ impl Redactor {
     }
 }
 
-/// Where the secret begins that a cut would go through. They are found one after another, as [`str::replace`] does.
+/// The start of the secret that a cut would go through. They are found one after another, as [`str::replace`] does.
 fn across(secret: &Secret, text: &[u8], cut: usize) -> Option<usize> {
     let secret = secret.0.as_bytes();
     let mut start = 0;

@@ -39,12 +39,12 @@ pub struct Size(u64);
 pub struct SizeError(String);
 
 impl Size {
-    /// So many bytes.
+    /// A size of this many bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }

@@ -181,7 +181,7 @@ fn rules_match_what_they_name() {
             "http" => Scheme::Http,
             _ => Scheme::Https,
         };
-        // what is no host matches nothing
+        // a text that is no host matches nothing
         let matches = name
             .parse()
             .is_ok_and(|host| http(rule).matches(method, scheme, &host, port.parse().unwrap()));
@@ -531,7 +531,7 @@ fn texts_lose_secrets() {
     assert!(Redactor::new(&[Secret::from("abc")]).is_empty());
 }
 
-/// Whatever a secret's end begins.
+/// Even where a secret's end may begin the next one.
 #[test]
 fn a_cut_goes_through_no_secret() {
     for (secrets, text, unfinished) in [

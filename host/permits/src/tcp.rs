@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::rule::{host_and_port, serde_as_string};
 use crate::{Host, HostPattern, RuleError};
 
-/// Which connections may be made: hosts and port. Written `db.example.com:5432`, `10.0.0.7:6379` or
+/// Connections that may be made: hosts and port. Written `db.example.com:5432`, `10.0.0.7:6379` or
 /// `[fd00::7]:6379`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TcpRule {
@@ -25,17 +25,17 @@ impl TcpRule {
         self.port
     }
 
-    /// Whether a connection may be made.
+    /// Decides if a connection may be made.
     pub fn matches(&self, host: &Host, port: u16) -> bool {
         self.port == port && self.host.matches(host)
     }
 
-    /// Whether it allows everything that `other` allows.
+    /// True if it allows everything that `other` allows.
     pub fn covers(&self, other: &Self) -> bool {
         self.port == other.port && self.host.covers(&other.host)
     }
 
-    /// What both allow.
+    /// The connections that both allow.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         if self.port != other.port {
             return None;

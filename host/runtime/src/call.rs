@@ -221,7 +221,7 @@ fn broke_off(
             reason: none_left.to_string(),
         });
     }
-    // what fails while the guest runs is an answer to the guest
+    // an error while the guest runs is an answer to the guest
     let by_host = error.is::<std::io::Error>() && !error.is::<WasmBacktrace>();
     if error.is::<ExportGone>() || by_host {
         return Err(HostFault::Internal {

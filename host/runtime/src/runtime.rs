@@ -34,7 +34,7 @@ pub struct Runtime {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
     network: Arc<Network>,
-    /// That each task may have at once.
+    /// Connections that each task may have at once.
     connections: usize,
     folders: Arc<Folders>,
     budget: Budget,
@@ -112,7 +112,7 @@ impl Runtime {
     /// runtime's last clone.
     ///
     /// # Errors
-    /// When the machine can't hold so many.
+    /// When the machine can't hold that many.
     pub fn new(size: PoolSize) -> Result<Self, RuntimeError> {
         let engine = pooled(size)?;
         let linker = linker(&engine).map_err(|error| RuntimeError::Engine {

@@ -20,10 +20,10 @@ use crate::blocking;
 /// Bytes of a file of certificates or of a key: a system's whole bundle is a quarter of that.
 const FILE_LIMIT: u64 = 1 << 20;
 
-/// What of the server's certificate is checked.
+/// Checks of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Check {
-    /// Who signed it, its dates, and that it is the host's.
+    /// Its signer, its dates, and that it is the host's.
     #[default]
     Whole,
     /// The same, but for the host's name.
@@ -44,11 +44,11 @@ pub struct ClientFiles {
 /// TLS to one server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
-    /// What is checked of the server.
+    /// The checks of the server's certificate.
     pub check: Check,
     /// The PEM file of the authorities that are trusted, in place of the system's.
     pub ca_certs: Option<PathBuf>,
-    /// What is shown to the server.
+    /// The certificate that is shown to the server.
     pub client: Option<ClientFiles>,
 }
 
@@ -66,7 +66,7 @@ impl TlsOptions {
     /// Takes a parameter, or says that it is none of TLS.
     ///
     /// # Errors
-    /// What is wrong with the parameter.
+    /// Says what is wrong with the parameter.
     pub fn take(&mut self, name: &str, value: &str) -> Result<bool, String> {
         let file = || Some(PathBuf::from(value));
         match name {
@@ -88,7 +88,7 @@ impl TlsOptions {
         Ok(true)
     }
 
-    /// Whether none was found.
+    /// True if none was found.
     pub fn is_empty(&self) -> bool {
         let Self {
             is_checked,
@@ -104,10 +104,10 @@ impl TlsOptions {
                 .all(|file| file.is_none())
     }
 
-    /// What they mean together. The server is checked unless they say otherwise.
+    /// The settings that they amount to. The server is checked unless they say otherwise.
     ///
     /// # Errors
-    /// What is wrong with them together.
+    /// Says what is wrong with them together.
     pub fn tls(self) -> Result<Tls, String> {
         let check = match (self.is_checked, self.checks_host) {
             (Some(false), _) => Check::Nothing,
@@ -131,7 +131,7 @@ impl TlsOptions {
     }
 }
 
-/// Whether the server is checked. For a client, `CERT_OPTIONAL` is `CERT_REQUIRED`
+/// Decides if the server is checked. For a client, `CERT_OPTIONAL` is `CERT_REQUIRED`
 /// (<https://docs.python.org/3/library/ssl.html#ssl.CERT_OPTIONAL>).
 fn cert_reqs(value: &str) -> Result<bool, String> {
     match value {
@@ -147,7 +147,7 @@ fn cert_reqs(value: &str) -> Result<bool, String> {
 pub struct Pem {
     /// The authorities that are trusted, where not the system's.
     pub authorities: Option<Vec<u8>>,
-    /// What is shown to the server.
+    /// The certificate that is shown to the server.
     pub client: Option<ClientPem>,
 }
 
@@ -160,7 +160,7 @@ pub struct ClientPem {
 }
 
 impl Tls {
-    /// Whether each file can be read and has in it what it should.
+    /// Checks that each file can be read and has in it what it should.
     ///
     /// # Errors
     /// The first file that can't be used, and why.
@@ -299,8 +299,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Whether a connection failed for the certificate that the server showed: trying again is in vain until somebody
-/// changes the one or the other side.
+/// True if a connection failed for the certificate that the server showed: trying again is in vain until somebody
+/// changes one side or the other.
 pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     type Shared = Arc<dyn std::error::Error + Send + Sync>;
     let mut next = Some(error);

@@ -236,7 +236,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Begins the outage that a failure belongs to, which is told of once; false where it belongs to none.
+    /// Begins the outage that a failure belongs to, which is logged once; false where it belongs to none.
     pub(crate) fn begins_outage(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Store(error) if !error.is_final() => self.outages.results.begins(error),

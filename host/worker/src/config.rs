@@ -19,7 +19,7 @@ pub struct WorkerConfig {
     /// Unsettled deliveries for each queue, as a multiple of its concurrency: while one task runs, the
     /// results of others are stored and their messages confirmed.
     pub prefetch_multiplier: NonZeroU16,
-    /// A message is not run any more when so many of its deliveries have ended without being settled: before
+    /// Deliveries of a message that may end without being settled, after which it is not run any more: before
     /// the broker drops it (the queue's `x-delivery-limit`).
     pub delivery_limit: NonZeroU16,
     /// The worker's part in a plan.

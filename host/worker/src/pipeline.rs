@@ -2,9 +2,9 @@
 //!
 //! Decisions are made by pure functions ([`admit`](crate::admit::admit), [`plan`] and its neighbours); what
 //! is left is the order of things. Three kinds of trouble never mix: a guest that fails is an
-//! [`Outcome`](petiole_celery::Outcome), a message that is not run is a
-//! [`Refusal`](petiole_celery::Refusal), and a fault of the host ([`Fault`](crate::carry_out::Fault)) is the only one that leaves a
-//! delivery unsettled, so that the broker delivers it again.
+//! [`Outcome`](petiole_celery::Outcome), a message that is not run is a [`Refusal`](petiole_celery::Refusal), and a
+//! fault of the host ([`Fault`](crate::carry_out::Fault)) is the only one that leaves a delivery unsettled, so that the
+//! broker delivers it again.
 
 mod arrive;
 mod call;
@@ -138,7 +138,7 @@ impl<'a> Journey<'a> {
         memory.is_planned();
         let room = self.room_after(&request, &plan).await?;
         drop((planning, places));
-        // Where another worker may have it by now, its end is not in the way of that one's.
+        // If another worker may have it by now, this end must not be in the way of that one's.
         turn.replaces &= !request.ignore_result || self.receipt.usable();
         let (settle, end) = Box::pin(self.carry_out(plan, &request, turn, room)).await?;
         let report = match end {
@@ -156,7 +156,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Settles the delivery, last. Where that fails, the next delivery of its run is settled likewise, without a run and
-    /// without a word: "done" is said after the ack, here and nowhere else.
+    /// without a log line: "done" is logged after the ack, here and nowhere else.
     async fn settle(self, end: End, turn: Option<Turn<'_>>) {
         let settled = match end.settle {
             Settle::Ack => self.receipt.ack().await,
@@ -170,7 +170,7 @@ impl<'a> Journey<'a> {
         }
         if let Err(unsettled) = settled {
             self.metrics.fault();
-            // The broker has told of the connection, once for all of its deliveries.
+            // The broker has logged the loss of the connection, once for all of its deliveries.
             tracing::debug!(target: "petiole", "a delivery was left unsettled and will come again: {unsettled}");
         }
         if let Some(report) = end.report {

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::actor::Actor;
 
-/// So many places.
+/// A number of places.
 #[derive(Debug)]
 pub(crate) struct Places {
     all: Arc<Semaphore>,

@@ -16,8 +16,7 @@ use super::peer::network;
 /// Keys that a limiter remembers. Those that come on top share one bucket, until old ones are forgotten.
 const MAX_KEYS: usize = 10_000;
 
-/// Refusals of one token, and of one address without a right token: so many at once, and then one in so many
-/// seconds.
+/// Refusals of one token, and of one address without a right token: a burst at once, and then one per period.
 const REFUSED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 const REFUSED_EVERY: Duration = Duration::from_secs(6);
 
@@ -35,7 +34,7 @@ struct Limiter<K: Clone + Hash + Eq> {
 }
 
 impl Rates {
-    /// So many requests per second, and twice as many at once.
+    /// Allows `per_second` requests per second, and twice as many at once.
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let burst = per_second.saturating_mul(NonZeroU32::MIN.saturating_add(1));
         let quota = Quota::per_second(per_second).allow_burst(burst);

@@ -1,4 +1,4 @@
-//! Receiving bodies: within a size, a time, and so many at once; and reading JSON, of so many bytes at once.
+//! Receiving bodies, with limits on size, time and number at once; and reading JSON, with a limit on bytes at once.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ pub(super) struct Wait {
 }
 
 /// `POST /v1/modules/{name}?wait=10`: the body is a form with the component, its manifest and its signature, or a
-/// component alone. Waits so many seconds for all workers to have it.
+/// component alone. Waits that many seconds for all workers to have it.
 pub(super) async fn upload(
     State(api): State<Api>,
     Extension(actor): Extension<Actor>,

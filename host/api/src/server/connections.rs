@@ -29,7 +29,7 @@ use crate::door::{Peer, network};
 const CONNECTIONS: usize = 512;
 
 /// Those of one address; further ones are closed at once. While few are free it is half of those, so that a few
-/// addresses do not take all, but so many in any case.
+/// addresses do not take all, but never fewer than the second number.
 const CONNECTIONS_OF_ONE: usize = 128;
 const CONNECTIONS_AT_LEAST: usize = 4;
 
@@ -184,7 +184,7 @@ struct Share {
 }
 
 impl Shares {
-    /// One more for this address, while so many are free for all.
+    /// Takes one more for this address, with `free` of them left for all.
     fn take(shares: &Arc<Self>, address: IpAddr, free: usize) -> Option<Share> {
         let most = (free / 2).clamp(CONNECTIONS_AT_LEAST, CONNECTIONS_OF_ONE);
         let mut open = shares.0.lock().unwrap_or_else(PoisonError::into_inner);

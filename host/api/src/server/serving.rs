@@ -30,7 +30,7 @@ pub struct Serving {
     pub url: String,
     /// A token that was made up for it.
     pub generated: Option<String>,
-    /// Whom it lets in.
+    /// The limits on who gets in.
     pub gate: Gate,
     front: Arc<Front>,
     closing: CancellationToken,

@@ -179,8 +179,8 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
                         source,
                     })?;
             }
-            // Without a certificate there are the probes and metrics, and for the rest an answer that says
-            // what is missing.
+            // Without a certificate there are the probes and metrics, and for the rest an answer that names
+            // the missing certificate.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
@@ -229,7 +229,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-/// Whose certificate it is, as the audit says it: `CN=ci, O=Example`.
+/// The certificate's owner, as the audit names it: `CN=ci, O=Example`.
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> String {
     match X509Certificate::from_der(certificate) {
         Ok((_, certificate)) => {

@@ -1,4 +1,4 @@
-//! Components and manifests from a user: checked here, so that a mistake is told before anything is sent.
+//! Components and manifests from a user: checked here, so that a mistake is reported before anything is sent.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a task is given, for people: capabilities and limits.
+//! A task's capabilities and limits, for people to read.
 
 use petiole_api::documents::{CapabilitiesDocument, LimitsDocument};
 use petiole_permits::{Capabilities, LIMITS, Refused, Size, Unit};
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::logging::escaped;
 
-/// A line each for what is asked for, granted and refused, where there is any. What was asked for is not said
-/// again where all of it is granted.
+/// A line each for what is asked for, granted and refused, where there is any. The first is left out where all that
+/// was asked for is granted.
 pub(super) fn capabilities(document: &CapabilitiesDocument) -> Vec<String> {
     let refused = document.refused.join(", ");
     let asked = if refused.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn limits(document: &LimitsDocument) -> String {
     )
 }
 
-/// What is refused, and what an operator does about it.
+/// The things refused, and the operator's remedy.
 pub(super) fn refused(refused: &[Refused], module: &str) -> String {
     let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
     format!(
@@ -47,7 +47,7 @@ pub(super) fn refused(refused: &[Refused], module: &str) -> String {
     )
 }
 
-/// What an operator does about what is refused.
+/// The operator's remedy for a refusal.
 pub(super) fn hint(module: &str) -> String {
     format!("to allow it, the worker's petiole.toml needs it under [grants.{module:?}]")
 }

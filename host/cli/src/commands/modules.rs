@@ -83,7 +83,7 @@ fn list(modules: &[ModuleDocument]) -> String {
     table(["MODULE", "ACTIVE", "VERSIONS", "WORKERS"], &rows) + &failed.concat()
 }
 
-/// How many workers have the active version, of those that there are: `2/3`.
+/// The number of workers that have the active version, of those that there are: `2/3`.
 fn having(module: &Module, workers: &[WorkerDocument]) -> String {
     if module.active.is_none() || workers.is_empty() {
         return "-".to_owned();
@@ -93,7 +93,7 @@ fn having(module: &Module, workers: &[WorkerDocument]) -> String {
     format!("{}/{}", having.count(), workers.len())
 }
 
-/// Why workers have not the active version.
+/// The reasons why workers do not have the active version.
 fn failed(ModuleDocument { module, workers }: &ModuleDocument) -> String {
     let lines = workers
         .iter()
@@ -176,13 +176,13 @@ fn workers(document: &ModuleDocument) -> String {
     )
 }
 
-/// Whose signature it claims to be: the workers check it.
+/// The key that a signature claims to be by: the workers check it.
 fn signer(signature: Option<&str>) -> String {
     let key = signature.and_then(|signature| KeyId::of_signature(signature).ok());
     key.map_or_else(|| "-".to_owned(), |key| key.to_string())
 }
 
-/// What the active version asks for; what a worker gives of it is its own to say.
+/// The manifest of the active version; each worker decides on its own how much it grants of it.
 fn manifest(module: &Module) -> String {
     let Some(active) = module.active_version() else {
         return String::new();

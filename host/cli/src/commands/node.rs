@@ -46,7 +46,7 @@ impl Node {
         waits_for("its modules");
         let slots = u32::from(config.worker.concurrency.get());
         let registry = open::registry(&config, slots, grants).await?;
-        // What can't be loaded is logged, and tried again while the worker runs.
+        // A module that can't be loaded is logged, and tried again while the worker runs.
         let _ = registry.refresh().await;
         waits_for("the result backend");
         let results = open::results_when_up(&config.results).await?;
@@ -61,8 +61,8 @@ impl Node {
         })
     }
 
-    /// Says what there is, and works until a signal ends it. `settings` is what the other commands of this
-    /// folder are told, beside the API; `hint` what people are.
+    /// Says what there is, and works until a signal ends it. `settings` is for the other commands of this
+    /// folder, beside the API; `hint` is for people.
     pub(super) async fn work(
         self,
         api: Option<Serving>,
@@ -125,7 +125,7 @@ impl Node {
     }
 }
 
-/// A token that was configured is known to those who need it; one that was made up is told here.
+/// Starts the session, with a token that was made up; one that was configured is known to those who need it.
 fn session(api: &Serving, mut settings: toml::Table) -> anyhow::Result<Session> {
     settings.insert("api".to_owned(), api.url.as_str().into());
     if let Some(token) = &api.generated {

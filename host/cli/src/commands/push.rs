@@ -11,7 +11,7 @@ use crate::config::Sources;
 use crate::exit::{Exit, Result};
 use crate::logging::escaped;
 
-/// How long a push waits for the workers, in seconds, where nothing else is said: they look at the store each second.
+/// Seconds that a push waits for the workers by default: they look at the store each second.
 const WAIT: u64 = 10;
 
 /// `petiole push`
@@ -31,7 +31,7 @@ pub(super) fn run(sources: Sources, args: PushArgs) -> Result {
     } else {
         print_text(&text(&installed))?
     }
-    // Whoever asks to wait goes on with what every worker has.
+    // A caller that asks to wait relies on every worker having it.
     Ok(match behind(&installed).next() {
         Some(_) if args.wait.is_some_and(|wait| wait > 0) => Exit::Pending,
         _ => Exit::Ok,
@@ -44,7 +44,7 @@ fn behind(installed: &InstalledDocument) -> impl Iterator<Item = &WorkerDocument
     workers.filter(|worker| worker.state.version != Some(installed.version))
 }
 
-/// How many workers have it, where there are any, and why others have not.
+/// The number of workers that have it, where there are any, and the reasons why others have not.
 fn workers(installed: &InstalledDocument) -> String {
     let (all, behind) = (installed.workers.len(), behind(installed).count());
     if all == 0 {

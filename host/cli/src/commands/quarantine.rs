@@ -40,7 +40,7 @@ pub(super) fn run(sources: Sources, args: QuarantineArgs) -> Result {
             declared: Mutex::default(),
         };
         let done = quarantine.carry_out(args.command, args.json).await;
-        // What is still held goes back in its order.
+        // Messages that are still held go back in their order.
         broker.close().await;
         done
     })
@@ -54,7 +54,7 @@ struct Quarantine {
     declared: Mutex<HashSet<String>>,
 }
 
-/// What is told of a message in a list.
+/// A message in a list.
 #[derive(Serialize)]
 struct Entry {
     id: Option<String>,
@@ -231,7 +231,7 @@ impl Quarantine {
         )))
     }
 
-    /// Reads the messages that are there now, at most so many, one by one: their bodies may be more than fits in memory.
+    /// Reads the messages that are there now, at most `most`, one by one: their bodies may not fit in memory together.
     async fn read(&self, most: usize) -> Result<Reading> {
         let length = self.length().await?;
         let left = most.min(length);
@@ -269,7 +269,7 @@ impl Quarantine {
 struct Reading {
     /// None where the queue was empty.
     deliveries: Option<Deliveries>,
-    /// How many there were.
+    /// The number that the queue had.
     length: usize,
     left: usize,
 }
@@ -308,7 +308,7 @@ impl Entry {
     }
 }
 
-/// When a message was kept: the broker crate's ids (UUIDv7) begin with the time.
+/// The time at which a message was kept: the broker crate's ids (UUIDv7) begin with it.
 fn kept_at(id: &str) -> Option<Timestamp> {
     let (seconds, _) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
     Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
@@ -429,7 +429,7 @@ mod tests {
             entries
         }
 
-        /// Waits until so many are in quarantine: what was held goes back a moment later.
+        /// Waits until `count` messages are in quarantine: those that were held go back a moment later.
         async fn back(&self, count: usize) {
             let back = async {
                 while self.length().await.unwrap() != count {

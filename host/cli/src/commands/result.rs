@@ -34,7 +34,7 @@ pub(super) fn run(sources: Sources, args: ResultArgs) -> Result {
     })
 }
 
-/// What is stored when the task has ended, or when the time is up.
+/// The stored result, once the task has ended or the time is up.
 pub(super) async fn wait(
     results: &ResultSettings,
     id: &str,

@@ -62,7 +62,7 @@ pub(super) fn run(sources: Sources, mut args: RunArgs) -> Result {
     })
 }
 
-/// What a worker of this configuration would give to the task; tells on stderr what it would not.
+/// The limits and grants that a worker of this configuration would give to the task; refusals go to stderr.
 fn given_to(
     task: &Task,
     config: &Config,

@@ -56,7 +56,7 @@ fn sign(file: &Path, key: &Path, manifest: Option<&Path>, name: Option<&str>) ->
 fn comment(manifest: Option<&Path>, name: Option<&str>) -> Result<String> {
     let mut comment = format!("timestamp:{}", Timestamp::now().as_second());
     let manifest = component_file::manifest(manifest)?.unwrap_or_default();
-    // What no worker takes is not worth a signature.
+    // A manifest that no worker takes is not worth a signature.
     Manifest::from_toml(&manifest).map_err(Failure::usage)?;
     if !manifest.is_empty() {
         let digest = Digest::of(manifest.as_bytes());

@@ -9,7 +9,7 @@ use petiole_modules::{KeyId, MAX_SIGNATURE};
 
 use crate::exit::{Failure, Result};
 
-/// Where minisign puts a file's signature: `FILE.minisig`.
+/// The path at which minisign puts a file's signature: `FILE.minisig`.
 pub(super) fn path(file: &Path) -> PathBuf {
     let mut name = OsString::from(file);
     name.push(".minisig");

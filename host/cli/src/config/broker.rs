@@ -16,10 +16,10 @@ settings! {
         /// Several are separated by `;`.
         url: ServiceUrl = "amqp://guest:guest@localhost:5672//".into(),
             Url "broker" ["PETIOLE_BROKER_URL", "CELERY_BROKER_URL"] "--broker";
-        /// What a worker consumes from.
+        /// The queues that a worker consumes from.
         queues: Vec<String> = vec!["celery".to_owned()],
             Plain "queues" ["PETIOLE_QUEUES"] "--queues";
-        /// Where a task goes that no route names.
+        /// The queue of a task that no route names.
         default_queue: String = "celery".to_owned(),
             Plain "default_queue" ["PETIOLE_DEFAULT_QUEUE"] "--default-queue";
         /// Keeps what can't be processed.
@@ -99,13 +99,13 @@ impl BrokerSettings {
         Ok(())
     }
 
-    /// Whether the URL can be used.
+    /// Checks that the URL can be used.
     pub(crate) fn check_url(&self) -> Result<(), ConfigError> {
         let checked = petiole_broker::check(&self.url).map_err(|error| error.to_string());
         check_server(&self.origins, "broker", "PETIOLE_BROKER_URL or -b", checked)
     }
 
-    /// Whether the certificates and keys that the URL names can be read.
+    /// Checks that the certificates and keys that the URL names can be read.
     pub(super) fn check_files(&self) -> Result<(), ConfigError> {
         petiole_broker::check_files(&self.url)
             .map_err(|error| self.origins.wrong("broker", error.to_string()))

@@ -1,4 +1,4 @@
-//! How the commands reach a worker's HTTP API.
+//! The commands' way to a worker's HTTP API.
 
 use petiole_permits::ServiceUrl;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::key::settings;
 use super::url::api_url;
 
 settings! {
-    /// How the commands reach a worker's HTTP API.
+    /// The commands' way to a worker's HTTP API.
     ClientSettings with origins {
         /// The API's URL.
         api: Option<ServiceUrl> = None,

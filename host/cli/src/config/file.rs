@@ -1,4 +1,4 @@
-//! `petiole.toml` as a layer, and what is said of a value in it that can't be used.
+//! `petiole.toml` as a layer, and the errors of values in it that can't be used.
 
 use std::path::Path;
 
@@ -83,7 +83,7 @@ fn line(text: &str, at: usize) -> usize {
     text.get(..at).unwrap_or_default().matches('\n').count() + 1
 }
 
-/// What is wrong in a file: in which line, at which setting, what it wants and what it got. No value is quoted, for
+/// The fault in a file: in which line, at which setting, what it wants and what it got. No value is quoted, for
 /// it may be a secret; the TOML library quotes whole lines. `value`: where the value begins, for errors that do not say.
 fn wrong(text: &str, error: &toml::de::Error, value: Option<usize>) -> String {
     let Some(at) = error.span().map(|span| span.start).or(value) else {

@@ -1,4 +1,4 @@
-//! What tasks may reach beyond their sandbox: grants, and the values, folders and storage that these name.
+//! The reach of tasks beyond their sandbox: grants, and the values, folders and storage that these name.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::setting::{InOrder, Setting};
 use super::values::{Privacy, Source};
 
 settings! {
-    /// What tasks may reach beyond their sandbox: grants, and the values, folders and storage that these name.
+    /// The reach of tasks beyond their sandbox: grants, and the values, folders and storage that these name.
     GrantSettings with origins {
         /// The URL of key-value storage.
         keyvalue: Option<ServiceUrl> = None,
@@ -34,7 +34,7 @@ settings! {
 
 impl Setting for InOrder<Grant> {}
 
-/// What a worker can give to tasks.
+/// Values and folders that a worker can give to tasks.
 #[derive(Debug)]
 pub(crate) struct Outside {
     pub env: BTreeMap<String, String>,
@@ -44,12 +44,12 @@ pub(crate) struct Outside {
 }
 
 impl GrantSettings {
-    /// Which modules may be given what.
+    /// The capabilities that modules may be given.
     pub(crate) fn policy(&self) -> Policy {
         Policy::new(self.grants.0.clone())
     }
 
-    /// Whether any module may be given key-value storage.
+    /// True if any module may be given key-value storage.
     pub(crate) fn allows_keyvalue(&self) -> bool {
         let mut grants = self.grants.0.iter();
         grants.any(|(_, grant)| grant.capabilities.keyvalue)
@@ -117,7 +117,7 @@ impl GrantSettings {
         }
     }
 
-    /// Whether the certificates and keys that the storage's URL names can be read.
+    /// Checks that the certificates and keys that the storage's URL names can be read.
     pub(super) fn check_files(&self) -> Result<(), ConfigError> {
         match self.keyvalue.as_ref().map(keyvalue::check_files) {
             Some(Err(error)) => Err(self.origins.wrong("keyvalue", error.to_string())),

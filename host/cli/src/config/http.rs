@@ -23,7 +23,7 @@ const MIN_TOKEN: usize = 16;
 settings! {
     /// The worker's HTTP API.
     HttpSettings with origins {
-        /// Where it listens; none for no API.
+        /// The address that it listens on; none for no API.
         addr: Option<SocketAddr> = None,
             Plain "http.addr" ["PETIOLE_HTTP"] "--http";
         /// A token that opens everything. Has no flag: other users of the machine can read a command line.
@@ -38,16 +38,16 @@ settings! {
         /// Its private key.
         key: Option<PathBuf> = None,
             Plain "http.tls.key" ["PETIOLE_HTTP_KEY"];
-        /// Who signs the clients' certificates.
+        /// The authority of the clients' certificates: a PEM file.
         client_ca: Option<PathBuf> = None,
             Plain "http.tls.client_ca" ["PETIOLE_HTTP_CLIENT_CA"];
-        /// Whether other machines may be served without TLS.
+        /// True if other machines may be served without TLS.
         plain: bool = false,
             Plain "http.plain" ["PETIOLE_HTTP_PLAIN"];
         /// Requests per second, of each token and of each address.
         rate: NonZeroU32 = RATE,
             Plain "http.rate" ["PETIOLE_HTTP_RATE"];
-        /// Whether `/metrics` needs no token.
+        /// True if `/metrics` needs no token.
         open_metrics: bool = true,
             Plain "http.open_metrics" ["PETIOLE_HTTP_OPEN_METRICS"];
         /// The file of the audit.

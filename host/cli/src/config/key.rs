@@ -20,7 +20,7 @@ pub(super) struct Key {
     read_file: fn(ValueDeserializer, &Path) -> Result<Value, toml::de::Error>,
 }
 
-/// How layers add up, and how `config check` shows what came of them.
+/// Decides how layers add up, and how `config check` shows the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One value.
@@ -81,7 +81,7 @@ impl Key {
 }
 
 /// Declares the settings of a subsystem: a row each, with field, type, default, [`Kind`], the key in the file, the
-/// variables of the environment, and the flag. `with origins`, for who says where a setting stands.
+/// variables of the environment, and the flag. `with origins`, to say where a setting stands.
 macro_rules! settings {
     (
         $(#[doc = $doc:literal])*
@@ -98,7 +98,7 @@ macro_rules! settings {
         pub(crate) struct $section {
             $($(#[doc = $field_doc])* pub $field: $type,)*
             $(
-                /// Where they are set.
+                /// The places where they are set.
                 pub $origins: $crate::config::layer::Origins,
             )?
         }

@@ -13,7 +13,7 @@ use super::key::Key;
 /// Values by their keys.
 pub(super) type Values = BTreeMap<String, Value>;
 
-/// What a file, the environment or the flags set: by key, the value and where exactly it stands.
+/// The settings of a file, of the environment or of the flags: by key, the value and where exactly it stands.
 #[derive(Default)]
 pub(crate) struct Layer(BTreeMap<String, (Value, String)>);
 
@@ -40,29 +40,29 @@ impl Layer {
     }
 }
 
-/// Where each setting stands: a file, a variable, a flag; of a table's entries, each by itself.
+/// The place of each setting: a file, a variable, a flag; of a table's entries, each by itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origins(Arc<BTreeMap<String, String>>);
 
 const DEFAULT: &str = "default";
 
 impl Origins {
-    /// Where the setting stands, or `default`.
+    /// The place where the setting stands, or `default`.
     pub(crate) fn of(&self, path: &str) -> &str {
         self.0.get(path).map_or(DEFAULT, String::as_str)
     }
 
-    /// Where an entry of a table stands.
+    /// The place where an entry of a table stands.
     pub(crate) fn of_entry(&self, table: &str, name: &str) -> &str {
         self.of(&format!("{table}.{name}"))
     }
 
-    /// Whether the setting stands anywhere.
+    /// True if the setting stands anywhere.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
-    /// Says of one setting that it stands where another one does, from which it follows.
+    /// Gives a setting the place of another one, from which it follows.
     pub(super) fn follow(&mut self, path: &str, other: &str) {
         if let Some(other) = self.0.get(other).cloned() {
             Arc::make_mut(&mut self.0).insert(path.to_owned(), other);

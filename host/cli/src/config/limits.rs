@@ -18,7 +18,7 @@ pub(crate) struct LimitSettings {
     pub limits: Limits,
     /// The most that a manifest may ask for.
     pub most: Limits,
-    /// Where they are set.
+    /// The places where they are set.
     pub origins: Origins,
 }
 

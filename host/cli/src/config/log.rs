@@ -6,7 +6,7 @@ use super::units::{LogFormat, LogLevel};
 settings! {
     /// The worker's log.
     LogSettings {
-        /// What is left out below it.
+        /// The level below which lines are left out.
         level: LogLevel = LogLevel::Info,
             Plain "loglevel" ["PETIOLE_LOGLEVEL"] "--loglevel";
         /// Celery's lines, or JSON.

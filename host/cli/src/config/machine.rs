@@ -1,4 +1,4 @@
-//! What memory there is for this process.
+//! The memory that there is for this process.
 
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};

@@ -146,8 +146,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the URLs of broker and results can be used, and the certificates and keys that URLs name be read. They
-    /// concern those who connect.
+    /// Checks that the URLs of broker and results can be used, and the certificates and keys that URLs name be read.
+    /// They concern only commands that connect.
     pub(crate) fn check_servers(&self) -> Result<(), ConfigError> {
         self.broker.check_url()?;
         self.results.check_url()?;

@@ -13,7 +13,7 @@ use super::units::Seconds;
 use super::url::check_store;
 
 settings! {
-    /// The modules: where they are kept, how they are compiled, and whose are taken.
+    /// The modules: their store, their compilation, and the signatures that they need.
     ModuleSettings with origins {
         /// Where they are kept.
         store: ServiceUrl = "file://.petiole/modules".into(),
@@ -30,7 +30,7 @@ settings! {
         /// minisign public keys, or files of such.
         signature_keys: SignatureKeys = SignatureKeys(Vec::new()),
             Plain "signatures.keys" ["PETIOLE_SIGNATURE_KEYS"];
-        /// Whether modules without a signature are refused.
+        /// True if modules without a signature are refused.
         signatures_required: bool = false,
             Plain "signatures.required" ["PETIOLE_SIGNATURES_REQUIRED"];
     }
@@ -55,7 +55,7 @@ impl Setting for SignatureKeys {
     }
 }
 
-/// Whether it is a key: 42 bytes in base64, of which the first two say minisign. Everything else is a file.
+/// True for a key: 42 bytes in base64, of which the first two say minisign. Everything else is a file.
 pub(crate) fn is_key(text: &str) -> bool {
     text.starts_with("RW") && text.len() == 56
 }

@@ -1,4 +1,4 @@
-//! Where results go.
+//! The result backend.
 
 use petiole_permits::ServiceUrl;
 use petiole_storage::results;
@@ -9,22 +9,22 @@ use super::units::Seconds;
 use super::url::check_server;
 
 settings! {
-    /// Where results go.
+    /// The result backend.
     ResultSettings with origins {
         /// `disabled://` for nowhere.
         url: ServiceUrl = "disabled://".into(),
             Url "results" ["PETIOLE_RESULT_BACKEND", "CELERY_RESULT_BACKEND"] "--results";
-        /// How long they are kept.
+        /// The time for which results are kept.
         expires: Seconds = Seconds(results::RESULT_EXPIRES),
             Plain "result_expires" ["PETIOLE_RESULT_EXPIRES"] "--result-expires";
-        /// Whether they have the task's name, arguments, worker and queue, and what it used.
+        /// True if they have the task's name, arguments, worker and queue, and what it used.
         extended: bool = false,
             Plain "result_extended" ["PETIOLE_RESULT_EXTENDED"] "--result-extended";
     }
 }
 
 impl ResultSettings {
-    /// Whether the URL can be used.
+    /// Checks that the URL can be used.
     pub(crate) fn check_url(&self) -> Result<(), ConfigError> {
         let checked = results::mode(&self.url).map(drop);
         let checked = checked.map_err(|error| error.to_string());
@@ -32,7 +32,7 @@ impl ResultSettings {
         check_server(&self.origins, "results", ours, checked)
     }
 
-    /// Whether the certificates and keys that the URL names can be read.
+    /// Checks that the certificates and keys that the URL names can be read.
     pub(super) fn check_files(&self) -> Result<(), ConfigError> {
         results::check_files(&self.url)
             .map_err(|error| self.origins.wrong("results", error.to_string()))

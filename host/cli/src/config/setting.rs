@@ -60,7 +60,7 @@ macro_rules! wants {
             }
         })*
 
-        /// What is wanted, by serde's name for it.
+        /// The form that is wanted, by serde's name for the type.
         pub(super) fn wanted_as(name: &str) -> Option<&'static str> {
             match name {
                 $($name => Some($wants),)*

@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 64 << 10;
 /// The folder in which systemd puts a unit's credentials (systemd.exec(5), `LoadCredential=`).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Where a value is: `"text"`, or a table with one key that says where.
+/// The source of a value: `"text"`, or a table with one key that says where it is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
@@ -28,7 +28,7 @@ pub(crate) enum Source {
     At(Place),
 }
 
-/// Where a value is that is not written here.
+/// The place of a value that is not written here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
@@ -40,7 +40,7 @@ pub(crate) enum Place {
     Credential(String),
 }
 
-/// Whether others than the worker's user may read the file.
+/// Decides if others than the worker's user may read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Privacy {
     Public,
@@ -216,7 +216,7 @@ mod tests {
             assert!(error.contains(reason), "{source}: {error}");
             assert!(!error.contains("from-"), "{source}: {error}");
         }
-        // What is no secret may be open to all.
+        // A file without secrets may be open to all.
         let read = read("{ file = 'FOLDER/open' }", Privacy::Public, dir.path());
         assert_eq!(read.as_deref(), Ok("from-file"));
     }

@@ -40,19 +40,19 @@ settings! {
         /// Deliveries of a message that may end without being settled.
         delivery_limit: NonZeroU16 = TWENTY,
             Plain "delivery_limit" ["PETIOLE_DELIVERY_LIMIT"];
-        /// How long a warm shutdown waits.
+        /// The time that a warm shutdown waits for running tasks.
         soft_shutdown_timeout: Seconds = Seconds::whole(600),
             Plain "soft_shutdown_timeout" ["PETIOLE_SOFT_SHUTDOWN_TIMEOUT"] "--soft-shutdown-timeout";
-        /// What all tasks together may take: the other half is for messages, plans and the worker itself.
+        /// Memory that all tasks together may take: the other half is for messages, plans and the worker itself.
         memory_budget: Share = Share::Percent(50),
             Plain "memory_budget" ["PETIOLE_MEMORY_BUDGET"];
         /// Tasks of a queue that run at once, where that is fewer.
         queue_concurrency: BTreeMap<String, NonZeroU16> = BTreeMap::new(),
             Table "queue_concurrency" [];
-        /// How long a retry waits, where neither task nor manifest says.
+        /// The delay of a retry, where neither task nor manifest says.
         retry_delay: Seconds = Seconds::whole(180),
             Plain "retry.delay" ["PETIOLE_RETRY_DELAY"];
-        /// How often a task is retried, where neither task nor manifest says.
+        /// The most retries of a task, where neither it nor its manifest says.
         retry_max: u32 = 3,
             Plain "retry.max" ["PETIOLE_MAX_RETRIES"];
     }
@@ -75,7 +75,7 @@ impl WorkerSettings {
         Ok(settings)
     }
 
-    /// What all tasks together may take.
+    /// Memory that all tasks together may take.
     pub(crate) fn memory_budget(&self) -> Size {
         self.memory_budget
             .of(machine::memory().unwrap_or(UNTOLD_MEMORY))
@@ -111,7 +111,7 @@ impl WorkerSettings {
         }
     }
 
-    /// What can be used as it is, and will hardly do.
+    /// Settings that can be used as they are, and will hardly do.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let beyond = beyond(self.memory_budget(), machine::memory().map(Size::new));
         let origin = self.origins.of("memory_budget");

@@ -147,7 +147,7 @@ fn a_run_is_given_what_a_worker_of_this_configuration_would_give() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
 
-    // What is asked for and granted; nothing without a manifest, nor for a module that no grant is for.
+    // Everything asked for and granted; nothing without a manifest, nor for a module that no grant is for.
     let (given, stderr) = environment(&["--name", "shop.orders", "--manifest", "all.toml"]);
     assert_eq!(given, all.clone().into());
     assert_eq!(stderr, "");
@@ -187,7 +187,7 @@ fn a_run_is_given_what_a_worker_of_this_configuration_would_give() {
 fn push_tells_what_is_asked_for_granted_and_refused() {
     let dir = folder_with_grants();
     let dir = dir.path();
-    // Who pushes to a store needs no secret: neither this file nor the variable can be read.
+    // A push to a store needs no secret: neither this file nor the variable can be read.
     fs::remove_file(dir.join("key.txt")).unwrap();
     let manifest = "[capabilities]\nenv = ['GREETING']\nsecrets = ['KEY', 'OTHER']\n\
                     http = ['https://api.example.com']\n[tasks.environment]\nmemory = '64MiB'\n";

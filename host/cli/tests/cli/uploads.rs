@@ -245,7 +245,7 @@ fn only_what_is_signed_whole_is_taken() {
     );
 }
 
-/// Whoever can write to the store can't make a worker load what no key has signed.
+/// Somebody who can write to the store can't make a worker load what no key has signed.
 #[test]
 fn a_store_that_was_changed_is_not_loaded() {
     let (dir, store) = signed_folder();
@@ -323,7 +323,7 @@ fn a_store_that_was_changed_is_not_loaded() {
     };
     fs::write(&newest, unsigned).unwrap();
     assert!(!tasks().contains("add"));
-    // Another component under the digest of the first is told by the digest, whoever signed.
+    // Another component under the digest of the first is found out by the digest, whoever signed.
     fs::write(&newest, &catalog).unwrap();
     assert!(tasks().contains("a.b.add"));
     let file = version["digest"].as_str().unwrap();
@@ -452,7 +452,7 @@ fn has_no_new_privileges(process: &Path) -> bool {
     status_field(process, "NoNewPrivs:").as_deref() == Some("1")
 }
 
-/// What /proc says of the compiler: on its own, with nothing of the worker's, and limited.
+/// Asserts by /proc that the compiler is on its own, with nothing of the worker's, and limited.
 fn confined(process: &Path, cache: &Path) {
     let id = process.file_name().unwrap().to_str().unwrap();
     let session = status_field(process, "NSsid:");

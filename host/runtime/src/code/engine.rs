@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(1);
 const MAPPINGS_PER_SLOT: u32 = 8;
 const MAPPINGS_OF_PROCESS: u32 = 8_192;
 
-/// Memory of tables of so many elements, in bytes.
+/// Memory of tables by the number of their elements, in bytes.
 pub(crate) fn table_memory(elements: usize) -> usize {
     elements.saturating_mul(TABLE_ELEMENT)
 }
@@ -122,7 +122,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
-        // what a task left on its stack is gone before another has it, and its pages too
+        // everything that a task left on its stack is gone before another has it, and its pages too
         .async_stack_zeroing(true)
         .memory_init_cow(true)
         .concurrency_support(false);

@@ -10,7 +10,7 @@ use crate::limits::exceeded::LimitExceeded;
 /// wait meanwhile.
 pub(crate) const RANDOM_AT_ONCE: u64 = 1024 * 1024;
 
-/// The `fields` of HTTP that a guest may have at once: so many for each request that it may make (headers,
+/// The `fields` of HTTP that a guest may have at once: this many for each request that it may make (headers,
 /// trailers, those of the response), and some more.
 const FIELDS_PER_REQUEST: u64 = 4;
 const MORE_FIELDS: u64 = 16;

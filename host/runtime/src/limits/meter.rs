@@ -89,7 +89,7 @@ impl Meter {
         }
     }
 
-    /// Returns when the call has had so much time.
+    /// Returns when the call has had the time of its limit.
     async fn passed(&self, limit: Duration) {
         loop {
             let left = limit.saturating_sub(self.time());

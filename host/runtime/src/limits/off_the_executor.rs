@@ -3,7 +3,7 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Text of so many bytes takes long.
+/// Bytes of text beyond which reading it takes long.
 const LONG: usize = 64 * 1024;
 
 /// Runs what may take long. A tokio runtime of several threads gives this thread's other tasks to another
@@ -17,7 +17,7 @@ pub fn off_the_executor<T>(long: bool, run: impl FnOnce() -> T) -> T {
     }
 }
 
-/// True for so many bytes of text that reading them takes long.
+/// True for text of a size that takes long to read.
 pub fn is_long(bytes: usize) -> bool {
     bytes > LONG
 }

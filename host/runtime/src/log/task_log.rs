@@ -126,7 +126,7 @@ impl TaskLog {
 }
 
 impl State {
-    /// Those of so many bytes that the limit has room for.
+    /// Counts bytes, and returns how many of them the limit has room for.
     fn take(&mut self, bytes: usize) -> usize {
         let left = self.limit.saturating_sub(self.written);
         self.written = self.written.saturating_add(bytes);
@@ -183,7 +183,7 @@ impl State {
         *line = rest;
     }
 
-    /// Counts what a line of so many bytes is short of [`MIN_LINE`].
+    /// Counts the bytes that a line is short of [`MIN_LINE`].
     fn fill_up(&mut self, line: usize) {
         let short = MIN_LINE.saturating_sub(line);
         self.written = self.written.saturating_add(short);
@@ -329,7 +329,7 @@ mod tests {
                 vec![x(MAX_LINE - 4), "*** y".to_owned()],
             ),
             ("abca", 8, "1234abca5".to_owned(), vec!["1234".to_owned()]),
-            // what only begins as it does is shown
+            // a text that only begins like the secret is shown
             (
                 "abca",
                 usize::MAX,

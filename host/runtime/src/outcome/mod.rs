@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::schema::json_texts::memory_within;
 
-/// The Python module that Petiole's own exceptions are said to be of.
+/// The Python module that Petiole's own exceptions name as theirs.
 const EXCEPTIONS: &str = "petiole.exceptions";
 
 /// The end of a call.

@@ -278,7 +278,7 @@ fn json_texts_are_bounded_together_before_they_are_read() {
     assert_eq!(exception.exc_type, "InvalidResult");
 }
 
-/// However large a result may be, its values take no more than there is for them; what they have is told.
+/// However large a result may be, its values take no more than there is for them; the message names the limit.
 #[test]
 fn values_stay_within_what_there_is_for_them() {
     let ty = list(WitType::Json);

@@ -26,7 +26,7 @@ pub(crate) fn text_memory(len: usize) -> usize {
     len.saturating_add(ALLOCATION)
 }
 
-/// Memory of a vector of so many values beside its `Vec`, or of a box.
+/// Memory of a vector of `len` values beside its `Vec`, or of a box.
 pub(crate) fn values_memory<T>(len: usize) -> usize {
     text_memory(len.saturating_mul(size_of::<T>()))
 }
@@ -88,7 +88,7 @@ impl ValueMemory {
         self.limit
     }
 
-    /// Counts values that take so many bytes.
+    /// Counts the bytes that values take.
     ///
     /// # Errors
     /// [`Self::size`], which is over the limit, where they take more than they may.
@@ -117,7 +117,7 @@ impl ValueMemory {
     }
 }
 
-/// The message for a result for which `memory_budget` has not as much as its own limit allows, but so many bytes.
+/// The message for a result for which `memory_budget` has only `most` bytes, less than its own limit allows.
 pub(crate) fn beyond_budget(most: usize) -> String {
     format!(
         "the result takes more than the {most} bytes of memory that one may take of the worker's memory_budget: raise that, or return less"
@@ -198,8 +198,8 @@ pub(crate) fn memory(text: &str) -> usize {
                 skip_string(&mut bytes);
                 STRING
             }
-            // what may stand as a string, rather counted twice than not at all: `-0`, `NaN`, `Infinity`, `1e999`, and an
-            // integer past 64 bits
+            // these may be kept as strings, rather counted twice than not at all: `-0`, `NaN`, `Infinity`, `1e999`, and
+            // an integer past 64 bits
             b'-' | b'N' | b'I' | b'e' | b'E' => STRING,
             _ if digits == LONG => STRING,
             _ => 0,

@@ -134,7 +134,7 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// Takes so many bytes, then fails.
+/// Takes bytes up to a limit, then fails.
 struct Cut {
     bytes: Vec<u8>,
     left: usize,

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 255;
 pub struct RefusedExport {
     /// As the component exports it, with its interface.
     pub name: String,
-    /// Why it can't be called.
+    /// The reason why it can't be called.
     pub reason: String,
 }
 

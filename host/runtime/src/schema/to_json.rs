@@ -8,7 +8,7 @@ use crate::limits::off_the_executor::is_long;
 use crate::schema::json_texts::{JsonTexts, members_memory, text_memory, values_memory};
 use crate::schema::wit_type::{WitType, snake};
 
-/// Why a value has no JSON form.
+/// The reason why a value has no JSON form.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ToJsonError {
     #[error("the task returned a json record that does not hold a JSON text: {0}")]
@@ -124,7 +124,7 @@ fn array<'a>(
     Ok(Value::Array(values))
 }
 
-/// One of so many members, without them.
+/// An object with room for its members, without them.
 fn object(len: usize, texts: &mut JsonTexts) -> Result<Map<String, Value>, ToJsonError> {
     take(texts, members_memory(len))?;
     Ok(Map::with_capacity(len))

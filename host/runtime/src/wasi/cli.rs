@@ -61,7 +61,7 @@ fn make(log: &TaskLog, granted: &Granted, task_id: &str, started: Duration) -> W
             .secure_random(numbers("random"));
     }
     if !granted.tcp.is_empty() {
-        // where to is checked before: see `sockets`
+        // the destination is checked before: see `sockets`
         builder
             .allow_tcp(true)
             .socket_addr_check(|address, usage| Box::pin(ready(is_connecting(address, usage))));

@@ -26,7 +26,7 @@ async fn load(runtime: &Runtime, wasm: &[u8]) -> Module {
 
 static COMPILER: LazyLock<Compiler> = LazyLock::new(Compiler::in_process);
 
-/// `eat` has so many pages more, one by one, each for some time, and returns a list of so many lists; `hold` has them at
+/// `eat` takes `pages` more, one by one, each for some time, and returns a list of `lists` lists; `hold` takes them at
 /// once, for ever.
 fn hungry() -> Vec<u8> {
     let text = r#"(component
@@ -63,7 +63,7 @@ fn hungry() -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// How many end with what they were to do, and how many are given up; anything else is wrong.
+/// The numbers of guests that end with success and that are given up; anything else is wrong.
 async fn all(runtime: &Runtime, guests: u32, args: Value, limits: Limits) -> (usize, usize) {
     let module = load(runtime, &hungry()).await;
     let mut running = JoinSet::new();
@@ -109,7 +109,7 @@ fn assert_nothing_is_left(runtime: &Runtime) {
     assert_eq!((usage.used, usage.waiting), (idle(), 0), "{usage:?}");
 }
 
-/// What counts as used where nobody runs.
+/// Bytes that count as used while nobody runs.
 fn idle() -> usize {
     Budget::new(BUDGET, SLOTS, 1).usage().used
 }

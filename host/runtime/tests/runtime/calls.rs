@@ -1,4 +1,4 @@
-//! What becomes of calls.
+//! The ends of calls.
 
 use super::*;
 

@@ -115,7 +115,7 @@ fn script(dir: &TempDir, text: &str) -> PathBuf {
     path
 }
 
-/// One compiles, 16 wait, and the next is told so at once. Those who go away take their compiler with them.
+/// One compiles, 16 wait, and the next is refused at once. Those who go away take their compiler with them.
 #[tokio::test]
 async fn the_queue_for_the_compiler_is_bounded() {
     let host = host(1);

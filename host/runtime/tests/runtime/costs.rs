@@ -5,7 +5,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::*;
 
-/// What a task costs beyond its own work.
+/// The cost of a task beyond its own work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cost_of_a_call() {
     let module = HOST.guest().await;
@@ -25,7 +25,7 @@ async fn the_cost_of_a_call() {
     }
 }
 
-/// What bytes and texts cost on their way into a sandbox and out of it.
+/// The cost of bytes and texts on their way into a sandbox and out of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cost_of_a_mebibyte() {
     const ROUNDS: usize = 50;
@@ -215,7 +215,7 @@ impl std::fmt::Display for Latency {
     }
 }
 
-/// What a task that waits keeps of the worker's memory.
+/// Memory of the worker that a waiting task keeps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_parked_guests() {
     const GUESTS: u64 = 1_000;

@@ -1,4 +1,4 @@
-//! What a task reaches of the network, and what it does not: requests and connections of the guest `outbound` to
+//! The reach of a task into the network, and its bounds: requests and connections of the guest `outbound` to
 //! servers of this machine.
 
 use std::collections::{HashMap, VecDeque};
@@ -34,7 +34,7 @@ pub(crate) fn outbound() -> Vec<u8> {
         .expect("run `cargo xtask guests` first")
 }
 
-/// A resolver that knows what it was told. A name that is asked for again has its next answer, and its last one
+/// A resolver with answers given in advance. A name that is asked for again has its next answer, and its last one
 /// from then on.
 #[derive(Debug, Default)]
 struct Names {
@@ -135,7 +135,7 @@ impl Sandboxed {
         run.await.unwrap()
     }
 
-    /// What the task returned: its value, or the text of its error.
+    /// The task's result: its value, or the text of its error.
     async fn call(&self, task: &str, args: Value) -> Result<Value, String> {
         match self.run(task, args).await.outcome {
             Outcome::Success(value) => Ok(value),
@@ -235,7 +235,7 @@ fn response(status: &str, fields: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{fields}\r\n{body}")
 }
 
-/// What the host logs while the guard is kept.
+/// The lines that the host logs while the guard is kept.
 pub(crate) fn logged() -> (Lines, tracing::subscriber::DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();

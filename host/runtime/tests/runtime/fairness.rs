@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// How many heartbeats there are for each long operation, at least. Those of an executor that has to wait for the
+/// The fewest heartbeats for each long operation. Those of an executor that has to wait for the
 /// guest come in between two operations: one or two.
 const BEATS: u32 = 3;
 
@@ -35,7 +35,7 @@ fn long_operations_leave_the_executor_its_threads() {
     }
 }
 
-/// The heartbeats of an executor while as many guests as it has threads make so many calls each.
+/// The heartbeats of an executor while as many guests as it has threads make `calls` calls each.
 fn beats(runtime: &Runtime, threads: usize, calls: u32, call: (&'static str, Value)) -> u32 {
     let executor = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)

@@ -12,7 +12,7 @@ use super::*;
 
 const KIB: u64 = 1024;
 
-/// What each file, folder and link counts for that is made.
+/// Bytes that each file, folder and link counts for that is made.
 const ENTRY: u64 = 4 * KIB;
 
 const LIMITS: Limits = Limits {
@@ -22,7 +22,7 @@ const LIMITS: Limits = Limits {
     ..super::LIMITS
 };
 
-/// How long a condition that is about to hold is waited for.
+/// Time to wait for a condition that is about to hold.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The test guest, built by `cargo xtask guests` (and by `cargo xtask test`).
@@ -111,7 +111,7 @@ impl Sandboxed {
             .await
     }
 
-    /// What the task returned: its value, or the text of its error.
+    /// The task's result: its value, or the text of its error.
     async fn call(&self, task: &str, args: Value) -> Result<Value, String> {
         match self.run(task, args).await.outcome {
             Outcome::Success(value) => Ok(value),
@@ -122,7 +122,7 @@ impl Sandboxed {
         }
     }
 
-    /// What became of each use of a path.
+    /// The outcome of each use of a path.
     async fn try_path(&self, root: &str, path: &str) -> BTreeMap<String, String> {
         let outcomes = self.call("try_path", json!([root, path])).await.unwrap();
         serde_json::from_value::<Vec<(String, String)>>(outcomes)
@@ -131,7 +131,7 @@ impl Sandboxed {
             .collect()
     }
 
-    /// What of the outside a guest could have changed.
+    /// Everything of the outside that a guest could have changed.
     fn outside(&self) -> Vec<(PathBuf, u64, i64, i64, u64, Vec<u8>)> {
         let entries = std::fs::read_dir(self.path("outside")).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
@@ -357,7 +357,7 @@ async fn a_guest_makes_no_link_that_leads_out() {
         ("/data", "../outside/secret", error("not-permitted")),
         ("/data", "inner/../../outside", error("not-permitted")),
         ("/data", "/etc/passwd", error("not-permitted")),
-        // what nobody else will follow
+        // a link that nobody else will follow
         ("/tmp", "../../../../etc/passwd", ok(Value::Null)),
         ("/tmp", "/etc/passwd", error("not-permitted")),
     ] {
@@ -579,7 +579,7 @@ async fn a_full_temporary_folder_is_a_full_disk() {
     let sandboxed = Sandboxed::with_temp(ENTRY + 64 * KIB).await;
     for way in WAYS {
         if way == "splice" {
-            // what it would read from takes its part of the quota
+            // the file that it would read from takes its part of the quota
             continue;
         }
         let written = sandboxed
@@ -614,7 +614,7 @@ async fn a_temporary_folder_counts_to_the_disk_limit_as_well() {
     assert_eq!(run.limit, Some(Limit::Disk));
 }
 
-/// Where a file of the run with that name is, in any temporary folder of this machine.
+/// The paths of a run's file with that name, in any temporary folder of this machine.
 fn temporary(name: &str) -> Vec<PathBuf> {
     let folders = |folder: &Path| {
         let entries = std::fs::read_dir(folder).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! What a task is given without asking for it: variables, clocks, random numbers; and secrets, which nobody else
+//! Things that a task is given without asking: variables, clocks, random numbers; and secrets, which nobody else
 //! sees.
 
 use petiole_permits::Secret;
@@ -92,7 +92,7 @@ async fn secrets_are_in_no_log_and_no_failure() {
         }
         assert!(log.contains(&format!("{}.", told[0])), "{log}");
     }
-    // what it returns is the task's own business
+    // the result is the task's own business
     let revealed = run("reveal", json!(["PASSWORD"]), "id", &granted()).await;
     assert_eq!(revealed, Outcome::Success(json!(PASSWORD)));
 }

@@ -164,7 +164,7 @@ impl Sandboxed {
         run.await.unwrap()
     }
 
-    /// What the task returned: its value, or the text of its error.
+    /// The task's result: its value, or the text of its error.
     async fn call(&self, task: &str, args: Value) -> Result<Value, String> {
         match self.run(task, args).await.outcome {
             Outcome::Success(value) => Ok(value),

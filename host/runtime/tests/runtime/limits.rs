@@ -1,4 +1,4 @@
-//! What a guest may use, and what is said of one that wants more.
+//! Limits of a guest, and the errors of one that wants more.
 
 use super::*;
 
@@ -354,7 +354,7 @@ async fn free_form_json_is_bounded_before_it_is_read() {
     assert!(matches!(run.outcome, Outcome::Success(_)), "{run:?}");
 }
 
-/// What is much too large is not even read, and told from what can't be read.
+/// A result that is much too large is not even read, and told apart from one that can't be read.
 #[tokio::test]
 async fn a_result_that_is_far_too_large_is_too_large() {
     let limits = Limits {

@@ -1,4 +1,4 @@
-//! Which components load, and what is a task of them.
+//! Components that load, and their tasks.
 
 use super::*;
 

@@ -65,7 +65,7 @@ impl Servers {
         Ok(Carried::Out)
     }
 
-    /// Publishes at once, and again what may pass. What goes to the quarantine queue is tried until the worker is told to
+    /// Publishes at once, and again what may pass. A message for the quarantine queue is tried until the worker is to
     /// stop: there is no other place for it.
     async fn all(
         &self,
@@ -132,7 +132,7 @@ impl Servers {
                 Next::GiveUp => return Ok(Some(error.to_string())),
                 Next::Keep => {
                     if one.nacks > 0 {
-                        // Whether its queue takes others is not known.
+                        // Its queue may or may not take others.
                         self.queue_outage.forget();
                     }
                     unsent.to_keep.push_back((one.publication, error));
@@ -248,7 +248,7 @@ impl Servers {
         error: PublishError,
     ) -> Result<Cow<'a, Publication>, Fault> {
         let queue = &self.policy.quarantine;
-        // Where somebody has deleted it, or has taken its exchange's permission away and given it back.
+        // Somebody may have deleted it, or have taken its exchange's permission away and given it back.
         let declared = or_cold(&self.shutdown, self.broker.declare(queue)).await?;
         if declared.is_ok() && matches!(error, PublishError::Unroutable { .. }) {
             return Ok(publication);

@@ -119,7 +119,7 @@ fn not_taken(is_final: bool) -> ResultError {
 /// A backend that refuses, or does for a while.
 struct Refusing {
     is_final: bool,
-    /// What it is still to refuse.
+    /// Questions up to and with the first that it answers.
     left: Mutex<u32>,
 }
 

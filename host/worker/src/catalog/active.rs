@@ -15,11 +15,11 @@ use crate::turns::module::Turns;
 /// The pause after a first failure to load; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A version that takes long to fail is tried so much more rarely: loading takes a tenth of the time, at most.
+/// The pause after a slow failure, as a multiple of its time, up to the longest: loading takes a tenth of the time.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
 
-/// When a message comes again whose module is being loaded, or whose catalog can't be read.
+/// Time until a message comes again whose module is being loaded, or whose catalog can't be read.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Bytes of a reason that are kept: it may list all imports of a component.
@@ -33,7 +33,7 @@ pub(crate) struct Active {
     pub(crate) tasks: HashMap<String, Arc<RegisteredTask>>,
     /// Those that do not, or answer as an earlier version still.
     pub(crate) missing: BTreeMap<ModuleName, Missing>,
-    /// Why the catalog could not be read the last time.
+    /// The reason why the catalog could not be read the last time.
     pub(crate) unread: Option<Arc<str>>,
     /// Names that another module has, each with the one that may not have it.
     pub(crate) claims: BTreeSet<Claim>,
@@ -97,7 +97,7 @@ pub struct NotLoaded {
     pub module: ModuleName,
     /// The version that is active in the catalog.
     pub version: VersionNumber,
-    /// Why it is not loaded.
+    /// The reason why it is not loaded.
     pub reason: Arc<str>,
     /// This worker never loads it as it is configured; else it tries again.
     pub refused: bool,
@@ -109,7 +109,7 @@ pub(crate) enum Found {
     Task(Arc<RegisteredTask>),
     /// A fault of the host: its module is not loaded yet, or the catalog can't be read.
     NotLoaded {
-        /// When asking another time makes sense.
+        /// The time until asking again makes sense.
         again: Duration,
     },
     /// This worker does not take the module.
@@ -193,7 +193,7 @@ impl Active {
         })
     }
 
-    /// As others are told.
+    /// The states, for others to read.
     pub(crate) fn states(&self) -> BTreeMap<ModuleName, ModuleState> {
         let loaded = self.modules.iter().map(|(module, loaded)| {
             let state = ModuleState {

@@ -72,7 +72,7 @@ fn declared(
     signatures: Option<&SignaturePolicy>,
 ) -> Result<Vec<DeclaredTask>, InstallError> {
     let digest = version.digest;
-    // Whoever can write to the store could have changed any of it: nobody is told of tasks that no worker would run.
+    // Whoever can write to the store could have changed any of it: tasks that no worker would run are not listed.
     let component = store.get(&digest).map_err(RegistryError::from)?;
     if let Some(policy) = signatures {
         policy.check_version(name, component.bytes(), version)?;

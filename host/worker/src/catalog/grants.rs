@@ -13,7 +13,7 @@ use crate::catalog::settings_error::SettingsError;
 /// The capabilities that a worker grants, and to whom. The default is nothing, to nobody.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
-    /// Which modules may have what.
+    /// The grants of modules.
     pub policy: Policy,
     /// The values of the names in it.
     pub values: Values,

@@ -23,13 +23,13 @@ pub struct NotGranted {
 pub struct NotLinked {
     /// The interface with its version.
     pub import: RefusedImport,
-    /// Where a grant for it would be written, `[grants."shop.orders"]`.
+    /// The table for a grant of it, `[grants."shop.orders"]`.
     pub table: String,
     /// The obstacle.
     pub reason: Reason,
 }
 
-/// Why an import is not linked.
+/// The reason why an import is not linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The manifest does not ask for its capability, which the policy allows.

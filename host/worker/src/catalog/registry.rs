@@ -33,15 +33,15 @@ pub struct Registry {
     compiler: Compiler,
     defaults: TaskDefaults,
     grants: Grants,
-    /// Where there is none, signatures are kept and not looked at.
+    /// None where signatures are kept and not looked at.
     signatures: Option<SignaturePolicy>,
     active: RwLock<Arc<Active>>,
-    /// Held by who replaces it.
+    /// Held by whoever replaces it.
     replacing: Mutex<()>,
     /// Counts the replacements.
     replaced: watch::Sender<u64>,
     catalog: tokio::sync::Mutex<Follower>,
-    /// Held by who loads.
+    /// Held by whoever loads.
     loading: tokio::sync::Mutex<()>,
     /// There may be something to load.
     news: Notify,
@@ -112,7 +112,7 @@ impl Registry {
         }
     }
 
-    /// Why a task does not answer here now, though an active module may have it.
+    /// The reason why a task does not answer here now, though an active module may have it.
     pub fn awaited(&self, task: &str) -> Option<String> {
         match self.find(task) {
             Found::Task(_) | Found::Unknown | Found::Refused { .. } => None,

@@ -60,7 +60,7 @@ pub enum SettingsError {
         task: String,
         /// `secret DATABASE_URL`.
         what: String,
-        /// Where it would be set.
+        /// The table that it would be set in.
         table: &'static str,
     },
     /// Another module's task has the name.

@@ -65,7 +65,7 @@ pub(crate) fn default_name(module: &ModuleName, function: &str) -> String {
     format!("{module}.{function}")
 }
 
-/// That a manifest names functions that there are.
+/// Checks that a manifest names functions that there are.
 ///
 /// # Errors
 /// When it has settings for one that the component does not export.

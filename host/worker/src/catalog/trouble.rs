@@ -24,7 +24,7 @@ pub enum RegistryError {
     /// The catalog could not be read the last time.
     #[error("the catalog can't be read: {reason}")]
     Unread {
-        /// Why not.
+        /// The cause.
         reason: Arc<str>,
     },
     /// The thread that read them ended early.

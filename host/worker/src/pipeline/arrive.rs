@@ -26,13 +26,13 @@ use crate::turns::slot::Slot;
 /// A request that runs, or is known not to.
 pub(super) struct Arrived {
     pub(super) admitted: Admitted,
-    /// Where it runs: among all tasks, and among those of its module.
+    /// Its places to run: among all tasks, and among those of its module.
     pub(super) places: (Slot, Option<OwnedSemaphorePermit>),
     /// For what its message is decoded to.
     pub(super) room: Taken,
 }
 
-/// Where a message is decoded, unless that takes more memory than there is for one.
+/// Memory for decoding a message, unless that takes more than there is for one.
 type RoomToDecode = Result<Taken, Refusal>;
 
 /// A message that was decoded.
@@ -160,7 +160,7 @@ impl Journey<'_> {
             }
             Ok(commit) => commit.map(Earlier::Committed),
             Err(error) => {
-                // What is no record is in nobody's way.
+                // Something that is no record is in nobody's way.
                 turn.replaces = true;
                 Some(Earlier::NotCarriedOut(causes(&error)))
             }

@@ -74,7 +74,7 @@ impl Journey<'_> {
         })
     }
 
-    /// A large plan is made beside few others, as long as it has no room: it may take much more than it tells before.
+    /// A large plan is made beside few others, as long as it has no room: it may take much more than is known before.
     pub(super) async fn planning(&self, long: bool) -> Result<Option<SemaphorePermit<'_>>, Fault> {
         let Pipeline {
             servers, planning, ..
@@ -90,7 +90,7 @@ impl Journey<'_> {
         }
     }
 
-    /// Room for so many bytes of a plan, until it is carried out.
+    /// Room for the bytes of a plan, until it is carried out.
     pub(super) async fn room(&self, bytes: usize) -> Result<Taken, Fault> {
         let Pipeline {
             servers, registry, ..

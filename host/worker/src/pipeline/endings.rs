@@ -147,7 +147,7 @@ impl Journey<'_> {
         turn: &mut Turn<'_>,
     ) -> Result<End, Left> {
         let policy = &self.pipeline.servers.policy;
-        // What follows a failure may be much larger than the message.
+        // The messages that follow a failure may be much larger than this one.
         let planning = self.worth_it(self.planning(true)).await??;
         let plan = off_the_executor(true, || {
             refuse(&request, &refusal, &self.source, policy, Timestamp::now())

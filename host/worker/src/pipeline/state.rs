@@ -45,7 +45,7 @@ pub(super) struct End {
     pub(super) _memory: Option<RunMemory>,
 }
 
-/// Why a journey has no end: its delivery is given back, and comes again.
+/// The reason why a journey has no end: its delivery is given back, and comes again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Left {
     #[error("its connection is gone")]
@@ -68,7 +68,7 @@ impl End {
         }
     }
 
-    /// An end that was told of before.
+    /// An end that was reported before.
     pub(super) fn silent(settle: Settle) -> Self {
         Self {
             settle,

@@ -13,7 +13,7 @@ pub(crate) fn excerpt(value: impl Display) -> String {
     excerpt.text
 }
 
-/// Whoever writes more than fits is told by an error, and stops.
+/// A writer of more than fits gets an error, and stops.
 #[derive(Default)]
 struct Excerpt {
     text: String,

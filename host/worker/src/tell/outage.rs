@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::causes::causes;
 
-/// Time for which a cause stands in the log before another one is said: of many tasks each may run into one of its own.
+/// Time for which a cause stands before another one is logged: of many tasks each may run into one of its own.
 const STANDS: Duration = Duration::from_secs(30);
 
-/// Trouble of a server: said once when it begins, when its cause has changed, and once when it is over.
+/// Trouble of a server: logged once when it begins, when its cause has changed, and once when it is over.
 pub(crate) struct Outage {
     server: &'static str,
     down: AtomicBool,

@@ -21,7 +21,7 @@ pub(crate) enum Report {
         ended: Ended,
         run: RunReport,
     },
-    /// An earlier delivery had ended the run; so many of its messages were sent now.
+    /// An earlier delivery had ended the run; `sent` of its messages were sent now.
     EndedBefore {
         task: String,
         id: String,

@@ -51,7 +51,7 @@ pub(crate) fn ended(request: &Request, ended: &Ended, run: &RunReport) {
         Ended::Ignored => {
             info!(target: "petiole", task, id, seconds, cpu, peak_memory, host_calls, log, bytes_in, bytes_out, "Task {task}[{id}] ignored");
         }
-        // these are not run, and told of by `refused` and `postponed`
+        // these are not run, and logged by `refused` and `postponed`
         Ended::Revoked | Ended::Postponed => {}
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn postponed(request: &Request, until: Timestamp) {
     info!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until its eta {until}");
 }
 
-/// Not at a higher level: there may be any number of them, and why is said once, by the registry.
+/// Not at a higher level: there may be any number of them, and the registry logs the reason once.
 pub(crate) fn awaits_module(request: &Request, until: Timestamp) {
     let Request { task, id, .. } = request;
     debug!(target: "petiole", task, id, "Task {task}[{id}] waits in the broker until {until}: its module is not loaded");

@@ -24,7 +24,7 @@ type Run = tokio::sync::Mutex<Option<Remembered>>;
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
     before: Before,
-    /// Where the run was put off: then it comes again, and has not come to an end.
+    /// The time at which a run comes again that was put off, and so has not come to an end.
     until: Option<Timestamp>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Turn<'a> {
     run: Option<Arc<Run>>,
     /// Set where what the run has committed before does not count.
     pub(crate) replaces: bool,
-    /// When the run comes again, where it was put off.
+    /// The time at which the run comes again, where it was put off.
     pub(crate) postponed: Option<Timestamp>,
     /// None until it is this one's turn.
     before: Option<OwnedMutexGuard<Option<Remembered>>>,

@@ -1,4 +1,4 @@
-//! Where tasks run: as many at once as the worker has slots, and of a queue no more than its cap.
+//! Places for tasks to run: as many at once as the worker has slots, and of a queue no more than its cap.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Slots {
         }
     }
 
-    /// The same slots for a queue that may take so many.
+    /// The same slots for a queue that may take no more than `cap`.
     pub(crate) fn capped(&self, cap: u16) -> Self {
         Self {
             worker: Arc::clone(&self.worker),

@@ -11,9 +11,9 @@ pub enum CacheError {
     Io {
         /// The attempt.
         action: &'static str,
-        /// On what.
+        /// Its file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// Others could put code there that this worker would run.

@@ -43,7 +43,7 @@ impl Held {
         std::mem::replace(self, nothing)
     }
 
-    /// Asks for so many bytes more than the run has claimed, and waits for them.
+    /// Asks for more bytes than the run has claimed, and waits for them.
     ///
     /// # Errors
     /// As [`grow`](Self::grow).
@@ -52,7 +52,7 @@ impl Held {
         self.grow(bytes).await
     }
 
-    /// Asks for so many bytes more, and waits for them.
+    /// Asks for more bytes, and waits for them.
     ///
     /// # Errors
     /// When the run is given up, or has waited for too long. What it has it keeps until it is dropped.
@@ -96,12 +96,12 @@ impl Held {
         }
     }
 
-    /// Gives back all but so many bytes.
+    /// Gives back all but these bytes.
     pub(crate) fn keep(&mut self, bytes: usize) {
         self.shrink(self.used.saturating_sub(bytes));
     }
 
-    /// Gives so many bytes back.
+    /// Gives these bytes back.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         let before = self.used;
         self.used = before.saturating_sub(bytes);

@@ -115,8 +115,8 @@ impl Budget {
         total / MESSAGES
     }
 
-    /// The most that the memories of one run may have of such a budget, in bytes: its values and tables of so many
-    /// elements have room beside them.
+    /// The most that the memories of one run may have of such a budget, in bytes: its values, and tables of that many
+    /// elements, have room beside them.
     pub fn most_of_run(total: usize, slots: u32, table_elements: usize) -> usize {
         let budget = Self::new(total, slots, 1);
         let most = budget.state().ledger.total();
@@ -182,7 +182,7 @@ impl Budget {
         }
     }
 
-    /// Memory to read a result with that takes so many bytes at most.
+    /// Memory to read a result with that takes `bytes` at most.
     pub(crate) fn reading(&self, bytes: usize, waits: &Arc<Waits>) -> Reading {
         self.0.reading.reading(bytes, waits)
     }

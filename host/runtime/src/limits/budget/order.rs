@@ -33,7 +33,7 @@ impl Order {
         Some(Self { turns, end: free })
     }
 
-    /// True if all can still be served once a run has so many bytes of what it `needs`. Its turn comes sooner then, so
+    /// True if all can still be served once a run has `bytes` of what it `needs`. Its turn comes sooner then, so
     /// that only those before it have less.
     pub(super) fn allows(&self, needs: usize, bytes: usize) -> bool {
         let left = needs.saturating_sub(bytes);

@@ -94,8 +94,8 @@ impl Reading {
         self.has = None;
     }
 
-    /// The result has been read, and takes so many bytes until this is dropped: of what is for that, or where that is used
-    /// up, of what it was read with.
+    /// The result has been read, and takes these bytes until this is dropped: from the memory for that, or where that
+    /// is used up, from the memory it was read with.
     pub(crate) fn keep(&mut self, bytes: usize) {
         if bytes < UNIT {
             self.leave();

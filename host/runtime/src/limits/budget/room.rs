@@ -11,7 +11,7 @@ const OF_SMALL: u32 = 8;
 /// The part of a room up to which a request is small.
 const SMALL: u32 = 64;
 
-/// So much memory; a clone is the same.
+/// An amount of memory; a clone is the same.
 #[derive(Debug, Clone)]
 pub struct Room {
     units: Arc<Semaphore>,
@@ -50,7 +50,7 @@ impl Room {
         self.most() + size(self.total_of_small) - free * UNIT
     }
 
-    /// Waits for so many bytes, or for [all](Self::most) that there is. What is too small to be counted does not wait.
+    /// Waits for the bytes, or for [all](Self::most) that there is. A number too small to be counted does not wait.
     pub async fn take(&self, bytes: usize) -> Taken {
         let wanted = if bytes < UNIT {
             0

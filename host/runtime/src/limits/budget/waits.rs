@@ -53,7 +53,7 @@ impl Waits {
     /// Waits for one thing.
     ///
     /// # Errors
-    /// When the run has waited for so long as it may.
+    /// When the run has waited for as long as it may.
     pub(crate) async fn wait<T>(&self, wait: impl Future<Output = T>) -> Result<T, NoMemoryLeft> {
         let _waiting = self.begin();
         let left = self.most.saturating_sub(self.so_far());

@@ -172,7 +172,7 @@ fn string(cx: &mut LiftContext<'_>, bytes: &[u8]) -> Result<String> {
     Ok(text)
 }
 
-/// For so many values.
+/// Room for `len` values.
 fn room<T>(cx: &mut LiftContext<'_>, len: usize) -> Result<Vec<T>> {
     cx.consume_fuel(values_memory::<T>(len))?;
     Ok(Vec::with_capacity(len))

@@ -45,7 +45,7 @@ impl Quota {
         self.meter.counts.disk(bytes).map_err(WriteRefused::Limit)
     }
 
-    /// True if the folder's own has so much left.
+    /// True if the folder's own has that much left.
     pub(super) fn has(&self, bytes: u64) -> bool {
         let left = self.left.as_ref();
         left.is_none_or(|left| left.load(Relaxed) >= bytes)

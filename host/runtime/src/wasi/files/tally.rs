@@ -51,7 +51,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Of a call that may have so many files, folders and streams open.
+    /// Of a call that may have `allowed` files, folders and streams open.
     pub(super) fn new(allowed: usize) -> Self {
         Self {
             opened: HashMap::new(),

@@ -142,7 +142,7 @@ impl ProcessFolder {
 }
 
 impl Drop for ProcessFolder {
-    /// Where it is not empty, the next sweep removes it.
+    /// Leaves it to the next sweep where it is not empty.
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.path);
     }
@@ -219,7 +219,7 @@ fn sweep_one(
     name: &str,
     remove: impl Fn(&File, &File, &str) -> io::Result<()>,
 ) -> io::Result<()> {
-    // what is no folder, or somebody else's, is none of ours
+    // anything that is no folder, or somebody else's, is none of ours
     let Ok(folder) = open(base, name).map(File::from) else {
         return Ok(());
     };

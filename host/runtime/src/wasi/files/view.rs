@@ -112,7 +112,7 @@ impl FilesView<'_> {
         }
     }
 
-    /// One more file, folder or link, with so many bytes in it, if it may be made in that folder.
+    /// One more file, folder or link, with `bytes` in it, if it may be made in that folder.
     pub(super) fn may_make(
         &self,
         folder: &Resource<Descriptor>,
@@ -123,7 +123,7 @@ impl FilesView<'_> {
         if self.tally.may_make() && quota.has(bytes) {
             Ok(Creation { quota, bytes })
         } else {
-            // what a disk that is full, or without inodes, says
+            // as from a disk that is full, or without inodes
             Err(ErrorCode::InsufficientSpace.into())
         }
     }
@@ -169,7 +169,7 @@ impl FilesView<'_> {
         let known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         match statx(&file.file, "", known, StatxFlags::SIZE) {
             Ok(stat) => Ok(stat.stx_size),
-            // where there is no such call, or a filter of calls that is older than it
+            // the system has no such call, or a filter of calls that is older than it
             Err(_) => Ok(file.file.metadata()?.len()),
         }
     }
@@ -205,7 +205,7 @@ impl FilesView<'_> {
         Ok(self.wasi.table.push(stream)?)
     }
 
-    /// The number of a folder's entries, if a call may list so many.
+    /// The number of a folder's entries, if a call may list that many.
     pub(super) async fn may_list(&mut self, descriptor: &Resource<Descriptor>) -> FsResult<usize> {
         let dir = match self.wasi.table.get(descriptor)? {
             Descriptor::Dir(dir) => Arc::clone(&dir.dir),

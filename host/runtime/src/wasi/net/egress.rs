@@ -34,7 +34,7 @@ const MAX_WARNINGS: u32 = 20;
 /// and what is logged of each, in bytes: the guest chooses names and methods.
 const MAX_WARNING: usize = 512;
 
-/// Why there is no address to dial.
+/// The reason why there is no address to dial.
 #[derive(Debug)]
 pub(crate) enum Unresolved {
     /// The resolver knows none.

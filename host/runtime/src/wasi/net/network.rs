@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 /// Names that the whole worker resolves at once: each takes a thread that can't be interrupted.
 const LOOKUPS_AT_ONCE: usize = 64;
-/// Of which one module may have so many, its names being as slow as it likes.
+/// Those of one module, whose names may be as slow as it likes.
 const LOOKUPS_PER_MODULE: usize = 8;
 
 /// Finds the addresses of names.
@@ -33,7 +33,7 @@ pub struct Network {
     tls: Tls,
 }
 
-/// Whom to trust. The machine's roots are read at the first need.
+/// The authorities to trust. The machine's roots are read at the first need.
 struct Tls(OnceCell<TlsConnector>);
 
 /// The operating system's resolver.
@@ -140,7 +140,7 @@ impl Debug for Tls {
 /// The network for the tasks of one module.
 pub(crate) struct ModuleNetwork {
     pub(super) network: Arc<Network>,
-    /// That each task may have at once.
+    /// Connections that each task may have at once.
     pub(super) connections: usize,
     /// One permit for each name that its tasks look up at once.
     pub(super) lookups: Arc<Semaphore>,

@@ -520,7 +520,7 @@ async fn connections_at_once_have_a_limit() {
     let hoarded = task.call("hoard", json!([unread, 65])).await;
     assert_eq!(hoarded, Err("ConnectionLimitReached".to_owned()));
     assert_eq!(silent.heads().len(), 64);
-    // what is over gives its place back
+    // an answer that is over gives its place back
     assert_eq!(task.call("insist", json!([url, 80])).await, Ok(json!(0)));
 }
 

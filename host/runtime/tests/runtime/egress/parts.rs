@@ -1,4 +1,4 @@
-//! What the host keeps of requests that are never sent.
+//! Parts of requests that are never sent, which the host keeps.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn the_parts_of_a_request_are_bounded() {
     assert!(said.contains("total size of fields"), "{said}");
 }
 
-/// However many handles it may have, a guest has only so many `fields` at once for each request.
+/// However many handles it may have, a guest has a limited number of `fields` at once for each request.
 #[tokio::test]
 async fn so_many_fields_may_be_kept() {
     let module = parts().await;

@@ -30,7 +30,7 @@ pub(super) struct Follower {
     /// went away must not look like an empty one.
     found: bool,
     seen: Option<Generation>,
-    /// Who asked before this is answered.
+    /// All who asked before this are answered.
     pub(super) answered: Option<Instant>,
     /// Time after that before the next look begins, at the earliest.
     apart: Duration,
@@ -50,8 +50,8 @@ impl Registry {
     /// Picks up what has become active since the last time, and loads it.
     ///
     /// # Errors
-    /// When the catalog can't be read; what was active stays so. What can't be loaded is
-    /// [told of](Self::not_loaded).
+    /// When the catalog can't be read; what was active stays so. Versions that can't be loaded are
+    /// [listed](Self::not_loaded).
     pub async fn refresh(&self) -> Result<(), RegistryError> {
         let looked = self.look().await;
         self.load_due().await;

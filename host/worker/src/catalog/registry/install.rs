@@ -24,7 +24,7 @@ pub struct Installed {
     pub version: VersionNumber,
     /// The component.
     pub digest: Digest,
-    /// Whose signature it has, where signatures are looked at.
+    /// The key that signed it, where signatures are looked at.
     pub signed_by: Option<KeyId>,
     /// The tasks that now answer: this version's.
     pub tasks: Vec<Arc<RegisteredTask>>,

@@ -124,7 +124,7 @@ async fn what_another_worker_installed_is_found_by_whoever_asks() {
     assert_eq!(state.and_then(|state| state.version), Some(1));
     following.abort();
     let _ = following.await;
-    // What is written at that moment goes when it is.
+    // A file that is being written at that moment goes once it is.
     until("it is told of no more", || {
         two.store().workers().unwrap().is_empty()
     })

@@ -70,7 +70,7 @@ pub(super) async fn send(
         .map_err(refused_by_hyper)?;
     let connection = spawn(async move {
         let _permit = permit;
-        // what goes wrong shows in the response, or in its body
+        // a failure shows in the response, or in its body
         let _ = connection.await;
     });
     let answer = timeout(

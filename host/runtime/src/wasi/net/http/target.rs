@@ -29,7 +29,7 @@ impl Target {
             None => scheme.default_port(),
             Some(port) => port.as_u16(),
         };
-        // what follows the host is a port, or else no URL
+        // anything after the host is a port, or else it is no URL
         let text = authority.as_str();
         let has_port = authority.port().is_some();
         if port == 0 || (!has_port && text.len() != authority.host().len()) {

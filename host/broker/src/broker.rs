@@ -20,24 +20,24 @@ pub trait Broker: Send + Sync {
     ) -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
 
     /// Looks through a queue that exists: its messages are fetched one by one, each when the one before it has been
-    /// taken, so that no more of them are in memory; none after the last one that is ready. What was taken is held until
-    /// it is settled.
+    /// taken, so that no more of them are in memory; none after the last one that is ready. What was taken is held
+    /// until it is settled.
     fn look_through<'a>(&'a self, queue: &'a str)
     -> BoxFuture<'a, Result<Deliveries, BrokerError>>;
 
-    /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker,
-    /// to the second. No queue is declared by it: a mandatory message that no queue takes is unroutable. A
-    /// message that the broker refuses costs no other message its confirm. What the broker added to headers on an earlier journey (`x-death` and the like)
-    /// is not sent on, nor are `CC` and `BCC`, which were obeyed when the message was first published.
+    /// Publishes, and waits until the broker has taken the message. `not_before` is kept by the broker, to the second.
+    /// No queue is declared by it: a mandatory message that no queue takes is unroutable. A message that the broker
+    /// refuses costs no other message its confirm. Headers that the broker added on an earlier journey (`x-death` and
+    /// the like) are not sent on, nor are `CC` and `BCC`, which were obeyed when the message was first published.
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<(), PublishError>>;
 
     /// The number of messages ready in a queue; none where there is no such queue.
     fn length<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<u64>, BrokerError>>;
 
-    /// Removes the messages that are ready in a queue, and says how many there were.
+    /// Removes the messages that are ready in a queue, and returns how many there were.
     fn purge<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64, BrokerError>>;
 
-    /// Whether the connections are up, and the broker takes messages: readiness follows it.
+    /// True if the connections are up and the broker takes messages: readiness follows it.
     fn connected(&self) -> bool;
 
     /// Bytes of messages that consumers were delivered and that are not settled.
@@ -47,18 +47,18 @@ pub trait Broker: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// How a consumer takes deliveries.
+/// Terms on which a consumer takes deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// Unsettled deliveries for each queue (0 counts as 1).
     pub prefetch: u16,
-    /// How long a delivery may be held, where the broker asks (RabbitMQ's `consumer_timeout`); none for what the
-    /// broker itself says.
+    /// Time for which a delivery may be held, where the broker asks (RabbitMQ's `consumer_timeout`); none for the
+    /// broker's own.
     pub held: Option<Duration>,
 }
 
 impl Terms {
-    /// So many unsettled deliveries, each held as long as the broker itself says.
+    /// This prefetch, with each delivery held as long as the broker itself says.
     pub fn prefetch(prefetch: u16) -> Self {
         Self {
             prefetch,

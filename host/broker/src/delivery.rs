@@ -13,7 +13,7 @@ use crate::memory::Held;
 pub struct Delivery {
     /// As it came.
     pub message: Message,
-    /// Where it came from.
+    /// Exchange, routing key and queue that it came by.
     pub source: Source,
     /// Delivered before, perhaps: a hint.
     pub redelivered: bool,
@@ -35,7 +35,7 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the delivery could not be settled: {reason}")]
 pub struct Unsettled {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -69,7 +69,7 @@ impl Receipt {
         }
     }
 
-    /// Whether its connection still stands, so that the delivery is worth running.
+    /// True while its connection stands, so that the delivery is worth running.
     pub fn usable(&self) -> bool {
         !self.gone.is_cancelled()
     }
@@ -82,7 +82,7 @@ impl Receipt {
     /// The message is done with. AMQP does not answer an ack: ok means written to a live connection.
     ///
     /// # Errors
-    /// When the broker can't have got it.
+    /// If the broker can't have got it.
     pub async fn ack(self) -> Result<(), Unsettled> {
         self.settle(Verdict::Ack).await
     }
@@ -90,7 +90,7 @@ impl Receipt {
     /// Dead-lettered, or dropped where the queue has no dead-letter exchange.
     ///
     /// # Errors
-    /// When the broker can't have got it.
+    /// If the broker can't have got it.
     pub async fn reject(self) -> Result<(), Unsettled> {
         self.settle(Verdict::Reject).await
     }
@@ -128,24 +128,24 @@ impl Receipt {
     }
 }
 
-/// For what nobody decides on: a delivery that no reader has taken, or whose task panicked.
+/// For undecided deliveries: one that no reader has taken, or whose task panicked.
 impl Drop for Receipt {
     fn drop(&mut self) {
         self.send(Settlement::GivenBack);
     }
 }
 
-/// How a delivery ends.
+/// A decision that ends a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Ack,
     Reject,
 }
 
-/// Where a settlement's result is awaited.
+/// Channel for a settlement's result.
 pub(crate) type Answer = oneshot::Sender<Result<(), Unsettled>>;
 
-/// What the task that settles a consumer's deliveries is told.
+/// A message to the task that settles a consumer's deliveries.
 #[derive(Debug)]
 pub(crate) enum Settlement {
     /// A verdict; answered once it is carried out.

@@ -9,7 +9,7 @@ pub enum BrokerError {
     Url {
         /// Without its password.
         url: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// No broker of the URL list lets us in.
@@ -23,7 +23,7 @@ pub enum BrokerError {
     Queue {
         /// The queue.
         queue: String,
-        /// What is wrong.
+        /// The fault in its name, or its absence.
         reason: String,
     },
     /// The broker refuses an operation on a queue.
@@ -37,7 +37,7 @@ pub enum BrokerError {
     /// There is no connection, or it was lost before the broker answered.
     #[error("no answer from the broker: {reason}")]
     Lost {
-        /// What is known of it.
+        /// The details that are known.
         reason: String,
     },
     /// [`Broker::close`](crate::Broker::close) was called.
@@ -48,7 +48,7 @@ pub enum BrokerError {
     Database {
         /// The file.
         path: String,
-        /// What SQLite says.
+        /// SQLite's words.
         reason: String,
     },
 }
@@ -61,7 +61,7 @@ impl BrokerError {
         }
     }
 
-    /// Whether the same operation will fail again however often it is tried.
+    /// True if the same operation will fail again however often it is tried.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Url { .. } | Self::Queue { .. } => true,
@@ -82,8 +82,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether the same question gets the same answer. What the operator, a restart or time mends on the
-    /// broker's side alone is not final; a code that nobody knows is tried again.
+    /// True if the same question gets the same answer. What the operator, a restart or time mends on the broker's side
+    /// alone is not final; an unknown code is tried again.
     pub fn is_final(&self) -> bool {
         match self.code {
             // content-too-large, no-route, no-consumers
@@ -111,9 +111,9 @@ impl fmt::Display for Answer {
 pub struct Unanswered {
     /// Without its password.
     pub url: String,
-    /// What came instead of a connection.
+    /// The failure to connect.
     pub reason: String,
-    /// What to look at.
+    /// Advice on what to look at.
     pub advice: &'static str,
     /// It was there and said no, or showed a certificate that is not trusted: it will again.
     pub refused: bool,
@@ -169,19 +169,19 @@ pub enum PublishError {
     /// It was sent, and the connection was lost before the confirm: it may be with the broker or not.
     #[error("not confirmed, it may have arrived or not: {reason}")]
     NotConfirmed {
-        /// What is known of it.
+        /// The details that are known.
         reason: String,
     },
     /// It was not sent: no connection, or a broker that takes no messages, for too long.
     #[error("the broker took no messages for {} s (connection lost, or a memory or disk alarm)", .waited.as_secs())]
     OutOfReach {
-        /// How long it was tried.
+        /// Time for which it was tried.
         waited: Duration,
     },
     /// AMQP can't carry it.
     #[error("amqp can't carry the message: {reason}")]
     Invalid {
-        /// What is wrong, and where.
+        /// The fault, and its place.
         reason: String,
     },
     /// Its body is too large.
@@ -212,7 +212,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Whether the same message will be refused again however often it is sent; otherwise it may pass.
+    /// True if the same message will be refused again however often it is sent; otherwise it may pass.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Unroutable { .. }

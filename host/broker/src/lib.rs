@@ -24,8 +24,8 @@ pub use url::{check, check_files};
 /// Connects to the broker of a URL: `amqp://`, `amqps://` (several separated by `;`), `sqlite://PATH`, as
 /// [`check`] reads them.
 ///
-/// `memory`: bytes of the messages that all consumers are delivered and that are not settled, together. Each consumer may
-/// have one message beyond them. What has no room stays in its queue, or goes back to it, until there is some.
+/// `memory`: bytes of the unsettled messages that all consumers are delivered, together. Each consumer may have one
+/// message beyond them. A message without room stays in its queue, or goes back to it, until there is some.
 ///
 /// # Errors
 /// When the URL can't be read, or no broker of it answers.

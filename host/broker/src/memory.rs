@@ -12,7 +12,7 @@ const OF_SMALL: u64 = 8;
 /// The part of the memory up to which a message is small.
 const SMALL: u64 = 256;
 
-/// So many bytes for the messages of all consumers of a broker.
+/// Bytes for the messages of all consumers of a broker.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: u64,
@@ -39,7 +39,7 @@ impl Memory {
         used.saturating_add(self.beyond.load(Ordering::Relaxed))
     }
 
-    /// How many more messages of so many bytes there is room for.
+    /// Number of further messages of this size that there is room for.
     pub(crate) fn fit(&self, bytes: u64) -> u64 {
         let free = self
             .most(bytes)
@@ -52,7 +52,7 @@ impl Memory {
         self.given_back.notified()
     }
 
-    /// What may be used with a message of so many bytes.
+    /// Limit of the bytes in use, for taking a message of this size.
     fn most(&self, bytes: u64) -> u64 {
         if bytes <= self.limit / SMALL {
             self.limit
@@ -70,12 +70,12 @@ impl Memory {
     }
 }
 
-/// What one consumer may have of a [`Memory`], and one message beyond it: so none ever stands still for what others hold,
-/// and a message that is larger than all of it goes alone.
+/// One consumer's share of a [`Memory`], and one message beyond it: so none ever stands still for what others hold, and
+/// a message that is larger than all of it goes alone.
 #[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) memory: Arc<Memory>,
-    /// Whether there is a message beyond it.
+    /// True while there is a message beyond it.
     beyond: AtomicBool,
 }
 
@@ -87,12 +87,12 @@ impl Share {
         })
     }
 
-    /// Whether any message may be held.
+    /// True if any message may be held.
     pub(crate) fn takes_any(&self) -> bool {
         !self.beyond.load(Ordering::SeqCst)
     }
 
-    /// Holds a message of so many bytes, where that may be.
+    /// Holds a message of this size, if there is room.
     pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
         let beyond = !self.memory.take(bytes);
         if beyond {

@@ -1,4 +1,4 @@
-//! What holds for a publication whatever the broker.
+//! Rules for a publication whatever the broker.
 
 use jiff::Timestamp;
 use petiole_celery::Message;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::PublishError;
 
-/// The last guard: whether the wire carries a message to this exchange with this routing key.
+/// The last guard: checks that the wire carries a message to this exchange with this routing key.
 pub(crate) fn check(
     message: &Message,
     exchange: &str,

@@ -1,4 +1,4 @@
-/// What was last said of an outage, so that it is said once for each change and not at each try.
+/// The last report of an outage, so that each change is reported once, and not each try.
 #[derive(Clone, Default)]
 pub(crate) struct Said(String);
 

@@ -23,7 +23,7 @@ pub(crate) enum BrokerUrl {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) uri: AMQPUri,
-    /// Where it is reached over TLS.
+    /// Set if it is reached over TLS.
     pub(crate) tls: Option<Tls>,
     /// The URL without its password.
     pub(crate) shown: String,
@@ -38,7 +38,7 @@ pub fn check(urls: &ServiceUrl) -> Result<(), BrokerError> {
     parse(urls).map(drop)
 }
 
-/// Whether the certificates that a broker URL names can be read.
+/// Checks that the certificates that a broker URL names can be read.
 ///
 /// # Errors
 /// [`BrokerError::Url`]: the first file that can't be used, and why.
@@ -135,8 +135,8 @@ fn amqp_scheme(written: &str) -> Result<&'static str, String> {
     }
 }
 
-/// What stands behind the `?`: kombu's `heartbeat` (seconds) and `login_method`, AMQP's `frame_max` (bytes) and
-/// `channel_max`, and for `amqps` the parameters of TLS.
+/// The parameters behind the `?`: kombu's `heartbeat` (seconds) and `login_method`, AMQP's `frame_max` (bytes) and
+/// `channel_max`, and for `amqps` those of TLS.
 fn query(url: &Url) -> Result<(AMQPQueryString, Option<Tls>), String> {
     let mut query = AMQPQueryString::default();
     let mut tls = TlsOptions::default();

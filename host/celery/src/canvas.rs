@@ -15,31 +15,30 @@ use crate::signature::{SignatureRef, malformed};
 use crate::{Embed, Refusal, Signature, compose};
 use steps::{MAX_CALLS, link, name_steps, splice};
 
-/// How many tasks the callbacks, the errbacks or the rest of a chain may be made of, at all levels: each is checked
-/// before any of them is sent.
+/// Tasks that the callbacks, the errbacks or the rest of a chain may consist of, at all levels: each is checked before
+/// any of them is sent.
 const MAX_TASKS: usize = 100_000;
-/// How much of a workflow may be copied to its tasks: a group's options go to each of its members, a
-/// chain's `link_error` to each of its steps.
+/// Bytes of a workflow that may be copied to its tasks: a group's options go to each of its members, a chain's
+/// `link_error` to each of its steps.
 const MAX_COPIED_BYTES: usize = 64 << 20;
-/// How many steps of a chain the result of a group names: JSON that is nested deeper has no reader. Python's own
-/// library fails before.
+/// Steps of a chain that the result of a group names, the last ones: JSON that is nested deeper has no reader. Python's
+/// own library fails before.
 const MAX_PARENTS: usize = 400;
 
-/// What is done with each message to be: a task in its place, and the rest of its chain, reversed.
+/// Called for each message to be sent: a task in its place, and the rest of its chain, reversed.
 pub(crate) type Send<'s, E> = dyn FnMut(&Part<'_>, &[Part<'_>]) -> Result<(), E> + 's;
 
-/// What a signature stands for.
+/// A signature's share of its sender's children and of a group's results.
 #[derive(Default)]
 pub(crate) struct Unfolded {
-    /// What its sender lists among its children, as Celery nests it: of a chain the first task.
-    /// None where there is nothing to send.
+    /// Its entry among its sender's children, as Celery nests it: for a chain the first task. None if there is nothing
+    /// to send.
     pub(crate) child: Option<Value>,
-    /// Its result among those of a group, where that is another: of a chain the last task, with the others as
-    /// parents.
+    /// Its entry among a group's results, where that differs: for a chain the last task, with the others as parents.
     result: Option<Value>,
 }
 
-/// How much may still follow a task.
+/// Room left for what follows a task.
 pub(crate) struct Budget {
     tasks: usize,
     calls: usize,
@@ -59,7 +58,7 @@ pub(crate) fn check(embed: &Embed, sent_limit: usize) -> Result<(), Refusal> {
     check_steps(&embed.chain, sent_limit)
 }
 
-/// Checks that callbacks can be sent, whose messages take no more than `sent_limit` bytes of memory without their bodies.
+/// Checks that callbacks can be sent, and that without bodies their messages take at most `sent_limit` bytes of memory.
 fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     if signatures.len() > MAX_CALLS {
         return Err(malformed(format!("more than {MAX_CALLS} callbacks")));
@@ -69,8 +68,8 @@ fn check_all(signatures: &[Signature], sent_limit: usize) -> Result<(), Refusal>
     parts.try_for_each(|part| budget.check(&part.named(String::new)))
 }
 
-/// Checks that the rest of a chain can be sent, and that nothing waits for a step of it which is not told when
-/// the chain fails before.
+/// Checks that the rest of a chain can be sent, and that nothing waits for a step of it that does not hear when the
+/// chain fails before.
 fn check_steps(chain: &[Signature], sent_limit: usize) -> Result<(), Refusal> {
     let has_chord = |step: &Signature| {
         step.options

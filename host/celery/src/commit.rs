@@ -1,4 +1,4 @@
-//! What a run commits with its result: how its delivery ends, and the messages that are still to be sent.
+//! The part of a plan committed with a run's result: the end of its delivery, and the messages still to be sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::message::memory;
 use crate::plan::{Plan, Settle};
 use crate::{Destination, Message, Properties, Publication};
 
-/// Tells the runs of a task apart. A message that comes again is the same run; a retry, a message that the task has
-/// given back or replaced itself by, one that an operator has taken out of quarantine or moved back after it was rejected,
-/// and one that an exchange has put into another queue are others.
+/// Distinguishes the runs of a task. A message that comes again is the same run; a retry, a message that the task has
+/// given back or replaced itself by, one that an operator has taken out of quarantine or moved back after it was
+/// rejected, and one that an exchange has put into another queue are others.
 ///
 /// Its text is the key of the run's [`Commit`]. The id comes last, and the queue's length before it: whatever they are,
 /// no two keys are the same text.
@@ -75,18 +75,18 @@ impl fmt::Display for RunKey {
     }
 }
 
-/// What is left to do about the delivery of a run that has ended. Kept by a result backend.
+/// Work left for the delivery of a run that has ended. Kept by a result backend.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Commit<'a> {
     /// Published first.
     pub publications: Cow<'a, [Publication]>,
     /// Done last.
     pub settle: Settle,
-    /// What it sends is its own task, to run again.
+    /// True if it sends its own task, to run again.
     pub sends_itself: bool,
 }
 
-/// How often the messages of a record that was read are in memory: in it, and on their way to the broker.
+/// Copies in memory of the messages of a record that was read: in it, and on their way to the broker.
 const COPIES: usize = 2;
 
 /// The record's first line; the bodies follow, one after the other.
@@ -112,7 +112,7 @@ struct Head {
 }
 
 impl<'a> Commit<'a> {
-    /// What a plan leaves to do once its results are stored.
+    /// The work that a plan leaves once its results are stored.
     pub fn of(plan: &'a Plan) -> Self {
         Self {
             publications: Cow::Borrowed(&plan.publications),
@@ -121,7 +121,7 @@ impl<'a> Commit<'a> {
         }
     }
 
-    /// Nothing but to settle: all messages are confirmed.
+    /// Only settling is left: all messages are confirmed.
     pub fn done(settle: Settle) -> Self {
         Self {
             publications: Cow::Borrowed(&[]),
@@ -130,13 +130,13 @@ impl<'a> Commit<'a> {
         }
     }
 
-    /// About how many bytes of memory its messages take until they are out.
+    /// Approximate bytes of memory that its messages take until they are out.
     pub fn memory(&self) -> usize {
         memory(&self.publications).saturating_mul(COPIES)
     }
 
-    /// As a backend keeps it. `attempt`, a random number, tells it from that of another delivery of the run, which may
-    /// have run at the same time.
+    /// Encodes it for a backend. `attempt`, a random number, distinguishes it from that of another delivery of the run,
+    /// which may have run at the same time.
     pub fn record(&self, attempt: u64) -> Vec<u8> {
         let line = Line {
             attempt,

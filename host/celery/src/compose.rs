@@ -9,7 +9,7 @@ use crate::wire::{BODY_LIMIT, Unsendable};
 use crate::{Message, Properties, Publication, Routes, Signature, SignatureError};
 use crate::{headers, json, python, time, wire};
 
-/// What a new task message says of where it comes from.
+/// The origin that a new task message states.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The task that sends it; none for a message from the command line.
@@ -18,7 +18,7 @@ pub struct Origin<'a> {
     pub root_id: Option<&'a str>,
     /// Header `origin`: who composed the message, as `pid@host`.
     pub origin: &'a str,
-    /// How often its sender was sent again: what that sends has the ids that it gave before, and is to run as well.
+    /// Times its sender was sent again: its tasks have the ids that they had before, and are to run as well.
     pub sent_again: u64,
 }
 
@@ -30,8 +30,8 @@ pub struct Origin<'a> {
 /// nobody waits here for the results of the tasks that are sent.
 ///
 /// # Errors
-/// When its options can't be carried out, when it is a workflow (chain, group, chord), which takes
-/// more than one message, or when the wire can't carry it.
+/// If its options can't be carried out, if it is a workflow (chain, group, chord), which takes more than one message,
+/// or if the wire can't carry it.
 pub fn compose(
     signature: &Signature,
     id: &str,
@@ -59,7 +59,7 @@ impl Signature {
     }
 }
 
-/// Why there is no message.
+/// Reason why there is no message.
 pub(crate) enum Fault {
     /// Its signature can't be carried out.
     Signature(SignatureError),
@@ -79,8 +79,8 @@ impl From<Unsendable> for Fault {
     }
 }
 
-/// Checks what of a plain task's message is known before it is sent, and says how much memory that takes: all but
-/// its body. Its ids may be as long as they can.
+/// Checks what is known of a plain task's message before it is sent, all but its body, and returns the bytes of memory
+/// that this takes. Its ids may be as long as they can.
 pub(crate) fn check(task: &Part<'_>) -> Result<usize, SignatureError> {
     let longest = "x".repeat(wire::SHORT_STRING_LIMIT);
     let from = Origin {

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 255;
 /// A message that is no request: why, and what could still be read of it, so that its sender hears.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Undecodable {
-    /// Why.
+    /// The reason.
     pub refusal: Refusal,
     /// Header `id`, or the correlation id.
     pub id: Option<String>,
@@ -48,7 +48,7 @@ impl Request {
 }
 
 impl Undecodable {
-    /// A message that is not to be decoded, and what its headers say of whose it is.
+    /// A message that is not to be decoded, with what its headers say of its task.
     pub fn new(message: Message, refusal: Refusal) -> Self {
         let headers = wire::plain(&message.headers);
         let text = |name| {
@@ -71,7 +71,7 @@ impl Undecodable {
     }
 }
 
-/// How much larger than its data a text may be that zlib has compressed.
+/// Largest ratio of a text's size to that of its zlib data.
 const INFLATES: usize = 1032;
 
 /// Bytes of memory that it takes to learn [how much](memory_to_decode) it takes to decode a message, at most.
@@ -91,12 +91,12 @@ pub fn memory_to_decode(message: &Message, limit: impl FnOnce(&str) -> usize) ->
     match body(message, limit) {
         Ok(Cow::Borrowed(text)) => json::memory(text),
         Ok(Cow::Owned(text)) => json::memory(&text).saturating_add(text.len().saturating_mul(2)),
-        // What is refused takes none.
+        // A refused body takes none.
         Err(_) => 0,
     }
 }
 
-/// What tells a run of a task from others, beside its queue.
+/// Headers that distinguish a run of a task from others, beside its queue.
 pub(crate) struct RunHeaders {
     pub(crate) id: String,
     pub(crate) retries: u32,

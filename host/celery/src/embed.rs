@@ -7,7 +7,7 @@ use crate::json::kind;
 use crate::part::Part;
 use crate::{Refusal, Signature};
 
-/// What follows a task: the third element of a v2 body.
+/// Callbacks, chain and chord that follow a task: the third element of a v2 body.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Embed {
     /// `link`: called with the result.
@@ -92,7 +92,7 @@ impl Embed {
     }
 }
 
-/// What follows a new task. Celery writes null for what there is none of.
+/// The embed of a new task. Celery writes null for what is absent.
 #[derive(Serialize)]
 pub(crate) struct EmbedRef<'a> {
     #[serde(serialize_with = "list")]

@@ -14,7 +14,7 @@ pub(crate) struct Fields<'a> {
     task: Option<&'a str>,
 }
 
-/// Why a field can't be read.
+/// Reason why a field can't be read.
 #[derive(Debug)]
 pub(crate) struct Mistyped(String);
 

@@ -1,4 +1,4 @@
-//! Whose a message header is: Celery's, the broker's, or the producer's own.
+//! Ownership of message headers: Celery's, the broker's, or the producer's own.
 
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ const CELERY: [&str; 20] = [
     "compression",
 ];
 
-/// What all of Petiole's own headers begin with.
+/// Prefix of all of Petiole's own headers.
 const OWN: &str = "x-petiole-";
 /// Header of a message from a quorum queue: how many of its deliveries have ended without being settled.
 pub(crate) const DELIVERIES: &str = "x-delivery-count";
@@ -59,8 +59,8 @@ pub(crate) const DELIVERY_MODE: &str = "x-petiole-delivery-mode";
 pub(crate) const EXPIRATION: &str = "x-petiole-expiration";
 /// Header added to a message in quarantine: the `user_id` that it came with.
 pub(crate) const USER_ID: &str = "x-petiole-user-id";
-/// Header added to a message in quarantine: the `reply_to` that it came with. RabbitMQ refuses one that is a name of its
-/// own (`amq.rabbitmq.reply-to`).
+/// Header added to a message in quarantine: the `reply_to` that it came with. RabbitMQ refuses one that is a name of
+/// its own (`amq.rabbitmq.reply-to`).
 pub(crate) const REPLY_TO: &str = "x-petiole-reply-to";
 
 /// Header that the broker's side adds to a message whose properties and headers it can't read as they are: why.
@@ -69,14 +69,14 @@ pub const UNREADABLE: &str = "x-petiole-unreadable";
 /// Header of such a message: its AMQP properties as they came, or the beginning of them.
 pub const RAW_PROPERTIES: &str = "x-petiole-raw-properties";
 
-/// How often a message was sent again.
+/// Times that a message was sent again.
 pub(crate) fn sent_again(headers: &Map<String, Value>) -> u64 {
     headers.get(SENT_AGAIN).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Counts each time that a queue has rejected a message as one more that it was sent again. RabbitMQ's list of these
-/// ([`x-death`](https://www.rabbitmq.com/docs/dlx#effects)), which no copy of the message may have, is taken off. Up to
-/// 3.13 it counts; later versions begin anew each time.
+/// Counts each rejection by a queue as one more time that a message was sent again. Removes RabbitMQ's list of these
+/// ([`x-death`](https://www.rabbitmq.com/docs/dlx#effects)), which no copy of the message may have. Up to 3.13 it goes
+/// on counting; later versions begin anew each time.
 pub(crate) fn count_rejections(headers: &mut Map<String, Value>, queue: &str) {
     let Some(Value::Array(deaths)) = headers.shift_remove(DEATHS) else {
         return;

@@ -1,6 +1,6 @@
 use uuid::Uuid;
 
-/// Which of a task's children an id is for.
+/// The kind of a task's child that an id is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildKind {
     /// A `link` callback.

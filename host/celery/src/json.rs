@@ -1,8 +1,8 @@
 //! JSON as Python writes and reads it, in and out of serde_json's [`Value`] with no value changed.
 //!
-//! Celery's JSON is Python's: it has integers of any size, `NaN`, `Infinity`, `-Infinity`, and strings with a
-//! surrogate that is half of no pair. What a [`Value`] can't hold of it stands in one as a *marked* string, which begins
-//! with U+10FFFF (a noncharacter: no text that is for anybody has it), and goes on with the value's own JSON text. Marked
+//! Celery's JSON is Python's: it has integers of any size, `NaN`, `Infinity`, `-Infinity`, and strings with a surrogate
+//! that is half of no pair. A part that a [`Value`] can't hold stands in one as a *marked* string, which begins with
+//! U+10FFFF (a noncharacter, which no text meant for others has), and goes on with the value's own JSON text. Marked
 //! are:
 //! - integers past 64 bits, and `-0`, which would become a float
 //! - numbers past the largest float: `1e999` is an infinity in Python
@@ -10,9 +10,8 @@
 //! - strings and names with a lone surrogate
 //! - strings and names that begin with U+10FFFF themselves, so that nothing else looks like a marked one
 //!
-//! [`parse`] marks, and what is written here has the text of a marked string in its place. Whoever looks into a value
-//! uses [`text`], [`float`] and [`integer`]; a marked string that is taken for text is one that nobody expects, and no
-//! harm.
+//! [`parse`] marks, and what is written here has the text of a marked string in its place. Code that looks into a value
+//! uses [`text`], [`float`] and [`integer`]; a marked string taken for text is one that nobody expects, and no harm.
 
 mod read;
 mod token;
@@ -28,13 +27,13 @@ use token::{Number, is_exotic_number, is_exotic_string, number};
 pub(crate) use write::write;
 pub use write::{Text, size, to_writer};
 
-/// What a marked string begins with.
+/// First character of a marked string.
 const MARK: char = '\u{10FFFF}';
 
 /// Reads JSON as Python's `json.loads` does, nested up to 127 levels.
 ///
 /// # Errors
-/// When it is not JSON. Its position counts in the text with the marks.
+/// If it is not JSON. The error's position counts in the text with the marks.
 pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(&read::marked(text))
 }
@@ -105,12 +104,12 @@ pub fn integer<T: TryFrom<i64> + TryFrom<u64>>(value: &Value) -> Option<T> {
     }
 }
 
-/// Whether it is a number, of whatever size.
+/// True for a number, of whatever size.
 pub fn is_number(value: &Value) -> bool {
     value.is_number() || raw(value).is_some_and(|raw| number(raw.as_bytes()).is_some())
 }
 
-/// Whether it is a number without a fraction or an exponent.
+/// True for a number without a fraction or an exponent.
 pub fn is_integer(value: &Value) -> bool {
     match raw(value) {
         Some(raw) => number(raw.as_bytes()) == Some(Number::Integer),
@@ -118,8 +117,8 @@ pub fn is_integer(value: &Value) -> bool {
     }
 }
 
-/// What a reader of JSON as RFC 8259 has it would not take, since it is none, or (sections 6 and 8.2) has no value that
-/// readers agree on.
+/// A value that a reader of RFC 8259's JSON would not take: it is not JSON, or (sections 6 and 8.2) readers do not
+/// agree on its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign<'a> {
     /// `NaN`, `Infinity` or `-Infinity`.
@@ -142,7 +141,7 @@ impl Display for Foreign<'_> {
     }
 }
 
-/// How much is quoted of a value, in bytes.
+/// Bytes that are quoted of a value.
 const QUOTED: usize = 100;
 
 fn beginning(raw: &str) -> Cow<'_, str> {
@@ -178,7 +177,7 @@ fn foreign_text(held: &str) -> Option<Foreign<'_>> {
     }
 }
 
-/// What a value is, for messages that must not quote data of any length.
+/// Names a value's kind, for messages that must not quote data of any length.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,8 +1,8 @@
-//! Messages in quarantine: how one is kept, and how it is had back as it was.
+//! Messages in quarantine: keeping them, and restoring them as they were.
 //!
-//! Where it fits, a message is kept as it is, with headers that say why. One that no broker could carry (a
-//! property that is too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body. Where the
-//! body leaves no room for that line, it is kept alone.
+//! A message that fits is kept as it is, with headers that say why. One that no broker could carry (a property that is
+//! too long, headers that fill a frame) is kept in an envelope: a line of JSON, then the body. If the body leaves no
+//! room for that line, the body is kept alone.
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
@@ -19,19 +19,19 @@ use crate::{Destination, Message, Properties, Publication};
 const ENVELOPE: &str = "application/vnd.petiole.kept";
 /// The content type of a body that is kept without its properties and headers.
 const ALONE: &str = "application/vnd.petiole.kept-body";
-/// How much is kept of the body of a message that its broker refuses to keep whole, in bytes.
+/// Bytes kept of the body of a message that its broker refuses to keep whole.
 const CUT: usize = 4096;
-/// How much of a reason is kept as a header, in bytes.
+/// Bytes of a reason that are kept as a header.
 const REASON_LIMIT: usize = 1024;
 
-/// What a message in quarantine tells.
+/// A message read back from quarantine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     /// As it was.
     pub message: Message,
-    /// Where it was to go, or came from.
+    /// The place it was to go to, or came from.
     pub destination: Destination,
-    /// Why it is kept.
+    /// The reason for keeping it.
     pub reason: String,
 }
 
@@ -69,8 +69,8 @@ impl Publication {
         })
     }
 
-    /// What is left of a message in quarantine that its broker refuses: the beginning of its body, and whose it is. None
-    /// where it is as small as that.
+    /// Cuts a message in quarantine that its broker refuses, to the beginning of its body with its id, task and queue.
+    /// None if it is as small as that.
     pub fn cut(&self) -> Option<Self> {
         if is_alone(&self.message) && self.message.body.len() <= CUT {
             return None;
@@ -109,7 +109,7 @@ impl Message {
         keep(self, quarantine, reason, &Destination::queue(queue))
     }
 
-    /// Whether it is in quarantine, or on its way there. No sender can say so: these headers are left out of what is sent.
+    /// True in quarantine or on the way there. No sender can say so: these headers are left out of what is sent.
     pub fn is_kept(&self) -> bool {
         self.headers.contains_key(REASON)
     }
@@ -133,14 +133,14 @@ fn keep(mut message: Message, quarantine: &str, reason: &str, to: &Destination) 
     publication
 }
 
-/// Whether marks can be told from the message's own headers.
+/// True if marks can be told from the message's own headers.
 fn restorable(message: &Message) -> bool {
     let content_type = message.properties.content_type.as_deref();
     !matches!(content_type, Some(ENVELOPE | ALONE))
         && without_quarantines(&message.headers).len() == message.headers.len()
 }
 
-/// The message with its reason. The broker's own id for it, and not the message's, is what tells it from others.
+/// The message with its reason. The broker's own id for it, not the message's, distinguishes it from others.
 fn mark(message: &Message, reason: &str, to: &Destination) -> Message {
     let mut message = message.clone();
     let mut set = |name: &str, text: Option<String>| {
@@ -228,7 +228,7 @@ fn alone(body: Bytes, envelope: &Envelope, left_out: String) -> Message {
 }
 
 impl Kept {
-    /// What a message of the quarantine queue tells; none where it was not kept by Petiole.
+    /// Opens a message of the quarantine queue; none if it was not kept by Petiole.
     pub fn open(mut message: Message) -> Option<Self> {
         if !message.is_kept() {
             return None;
@@ -260,7 +260,7 @@ impl Kept {
     /// The message on its way again, as another run of its task.
     ///
     /// # Errors
-    /// When properties or headers were lost on its way into quarantine, since they could not be read: the reason.
+    /// If properties or headers were lost on its way into quarantine, since they could not be read: the reason.
     pub fn send_again(mut self) -> Result<Publication, String> {
         let headers = &mut self.message.headers;
         if let Some(reason) = headers.get(UNREADABLE) {

@@ -95,7 +95,7 @@ impl<'a> LayeredOptions<'a> {
         self.group_index = Some(OptionValue::Index(index));
     }
 
-    /// What makes the last step stand for its chain, where it has none of its own.
+    /// Makes the last step stand for its chain: gives it the chain's place and chord where it has none of its own.
     pub(crate) fn stand_for(&mut self, chain: &'a Self) {
         for (name, option) in [
             ("group_id", &mut self.group_id),

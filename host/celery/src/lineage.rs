@@ -1,5 +1,5 @@
-//! How many tasks may still come of a task, so that no tree of tasks outgrows what its root was allowed.
-//! Pure, and with no state but two headers: whoever sends divides what it has among those it sends.
+//! The number of tasks that may still come of a task, so that no tree of tasks outgrows its root's allowance. Pure, and
+//! with no state but two headers: a sender divides what it has among those it sends.
 //!
 //! The headers stand in what follows a task too, which any worker may send, Python's own among them. So a
 //! guest sends only what means the same to each of them ([`sendable`]).
@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::{Signature, SignatureError, headers};
 
-/// How deep signatures may stand in one another: a message with them has to be read again, and JSON is read
-/// 128 levels deep, of which each takes four.
+/// Levels of signatures in one another: a message with them has to be read again, and JSON is read 127 levels deep, of
+/// which each signature takes four.
 const MAX_NESTING: usize = 16;
 
 /// Options that hold signatures.
@@ -20,21 +20,21 @@ const FOLLOWING: [&str; 3] = ["link", "link_error", "chain"];
 /// The keyword argument of a workflow that holds signatures.
 const TASKS: &str = "tasks";
 
-/// What may still come of a task. One that no guest has sent carries none: its own limits hold.
+/// Allowance for what may still come of a task. One that no guest has sent carries none: its own limits hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lineage {
-    /// Header `x-petiole-descendants`: how many tasks, at all levels together.
+    /// Header `x-petiole-descendants`: tasks, at all levels together.
     pub descendants: usize,
-    /// Header `x-petiole-depth`: how many levels of tasks that are sent by guests.
+    /// Header `x-petiole-depth`: levels of tasks that are sent by guests.
     pub depth: u32,
 }
 
 impl Lineage {
-    /// What a guest has sent, with a lineage on everything that may become a task of its own: an equal part of
-    /// what is left. What the guest itself wrote in its place is gone.
+    /// Puts a lineage on everything in what a guest has sent that may become a task of its own: an equal part of what
+    /// is left. Any that the guest itself wrote there is gone.
     ///
     /// # Errors
-    /// When it is not what a guest may send, or something in it is not, at whatever level.
+    /// If it is not what a guest may send, or something in it is not, at whatever level.
     pub fn stamp(self, sent: Vec<Signature>) -> Result<Vec<Signature>, SignatureError> {
         let tasks = sent.iter().map(Signature::tasks);
         let share = self.share(tasks.fold(0, usize::saturating_add));
@@ -43,7 +43,7 @@ impl Lineage {
             .collect()
     }
 
-    /// What each of so many tasks has left.
+    /// The part of what is left for each of `tasks` tasks.
     fn share(self, tasks: usize) -> Self {
         let left = self.descendants.saturating_sub(tasks);
         Self {
@@ -52,7 +52,7 @@ impl Lineage {
         }
     }
 
-    /// `levels`: how many levels of signatures there may be, with this one.
+    /// `levels`: levels of signatures that there may be, with this one.
     fn mark(self, mut signature: Signature, levels: usize) -> Result<Signature, SignatureError> {
         let Some(levels) = levels.checked_sub(1) else {
             let reason = format!("more than {MAX_NESTING} signatures in one another");
@@ -93,7 +93,7 @@ impl Lineage {
         Ok(())
     }
 
-    /// Of headers a guest writes its own: Python would let the others replace Celery's, `id` among them.
+    /// A guest writes only headers of its own: Python would let others replace Celery's, `id` among them.
     fn mark_headers(self, signature: &mut Signature) {
         let theirs = signature.options.remove("headers");
         let theirs = theirs.filter(|theirs| !theirs.is_null());
@@ -112,7 +112,7 @@ impl Lineage {
     }
 }
 
-/// Whether it becomes its parts, without a message of its own.
+/// True if it becomes its parts, without a message of its own.
 fn is_workflow(signature: &Signature) -> bool {
     signature.subtask_type.is_some()
 }

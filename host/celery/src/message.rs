@@ -16,7 +16,7 @@ pub struct Message {
     /// AMQP application headers, in which protocol v2 carries the task's metadata; values that JSON has no
     /// form for as [`Field`](crate::wire::Field) says.
     pub headers: Map<String, Value>,
-    /// The body, still encoded as `properties.content_type` and `content_encoding` say. A clone of it is the same memory.
+    /// The body, still encoded as `properties.content_type` and `content_encoding` say. Its clones share its memory.
     pub body: Bytes,
 }
 
@@ -45,7 +45,7 @@ pub struct Properties {
     /// `type`: the application's name for the kind of message.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Who sent it, checked by the broker. Never sent on: RabbitMQ closes the channel of another user.
+    /// The user that sent it, checked by the broker. Never sent on: RabbitMQ closes the channel of another user.
     pub user_id: Option<String>,
     /// The application that sent it.
     pub app_id: Option<String>,
@@ -53,7 +53,7 @@ pub struct Properties {
     pub cluster_id: Option<String>,
 }
 
-/// Where a message is published to (AMQP 0-9-1 `basic.publish`).
+/// The address that a message is published to (AMQP 0-9-1 `basic.publish`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// Empty for the default exchange, which routes to the queue named by the routing key.
@@ -84,8 +84,8 @@ impl Message {
         }
     }
 
-    /// How many deliveries of it have ended without being settled, where its queue counts them (RabbitMQ's
-    /// quorum queues do); else 0.
+    /// Deliveries of it that ended without being settled, where its queue counts them (RabbitMQ's quorum queues do);
+    /// else 0.
     pub fn deliveries_lost(&self) -> u64 {
         let count = self.headers.get(headers::DELIVERIES);
         count
@@ -93,19 +93,19 @@ impl Message {
             .unwrap_or(0)
     }
 
-    /// To be called where the message comes for the first time: the count is its sender's then, since brokers write it over
-    /// from the second time on.
+    /// To be called when the message first comes: the count is its sender's then, since brokers overwrite it from the
+    /// second time on.
     pub fn forget_deliveries(&mut self) {
         self.headers.shift_remove(headers::DELIVERIES);
     }
 
-    /// To be called with the queue that it was consumed from, before anything is asked of it: each time that this queue has
-    /// rejected it counts as one that it was sent again.
+    /// To be called with the queue that it was consumed from, before any other method: each rejection by this queue
+    /// counts as one more time that it was sent again.
     pub fn count_rejections(&mut self, queue: &str) {
         headers::count_rejections(&mut self.headers, queue);
     }
 
-    /// Whether its sender wants no result, as far as the headers say.
+    /// True if its sender wants no result, as far as the headers say.
     pub fn ignores_result(&self) -> bool {
         self.headers.get("ignore_result") == Some(&Value::Bool(true))
     }
@@ -115,13 +115,13 @@ impl Message {
 const ENTRY: usize = 48;
 
 impl Message {
-    /// About how many bytes of memory it takes, to which small values in its headers add more than their text.
+    /// Approximate bytes of memory that it takes, to which small values in its headers add more than their text.
     pub(crate) fn memory(&self) -> usize {
         self.body.len() + of_object(&self.headers)
     }
 }
 
-/// About how many bytes of memory all of them take.
+/// Approximate bytes of memory that all of them take.
 pub(crate) fn memory(publications: &[Publication]) -> usize {
     publications.iter().map(|one| one.message.memory()).sum()
 }
@@ -148,11 +148,10 @@ fn of_value(value: &Value) -> usize {
 pub struct Publication {
     /// The message's exchange and routing key.
     pub destination: Destination,
-    /// What is sent.
+    /// The message to send.
     pub message: Message,
-    /// Whether a message that reaches no queue is a fault. False only for replies, whose reader
-    /// may have gone.
+    /// True if a message that reaches no queue is a fault. False only for replies, whose reader may have gone.
     pub mandatory: bool,
-    /// The broker holds the message back until then; at once where this is past or none.
+    /// Held back by the broker until then; sent at once if this is past or none.
     pub not_before: Option<Timestamp>,
 }

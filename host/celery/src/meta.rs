@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// What a result backend keeps of a task: the value of `celery-task-meta-<id>`.
+/// A result backend's record of a task: the value of `celery-task-meta-<id>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskMeta {
     /// The task's id.
@@ -54,7 +54,7 @@ pub struct TaskMeta {
     pub traceback: Option<String>,
     /// The tasks it sent, as Celery nests them: `[[id, parent], null]`.
     pub children: Vec<Value>,
-    /// When it reached a final state; none before.
+    /// The time it reached a final state; none before.
     pub date_done: Option<Timestamp>,
     /// The group it belongs to.
     pub group_id: Option<String>,
@@ -64,7 +64,7 @@ pub struct TaskMeta {
     pub extended: Option<Extended>,
 }
 
-/// What `result_extended` adds.
+/// Fields that `result_extended` adds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extended {
     /// The task's name.
@@ -76,13 +76,13 @@ pub struct Extended {
     /// The node name of the worker that ran it; none for a task that failed because one before it in
     /// its chain did.
     pub worker: Option<String>,
-    /// How often it was retried.
+    /// Number of retries.
     pub retries: u32,
     /// The routing key it was delivered with; none as for `worker`.
     pub queue: Option<String>,
     /// Its stamps by name.
     pub stamps: Map<String, Value>,
-    /// What it used, under `usage`, which Celery has none of; empty before it has run.
+    /// Resources it used, under `usage`, which Celery does not have; empty before it has run.
     pub usage: Map<String, Value>,
 }
 
@@ -124,7 +124,7 @@ impl TaskMeta {
         String::from_utf8(written.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// About how many bytes of memory its text takes.
+    /// Approximate bytes of memory that its text takes.
     pub(crate) fn memory(&self) -> usize {
         let traceback = self.traceback.as_ref().map_or(0, String::len);
         let extended = self.extended.as_ref().map_or(0, |extended| {
@@ -136,7 +136,7 @@ impl TaskMeta {
 
 const RESULT: &str = "result";
 
-/// What is written of a result. That itself may be large, and is not copied for it.
+/// Fields of a result, for writing. The value itself may be large, and is not copied for this.
 struct Fields<'a> {
     fields: Map<String, Value>,
     result: &'a Value,

@@ -118,7 +118,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// When to run: a `countdown` other than 0 comes before an `eta`, as in Celery.
+    /// The time to run: a `countdown` other than 0 takes precedence over an `eta`, as in Celery.
     pub(crate) fn run_at(&self, now: Timestamp) -> Option<Timestamp> {
         let countdown = self.countdown.filter(|countdown| !countdown.is_zero());
         countdown
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         self.json(name, "a number of seconds", seconds)
     }
 
-    /// Of what kombu writes for Python's types Celery takes a zero alone, which is none.
+    /// Of kombu's forms for Python's types Celery takes a zero alone, which counts as none.
     fn countdown(&self) -> Result<Option<SignedDuration>, SignatureError> {
         match self.get("countdown") {
             Some(OptionValue::Json(value)) if is_zero_decimal(value) => Ok(None),

@@ -5,23 +5,23 @@ use serde_json::Value;
 
 use crate::Exception;
 
-/// What became of a task that was run. A guest that fails is an outcome, never an `Err`.
+/// The outcome of a task that was run. A guest that fails is an outcome, never an `Err`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The task returned.
     Success(Value),
     /// The task returned `err`, trapped, or hit a limit.
     Failure {
-        /// What Python raises from `get()`.
+        /// The exception that Python raises from `get()`.
         exception: Exception,
         /// The guest's stack, where there is one.
         traceback: Option<String>,
     },
     /// The task asks to be run again (Celery's `Task.retry`).
     Retry {
-        /// Why; becomes the failure when no retries are left.
+        /// The reason; becomes the failure when no retries are left.
         exception: Exception,
-        /// When to run again.
+        /// The time to run again.
         at: RetryAt,
         /// Overrides [`RetrySettings::max_retries`].
         max_retries: Option<u32>,
@@ -37,18 +37,18 @@ pub enum Outcome {
     Ignore,
 }
 
-/// When a retry runs.
+/// The time of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAt {
     /// After the task's own [`RetrySettings::default_retry_delay`].
     Default,
-    /// So long from now.
+    /// After this long.
     Countdown(Duration),
     /// At that time.
     Eta(Timestamp),
 }
 
-/// How often and when a task runs again that asks for it.
+/// Limits and default delay of the retries that a task asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetrySettings {
     /// Celery's `max_retries`, for a retry that names no number.

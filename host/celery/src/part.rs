@@ -14,8 +14,8 @@ pub(crate) struct Part<'a> {
     pub(crate) options: LayeredOptions<'a>,
     /// Those of the chain that it begins: before its own.
     chain_args: &'a [Value],
-    /// Whether what its sender passes on (a result) comes before its own arguments. An immutable chain passes
-    /// nothing on to its first task.
+    /// True if what its sender passes on (a result) comes before its own arguments. An immutable chain passes nothing
+    /// on to its first task.
     takes_args: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What follows from an outcome or a refusal: a total, pure function.
+//! Plans for an outcome or a refusal: a total, pure function.
 //!
 //! Nothing is lost where a part of a plan can't be carried out (a callback with options that make no
 //! sense, say): then the request is treated as refused, with the reason, which puts its message in
@@ -29,16 +29,16 @@ use republish::rejected;
 use results::Results;
 use sending::NotSent;
 
-/// How often a task may give its message back to its queue: RabbitMQ's own limit for quorum queues since 4.0.
-/// After that it counts as rejected for good, or it could run for ever.
+/// Times that a task may give its message back to its queue: RabbitMQ's own limit for quorum queues since 4.0. After
+/// that it counts as rejected for good, or it could run for ever.
 const MAX_REQUEUES: u32 = 20;
-/// How often a run is put off for memory. Those that have it may run for long, so it comes back after
-/// [`MEMORY_PAUSE`], and each time after twice as long, up to [`LONGEST_MEMORY_PAUSE`]: it takes an hour and more.
+/// Times that a run is put off for memory. Those that have it may run for long, so it comes back after
+/// [`MEMORY_PAUSE`], then each time after twice as long, up to [`LONGEST_MEMORY_PAUSE`]: more than an hour in all.
 const MAX_MEMORY_WAITS: u32 = 20;
 const MEMORY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_MEMORY_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
-/// What is to be done about a request that was run.
+/// Decides what to do about a request that was run.
 pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: Timestamp) -> Plan {
     let Ran {
         outcome,
@@ -91,7 +91,7 @@ pub fn plan(request: &Request, ran: Ran, source: &Source, policy: &Policy, now: 
     }
 }
 
-/// What is to be done about a request that is refused before it runs.
+/// Decides what to do about a request that is refused before it runs.
 pub fn refuse(
     request: &Request,
     refusal: &Refusal,
@@ -122,7 +122,7 @@ pub fn refuse(
     }
 }
 
-/// What is to be done about a message that is no request.
+/// Decides what to do about a message that is no request.
 pub fn quarantine(
     undecodable: &Undecodable,
     source: &Source,
@@ -139,9 +139,9 @@ pub fn quarantine(
     results.into_plan(vec![kept], ended)
 }
 
-/// What is to be done instead of sending a message to another task, where its broker refuses it or can't be reached in
-/// time: whoever waits for that task hears that it has failed, its errbacks are called, and the message is kept with the
-/// way that it was to go. Nothing is to be settled.
+/// Decides what to do instead of sending a message to another task, if its broker refuses it or can't be reached in
+/// time: whoever waits for that task hears that it has failed, its errbacks are called, and the message is kept with
+/// its destination. There is nothing to settle.
 pub fn not_sent(
     publication: &Publication,
     reason: String,
@@ -186,12 +186,12 @@ pub fn not_sent(
     }
 }
 
-/// What is to be done about a request whose `eta` is still to come: it waits in the broker, not here.
+/// Postpones a request whose `eta` is still to come: it waits in the broker, not here.
 ///
 /// It goes back to the queue it came from, not to its exchange, which may lead to other queues too.
 ///
 /// # Errors
-/// When it can't wait there: the name of the queue is too long with the delay before it.
+/// If it can't wait there: the name of the queue is too long with the delay before it.
 pub fn postpone(
     request: &Request,
     until: Timestamp,
@@ -201,11 +201,11 @@ pub fn postpone(
     put_off(republish::postpone(request, until, source), now)
 }
 
-/// What is to be done about a request for whose run there was no memory: it waits in the broker, each time longer. When
-/// it comes again is said beside.
+/// Puts off a request for whose run there was no memory: it waits in the broker, longer each time. Returns the time it
+/// comes again as well.
 ///
 /// # Errors
-/// When it has waited often enough, or can't wait there, as for [`postpone`].
+/// If it has waited often enough, or can't wait there, as for [`postpone`].
 pub fn await_memory(
     request: &Request,
     source: &Source,
@@ -233,8 +233,8 @@ fn put_off(publication: Publication, now: Timestamp) -> Result<Plan, Refusal> {
     })
 }
 
-/// What is to be stored or sent while a task runs and says how far it is: Celery's `update_state`. The
-/// delivery is not settled by it, so nothing is said of that.
+/// Results to store and messages to send when a running task reports its progress: Celery's `update_state`. This does
+/// not settle the delivery.
 pub fn update(
     request: &Request,
     state: State,

@@ -8,7 +8,7 @@ use crate::json;
 const MAX_CHARS: usize = 1024;
 /// Celery's `task_repr_maxlevels`.
 const MAX_LEVELS: usize = 3;
-/// Celery marks with it where something was left out.
+/// Celery's mark where something was left out.
 const ELLIPSIS: &str = "...";
 
 /// Positional arguments, as a tuple.

@@ -1,6 +1,6 @@
 use crate::Exception;
 
-/// Why a message is not run. Not a failure of the task (see [`Outcome`](crate::Outcome)), nor a
+/// Reason why a message is not run. Not a failure of the task (see [`Outcome`](crate::Outcome)), nor a
 /// fault of the host: running it again would be refused again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -15,7 +15,7 @@ pub enum Refusal {
     /// The message breaks the protocol.
     #[error("malformed message: {reason}")]
     Malformed {
-        /// What is wrong, and where.
+        /// The fault, and its place.
         reason: String,
     },
     /// No active module has the task.
@@ -31,7 +31,7 @@ pub enum Refusal {
         task: String,
         /// The module that has it.
         module: String,
-        /// Why it is not taken.
+        /// The reason why it is not taken.
         reason: String,
     },
     /// The arguments do not fit the task's WIT types.
@@ -59,10 +59,10 @@ pub enum Refusal {
         /// Bytes that there are for one.
         limit: usize,
     },
-    /// What follows the task can't be carried out yet, so it must not run.
+    /// The work that follows the task can't be carried out yet, so it must not run.
     #[error("{what} is not supported yet")]
     Unsupported {
-        /// Which part of the canvas.
+        /// The part of the canvas.
         what: String,
     },
     /// The broker would drop it if this delivery were lost too: each one before it was, most likely with the
@@ -73,7 +73,7 @@ pub enum Refusal {
     WorkerLost {
         /// Deliveries before this one, as the broker counts them.
         count: u64,
-        /// After how many a message is not run any more.
+        /// The number after which a message is not run any more.
         limit: u64,
     },
     /// Whenever it ran, other tasks had all the memory.
@@ -82,10 +82,10 @@ pub enum Refusal {
          limits of what runs beside it"
     )]
     NoMemoryLeft {
-        /// How often it was.
+        /// Times that it was given back.
         count: u32,
     },
-    /// What follows from it can't be stored or sent, for good or for too long.
+    /// The results or messages that follow from it can't be stored or sent, for good or for too long.
     #[error("what follows from the task can't be carried out: {reason}")]
     NotCarriedOut {
         /// The server's words.

@@ -16,13 +16,13 @@ pub struct Request {
     pub args: Vec<Value>,
     /// Keyword arguments.
     pub kwargs: Map<String, Value>,
-    /// What follows the task.
+    /// Callbacks, chain and chord that follow the task.
     pub embed: Embed,
     /// Not to be run before.
     pub eta: Option<Timestamp>,
     /// Not to be run after.
     pub expires: Option<Timestamp>,
-    /// How often it has been retried.
+    /// Number of retries so far.
     pub retries: u32,
     /// Header `timelimit`.
     pub time_limits: TimeLimits,
@@ -36,17 +36,17 @@ pub struct Request {
     pub group_index: Option<u32>,
     /// No result is wanted.
     pub ignore_result: bool,
-    /// How often its task has given it back to its queue.
+    /// Times that its task has given it back to its queue.
     pub requeues: u32,
-    /// How often this run was put off since other tasks had all the memory.
+    /// Times that this run was put off since other tasks had all the memory.
     pub memory_waits: u32,
-    /// How often it has replaced itself.
+    /// Times that it has replaced itself.
     pub replaced_task_nesting: u32,
     /// Names of the headers that are stamps.
     pub stamped_headers: Vec<String>,
     /// Stamps by name.
     pub stamps: Map<String, Value>,
-    /// What may still come of it; none where no guest has sent it.
+    /// Allowance for what may still come of it; none if no guest has sent it.
     pub lineage: Option<Lineage>,
     /// The whole message as it came, so that it can be published again.
     pub message: Message,
@@ -67,8 +67,8 @@ impl Request {
         headers::own(&self.message.headers)
     }
 
-    /// Why the request must not run although it is well formed: something that follows it can't be
-    /// carried out. To be asked before it runs. `sent_limit`: [`Policy`](crate::plan::Policy)'s.
+    /// The reason why a well-formed request must not run: something that follows it can't be carried out. To be called
+    /// before it runs. `sent_limit`: [`Policy`](crate::plan::Policy)'s.
     pub fn unsupported(&self, sent_limit: usize) -> Option<Refusal> {
         canvas::check(&self.embed, sent_limit).err()
     }

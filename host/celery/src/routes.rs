@@ -1,7 +1,7 @@
 use crate::Destination;
 
-/// Which queue a task name is sent to: Celery's `task_routes`, for the signatures that this worker
-/// sends (a callback's signature names no queue).
+/// Queues by task name: Celery's `task_routes`, for the signatures that this worker sends (a callback's signature names
+/// no queue).
 #[derive(Debug, Clone)]
 pub struct Routes {
     rules: Vec<(wildmatch::WildMatch, Destination)>,
@@ -34,7 +34,7 @@ impl Routes {
     /// Adds a route written as on the command line: `GLOB=QUEUE`.
     ///
     /// # Errors
-    /// When either side is missing.
+    /// If either side is missing.
     pub fn add_rule(&mut self, rule: &str) -> Result<(), RouteError> {
         match rule
             .split_once('=')
@@ -59,7 +59,7 @@ impl Routes {
             .chain([self.default_queue.as_str()])
     }
 
-    /// Where a task of this name is sent.
+    /// The destination of tasks of this name.
     pub fn destination(&self, task: &str) -> Destination {
         self.rules
             .iter()

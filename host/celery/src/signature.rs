@@ -28,7 +28,7 @@ pub struct Signature {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid signature: {reason}")]
 pub struct SignatureError {
-    /// What is wrong with it, and where.
+    /// The fault in it, and its place.
     pub reason: String,
 }
 
@@ -109,8 +109,8 @@ impl<'a> SignatureRef<'a> {
         })
     }
 
-    /// Whether it stands for several messages. Python's `map`, `starmap` and `chunks` are plain tasks
-    /// on the wire (`celery.map`, ...).
+    /// True if it stands for several messages. Python's `map`, `starmap` and `chunks` are plain tasks on the wire
+    /// (`celery.map`, ...).
     pub(crate) fn is_workflow(&self) -> bool {
         !matches!(
             self.subtask_type,
@@ -142,7 +142,7 @@ impl Signature {
     /// Reads a signature as it stands in messages. All fields but `task` may be missing or null.
     ///
     /// # Errors
-    /// When the value is no object, or a field has another type than Celery's.
+    /// If the value is no object, or a field has another type than Celery's.
     pub fn from_value(mut value: Value) -> Result<Self, SignatureError> {
         let read = SignatureRef::from_json(&value)?;
         let task = read.task.to_owned();

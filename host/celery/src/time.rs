@@ -27,7 +27,7 @@ pub(crate) fn from_iso_date(text: &str) -> Option<Timestamp> {
     Some(midnight.timestamp())
 }
 
-/// The time so long after another one, at most the last one that there is.
+/// The time `duration` after another one, within the range that there is.
 pub(crate) fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
     let limit = if duration.is_negative() {
         Timestamp::MIN

@@ -1,9 +1,8 @@
-//! What the wire carries: the limits of AMQP 0-9-1 and of Petiole's own policy, in one place.
+//! Limits of the wire: those of AMQP 0-9-1 and of Petiole's own policy, in one place.
 //!
-//! Who makes a message asks [`check`] before anything relies on it, and the broker asks
-//! [`check_message`] once more before its library has to frame it. Sizes are those of the encoding
-//! itself (section 4.2 of the specification); a test of the broker crate holds them equal to what its
-//! library writes.
+//! Code that makes a message calls [`check`] before anything relies on it, and the broker crate calls [`check_message`]
+//! once more before its library has to frame it. Sizes are those of the encoding itself (section 4.2 of the
+//! specification); a test of the broker crate holds them equal to what its library writes.
 
 mod field;
 mod size;
@@ -19,10 +18,10 @@ use size::{table_size, text_size};
 
 /// The longest short string, in bytes: names and properties are nothing else (section 4.2.5.3).
 pub const SHORT_STRING_LIMIT: usize = 255;
-/// Tables and arrays in each other: how deep headers may be. A table that looks like a value with its type takes two levels
-/// of JSON, and what is kept as JSON must be read again, of which serde_json reads 127.
+/// Levels of tables and arrays in each other that headers may have. A table that looks like a value with its type takes
+/// two levels of JSON, and what is kept as JSON must be read again, of which serde_json reads 127.
 pub const DEPTH_LIMIT: usize = 60;
-/// What the names begin with that RabbitMQ makes for direct reply-to.
+/// Prefix of the names that RabbitMQ makes for direct reply-to.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 /// RabbitMQ's default `frame_max`. Properties and headers can't be split over frames.
 const FRAME_MAX: usize = 131_072;
@@ -37,7 +36,7 @@ pub const HEADER_LIMIT: usize = FRAME_MAX - FRAME_OVERHEAD - ROOM_FOR_BROKERS;
 /// The largest body, in bytes: RabbitMQ 4's own limit. A broker closes the channel over a larger one, and
 /// with it the confirms of all that is in flight.
 pub const BODY_LIMIT: usize = 16 * 1024 * 1024;
-/// The same of a message on its way to quarantine: what arrived has to fit, and RabbitMQ before 4 carries so much.
+/// The same of a message on its way to quarantine: what arrived has to fit, and RabbitMQ before 4 carries that much.
 pub const KEPT_BODY_LIMIT: usize = 128 * 1024 * 1024;
 /// Levels of the delayed delivery: binary digits of its seconds.
 pub const DELAY_LEVELS: u8 = 28;
@@ -49,7 +48,7 @@ pub const DELAY_LIMIT: u64 = (1 << DELAY_LEVELS) - 1;
 const ID_SIZE: usize = 36;
 /// Class, weight, body size and flags (section 4.2.6.1).
 const FIXED_SIZE: usize = 2 + 2 + 8 + 2;
-/// How much of a name is quoted, in bytes.
+/// Bytes of a name that are quoted.
 const QUOTED: usize = 40;
 
 /// A message that the wire can't carry, however often it is tried.
@@ -58,7 +57,7 @@ pub enum Unsendable {
     /// A name or a property that AMQP has only a short string for.
     #[error("the {field} has {size} bytes, over the limit of {limit}")]
     ShortString {
-        /// Which one.
+        /// Its name.
         field: &'static str,
         /// Bytes.
         size: usize,
@@ -68,7 +67,7 @@ pub enum Unsendable {
     /// A header's name.
     #[error("the header name {name:?}... has {size} bytes, over the limit of {limit}")]
     HeaderName {
-        /// How it begins.
+        /// Its beginning.
         name: String,
         /// Bytes.
         size: usize,
@@ -78,7 +77,7 @@ pub enum Unsendable {
     /// Headers in headers.
     #[error("the header {name:?} is nested deeper than {limit} levels")]
     Depth {
-        /// The header, or how its name begins.
+        /// The header, or the beginning of its name.
         name: String,
         /// Levels.
         limit: usize,
@@ -88,7 +87,7 @@ pub enum Unsendable {
         "properties and headers have {size} bytes, over the limit of {limit}; the largest is {largest:?} with {largest_size}"
     )]
     Header {
-        /// What takes most of it: a header, or how its name begins.
+        /// The header that takes most of it, or the beginning of its name.
         largest: String,
         /// Bytes.
         largest_size: usize,
@@ -108,14 +107,14 @@ pub enum Unsendable {
     /// RabbitMQ closes the channel over an expiration that is no number of milliseconds.
     #[error("the expiration {value:?} is not a number of milliseconds below 2^32")]
     Expiration {
-        /// How it begins.
+        /// Its beginning.
         value: String,
     },
-    /// What waits by RabbitMQ's direct reply-to is no queue for tasks, and RabbitMQ ends a connection over a name of
-    /// these that it can't read.
+    /// A name for RabbitMQ's direct reply-to is no queue for tasks, and RabbitMQ ends a connection over one that it
+    /// can't read.
     #[error("{name:?}... is the name of a direct reply-to, not of a queue")]
     DirectReply {
-        /// How it begins.
+        /// Its beginning.
         name: String,
     },
     /// A message that is held back has its delay in its routing key, beside the queue.
@@ -123,7 +122,7 @@ pub enum Unsendable {
         "a message for queue {queue:?}... can't be delayed: the name has {size} bytes, over the limit of {limit}"
     )]
     DelayedQueue {
-        /// How it begins.
+        /// Its beginning.
         queue: String,
         /// Bytes.
         size: usize,
@@ -133,7 +132,7 @@ pub enum Unsendable {
     /// The delayed delivery's bindings read such a name as a pattern.
     #[error("a message for queue {queue:?} can't be delayed: its name has a word * or #")]
     DelayedPattern {
-        /// How it begins.
+        /// Its beginning.
         queue: String,
     },
     /// Its time is too far away.
@@ -168,10 +167,10 @@ impl Unsendable {
     }
 }
 
-/// Whether the wire carries a message.
+/// Checks that the wire carries a message.
 ///
 /// # Errors
-/// With the first thing that it can't.
+/// With the first thing that it can't carry.
 pub fn check(publication: &Publication) -> Result<(), Unsendable> {
     let to = &publication.destination;
     check_message(&publication.message, &to.exchange, &to.routing_key)?;
@@ -192,8 +191,7 @@ pub fn check(publication: &Publication) -> Result<(), Unsendable> {
     Ok(())
 }
 
-/// The same, and whether the broker can hold it back for as long as it says: for what goes back to the
-/// queue it came from.
+/// Checks that too, and that the broker can hold it back until it is due: for what goes back to the queue it came from.
 pub(crate) fn check_delay(publication: &Publication, now: Timestamp) -> Result<(), Unsendable> {
     check(publication)?;
     let Some(until) = publication.not_before else {
@@ -211,7 +209,7 @@ pub(crate) fn check_delay(publication: &Publication, now: Timestamp) -> Result<(
 /// Whole seconds from `now` to `until`, rounded up; none where it is past.
 ///
 /// # Errors
-/// When they are too many.
+/// If they are too many.
 pub fn delay_seconds(until: Timestamp, now: Timestamp) -> Result<Option<u64>, Unsendable> {
     let nanoseconds = until.as_nanosecond() - now.as_nanosecond();
     if nanoseconds <= 0 {
@@ -227,10 +225,10 @@ pub fn delay_seconds(until: Timestamp, now: Timestamp) -> Result<Option<u64>, Un
     Ok(Some(seconds))
 }
 
-/// Whether the wire carries a message to this exchange with this routing key.
+/// Checks that the wire carries a message to this exchange with this routing key.
 ///
 /// # Errors
-/// With the first thing that it can't.
+/// With the first thing that it can't carry.
 pub fn check_message(
     message: &Message,
     exchange: &str,
@@ -270,7 +268,7 @@ pub fn check_message(
 /// properties, the headers among them. A message without an id is given one by the broker crate.
 ///
 /// # Errors
-/// When its headers are no field table.
+/// If its headers are no field table.
 pub fn content_header(message: &Message) -> Result<usize, Unsendable> {
     let properties = &message.properties;
     let texts: usize = texts(message).map(|(_, text)| text_size(text)).sum();
@@ -301,7 +299,7 @@ fn texts(message: &Message) -> impl Iterator<Item = (&'static str, &str)> {
     .filter_map(|(field, text)| Some((field, text.as_deref()?)))
 }
 
-/// Whether it is the name of somebody who waits by RabbitMQ's direct reply-to.
+/// True for the name of somebody who waits by RabbitMQ's direct reply-to.
 pub fn is_direct_reply(destination: &Destination) -> bool {
     destination.exchange.is_empty() && destination.routing_key.starts_with(DIRECT_REPLY)
 }

@@ -17,14 +17,14 @@ use serde_json::json;
 
 use support::{policy, ran};
 
-/// What may be allocated for each byte of a body: held at once, and in all. The densest JSON there is takes 72
+/// Bytes that may be allocated for each byte of a body: held at once, and in all. The densest JSON there is takes 72
 /// bytes of memory for 2, more while its array grows.
 const PEAK: u64 = 80;
 const TOTAL: u64 = 120;
 /// The same for each task that it names: the message to be, which is written once more for each check.
 const PEAK_OF_TASK: u64 = 6 << 10;
 const TOTAL_OF_TASK: u64 = 32 << 10;
-/// What may be allocated besides, for results and the like.
+/// Bytes that may be allocated besides, for results and the like.
 const CONSTANT: u64 = 64 << 10;
 
 /// JSON with as many values as a text of this size can have.
@@ -41,7 +41,7 @@ fn workflow(kind: &str, tasks: &str) -> String {
     format!(r#"{{"task":"celery.{kind}","subtask_type":"{kind}","kwargs":{{"tasks":[{tasks}]}}}}"#)
 }
 
-/// So many workflows in one another, of these kinds in turn, around a leaf.
+/// `levels` workflows in one another, of these kinds in turn, around a leaf.
 fn nested(kinds: &[&str], levels: usize, leaf: &str) -> String {
     let kinds = kinds.iter().cycle().take(levels);
     kinds.fold(leaf.to_owned(), |inner, kind| {
@@ -51,7 +51,7 @@ fn nested(kinds: &[&str], levels: usize, leaf: &str) -> String {
     })
 }
 
-/// What follows a task: `callbacks`, `errbacks` and `chain`, of a body of some `size` bytes.
+/// Fields that follow a task: `callbacks`, `errbacks` and `chain`, of a body of some `size` bytes.
 type Shape = fn(usize) -> [String; 3];
 
 const NONE: String = String::new();
@@ -159,12 +159,12 @@ fn now() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-/// What each stage costs.
+/// The cost of each stage.
 fn costs(message: Message) -> Vec<(&'static str, AllocationInfo)> {
     stages(message, |stage| measure(stage))
 }
 
-/// What `measured` says of each stage of a message.
+/// Applies `measured` to each stage of a message.
 fn stages<T>(message: Message, measured: impl Fn(&mut dyn FnMut()) -> T) -> Vec<(&'static str, T)> {
     let (source, policy, now) = (source(), policy(ResultMode::Stored), now());
     let (mut message, mut request) = (Some(message), None);
@@ -208,7 +208,7 @@ fn time(stage: &mut dyn FnMut()) -> Duration {
     start.elapsed()
 }
 
-/// How long each stage takes: the quickest of three, which what else the machine does has slowed least.
+/// The time of each stage: the quickest of three, slowed least by what else the machine does.
 fn times(message: &Message) -> Vec<(&'static str, Duration)> {
     let [first, second, third] = [(); 3].map(|()| stages(message.clone(), time));
     let runs = first.into_iter().zip(second).zip(third);
@@ -226,7 +226,7 @@ fn a_message_costs_time_in_proportion_to_its_size() {
         for ((stage, small), (_, large)) in small.into_iter().zip(large) {
             let growth = large.as_secs_f64() / small.max(Duration::from_micros(100)).as_secs_f64();
             println!("{name}, {stage}: {small:?}, {large:?}, {growth:.1} times");
-            // Where it grew with the square it would be 64.
+            // Growth with the square would be 64.
             if growth > 32.0 {
                 over.push(format!("{name}, {stage}: {small:?}, {large:?}"));
             }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use python::loads;
 use support::{policy, ran};
 
-/// What serde_json has no value for, or another.
+/// JSON that serde_json has no value for, or another.
 const EXOTIC: [&str; 22] = [
     "-0",
     "18446744073709551616",
@@ -45,7 +45,7 @@ const EXOTIC: [&str; 22] = [
     "{\"\u{10FFFF}NaN\": {\"\\udfff\": [-0, \"\\ud800\"]}}",
 ];
 
-/// What it has the same of.
+/// JSON that it has the same value for.
 const PLAIN: [&str; 17] = [
     "null",
     "true",
@@ -335,7 +335,7 @@ fn bodies(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// As what a task is called with, what is linked to it and comes after it is called with, and what it returned.
+/// In the arguments of a task and of what is linked to it or follows it, and in its result.
 #[test]
 fn what_is_forwarded_is_the_same() {
     for text in EXOTIC {
@@ -449,7 +449,7 @@ fn headers_are_in_amqps_types() {
     );
 }
 
-/// What each came to in Celery 5.7, by its own code.
+/// The values are those that Celery 5.7's own code makes of each.
 #[test]
 fn options_are_read_as_celery_reads_them() {
     let noon = "2026-11-22T12:00:00.000000+00:00";

@@ -269,7 +269,7 @@ mod refused {
         assert!(refused(|message| message.body = deep.into()).contains("recursion limit"));
     }
 
-    /// What is told of a message for a task that takes so many bytes.
+    /// The refusal of a message for a task that takes `limit` bytes.
     fn refused_by(limit: usize, body: Vec<u8>, compression: Value) -> Undecodable {
         let mut message = fixture("link");
         message.headers.insert("compression".into(), compression);

@@ -19,14 +19,13 @@ use crate::delivery::{Answer, Settlement, Settlements, Verdict};
 
 /// Settlements that are written at once.
 const BATCH: usize = 1024;
-/// How long a delivery that was given back is kept from its queue.
+/// Time for which a delivery that was given back is kept from its queue.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the channel is looked at, should nothing be written to it.
+/// Interval for checking the channel, should nothing be written to it.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Which delivery tags of a channel are settled. Tags count up from 1, without gaps (AMQP 0-9-1
-/// section 1.8.3.13).
+/// The settled delivery tags of a channel. Tags count up from 1, without gaps (AMQP 0-9-1 section 1.8.3.13).
 #[derive(Debug)]
 struct Ledger {
     /// The lowest tag that is not settled.
@@ -50,8 +49,8 @@ impl Ledger {
         }
     }
 
-    /// The acks for finished deliveries, as (tag, multiple). What is rejected or given back must be noted, and written, before:
-    /// an ack with `multiple` covers every tag up to its own that the broker still counts as unacked.
+    /// The acks for finished deliveries, as (tag, multiple). Rejected ones and those given back must be noted, and
+    /// written, before: an ack with `multiple` covers every tag up to its own that the broker still counts as unacked.
     fn acks(&mut self, tags: &[u64]) -> Vec<(u64, bool)> {
         for tag in tags {
             self.settled(*tag);
@@ -65,7 +64,7 @@ impl Ledger {
     }
 }
 
-/// What is to be written, as it came.
+/// Settlements to write, as they came.
 #[derive(Default)]
 struct Batch {
     rejects: Vec<u64>,
@@ -75,14 +74,14 @@ struct Batch {
     answers: Vec<Answer>,
 }
 
-/// What is known of a channel's deliveries.
+/// State of a channel's deliveries.
 struct Settler {
     ledger: Ledger,
-    /// Given back, and when they go.
+    /// Given back, with the time that they go.
     paused: VecDeque<(Instant, u64)>,
-    /// Whether anybody reads them.
+    /// True while somebody reads them.
     read: bool,
-    /// Whether the broker has ended their consumer.
+    /// True once the broker has ended their consumer.
     ended: bool,
 }
 
@@ -142,7 +141,7 @@ async fn settle(
 }
 
 impl Settler {
-    /// What is to be written for these, and for what goes back by now.
+    /// Collects what is to be written for these, and for the deliveries that are due to go back.
     fn batch(&mut self, received: &mut Vec<Settlement>, now: Instant) -> Batch {
         let mut batch = Batch::default();
         for settlement in received.drain(..) {

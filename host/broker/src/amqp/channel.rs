@@ -12,7 +12,7 @@ use crate::{Answer, BrokerError};
 
 /// AMQP's reply code for success.
 pub(super) const REPLY_SUCCESS: u16 = 200;
-/// How long a closing handshake may take.
+/// Time for a closing handshake.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A channel error: it closes the channel, and the connection lives on.
@@ -38,7 +38,7 @@ pub(super) fn refused(queue: &str, error: &lapin::Error) -> BrokerError {
     }
 }
 
-/// Whether the broker says that there is no such queue or exchange.
+/// True if the broker says that there is no such queue or exchange.
 pub(super) fn is_missing(error: &BrokerError) -> bool {
     matches!(error, BrokerError::Refused { answer, .. } if answer.code == NOT_FOUND)
 }

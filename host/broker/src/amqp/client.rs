@@ -21,8 +21,8 @@ use crate::memory::{Memory, Share};
 use crate::url::Target;
 use crate::{BrokerError, Deliveries, PublishError};
 
-/// Operations that are under way at once, each with a channel or two of its own: RabbitMQ's `channel_max` is 2047, and it
-/// ends a connection that opens more.
+/// Operations that are under way at once, each with a channel or two of its own: RabbitMQ's `channel_max` is 2047, and
+/// it ends a connection that opens more.
 const OPERATIONS_LIMIT: usize = 64;
 /// Threads for sockets, heartbeats, confirms and acks.
 const THREADS: usize = 2;
@@ -62,7 +62,7 @@ impl Amqp {
         let name = connection_name();
         let connected = runtime.spawn(connect_both(targets.into(), name, closing.clone()));
         let threads = Threads(Some(runtime));
-        // Whoever waits for this may stop to.
+        // Whoever waits for this may stop waiting.
         let (consuming, publishing, publisher, supervisors) =
             connected.await.map_err(|error| BrokerError::Lost {
                 reason: error.to_string(),

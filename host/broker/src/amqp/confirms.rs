@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-/// What is known of a publication whose confirm has come.
+/// Fate of a publication whose confirm has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// A queue has it.
@@ -25,7 +25,7 @@ pub(super) enum Fate {
     Nacked,
 }
 
-/// What a confirm said, with the key of the returned message it carried.
+/// A confirm, with the key of the returned message it carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Confirm<K> {
     Ack(Option<K>),

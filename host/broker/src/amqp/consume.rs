@@ -66,7 +66,7 @@ impl Getting {
         })
     }
 
-    /// Until the queue is empty, or nobody asks for more.
+    /// Runs until the queue is empty, or nobody asks for more.
     pub(super) async fn run(self, out: mpsc::Sender<Delivery>) {
         let settlements = ack::start(self.channel.clone(), self.gone.clone(), ());
         let queue = self.queue.as_str();

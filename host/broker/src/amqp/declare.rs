@@ -14,9 +14,9 @@ use super::names::queue_name;
 use super::supervise::Live;
 use crate::BrokerError;
 
-/// A queue as Celery declares it: durable, without arguments, bound to the durable direct exchange of its
-/// name. One that exists stays as it is. Whether it is bound so: an exchange or binding that can't be made
-/// breaks nothing, since there is the default exchange.
+/// Declares a queue as Celery does: durable, without arguments, bound to the durable direct exchange of its name. One
+/// that exists stays as it is. True if it is bound so: an exchange or binding that can't be made breaks nothing, since
+/// there is the default exchange.
 pub(super) async fn queue(live: &Live, queue: &str) -> Result<bool, BrokerError> {
     if ensure(live, queue, &[FieldTable::default()]).await? {
         rejoin_delay(live, queue).await?;
@@ -48,8 +48,8 @@ async fn has_own_exchange(live: &Live, queue: &str) -> Result<bool, BrokerError>
     }
 }
 
-/// Declares a durable queue unless it exists, with the first of the arguments that the broker takes. Whether it
-/// was declared here.
+/// Declares a durable queue unless it exists, with the first of the arguments that the broker takes. True if it was
+/// declared here.
 pub(super) async fn ensure(
     live: &Live,
     queue: &str,
@@ -137,7 +137,7 @@ pub(super) async fn length(live: &Live, queue: &str) -> Result<Option<u64>, Brok
     }
 }
 
-/// Removes the ready messages, and says how many there were.
+/// Removes the ready messages, and returns how many there were.
 pub(super) async fn purge(live: &Live, queue: &str) -> Result<u64, BrokerError> {
     let channel = live.channel().await?;
     let removed = channel

@@ -16,9 +16,9 @@ use super::names::{queue_name, short};
 use super::supervise::Live;
 use crate::BrokerError;
 
-/// Where delayed messages are published.
+/// Exchange that delayed messages are published to.
 pub(super) const ENTRY: &str = "celery_delayed_27";
-/// Where they come out.
+/// Exchange that they come out of.
 pub(super) const EXIT: &str = "celery_delayed_delivery";
 
 /// The routing key under which a message for a queue waits.
@@ -34,7 +34,7 @@ pub(super) fn routing_key(seconds: u64, queue: &str) -> String {
     key + queue
 }
 
-/// What a message was published with, if it went through the levels, which change both.
+/// Undoes what the levels change: the exchange and routing key that a message was published with.
 pub(super) fn as_published<'a>(exchange: &'a str, routing_key: &'a str) -> (&'a str, &'a str) {
     if exchange != EXIT {
         return (exchange, routing_key);

@@ -1,4 +1,4 @@
-//! What a publishing channel has in flight: lapin tells the confirms of a channel apart only by the order of its
+//! Publications in flight on a channel: lapin tells the confirms of a channel apart only by the order of its
 //! publishing, and a refusal closes the channel for all that is in flight on it.
 
 use std::future::poll_fn;
@@ -20,13 +20,13 @@ use super::confirms::{Confirm, Confirms, Fate};
 use super::convert::Outgoing;
 use crate::Answer;
 
-/// Bytes of their bodies below which one more is written: what a slow link has to carry before a confirm can come.
+/// Bytes of their bodies below which one more is written: a slow link has to carry them before a confirm can come.
 const BYTES_LIMIT: usize = 4 << 20;
 
-/// What a return is matched by: message id, exchange, routing key.
+/// Key that matches a return: message id, exchange, routing key.
 type Key = (String, String, String);
 
-/// What became of a publication that was written.
+/// Fate of a publication that was written.
 pub(super) enum Landing {
     Known(Fate),
     /// The broker closed the channel for it, and for nothing else.
@@ -35,7 +35,7 @@ pub(super) enum Landing {
     Suspected,
 }
 
-/// Why a channel publishes no more.
+/// Reason why a channel publishes no more.
 pub(super) enum Ended {
     /// The channel is gone with its connection. Whoever waits for a confirm learns it by the drop of its order.
     Lost,
@@ -51,7 +51,7 @@ struct Flight {
     key: Key,
     /// Bytes of its body.
     size: usize,
-    /// When lapin got it.
+    /// Time at which lapin got it.
     written: Instant,
     answer: oneshot::Sender<Landing>,
     confirm: BoxFuture<'static, lapin::Result<Confirmation>>,
@@ -68,9 +68,9 @@ pub(super) struct Flights {
     confirms: Confirms<Key, oneshot::Sender<Landing>>,
     /// Bytes of all that is in flight.
     size: usize,
-    /// When the last confirm came, or an alarm of the broker was last seen; none as long as the channel is new.
+    /// Time at which the last confirm came, or an alarm of the broker was last seen; none while the channel is new.
     pub(super) heard: Option<Instant>,
-    /// When the channel last answered a question.
+    /// Time at which the channel last answered a question.
     pub(super) answered: Instant,
 }
 
@@ -135,7 +135,7 @@ impl Flights {
         });
     }
 
-    /// For how long confirms have been awaited and none has come, and for how much of that no answer either.
+    /// Time for which confirms have been awaited and none has come, and the part of it without any answer either.
     pub(super) fn silence(&self, now: Instant) -> (Duration, Duration) {
         let Some(oldest) = self.flying.iter().map(|flight| flight.written).min() else {
             return (Duration::ZERO, Duration::ZERO);
@@ -147,7 +147,7 @@ impl Flights {
         )
     }
 
-    /// What has [landed](Self::landed), or none when the connection is gone. Confirms that came before its end count.
+    /// As [`landed`](Self::landed), but none when the connection is gone. Confirms that came before its end count.
     pub(super) async fn landed_before(&mut self, gone: &CancellationToken) -> Option<Vec<Fallen>> {
         tokio::select! {
             biased;
@@ -205,7 +205,7 @@ impl Flights {
         fallen
     }
 
-    /// The channel is gone: whoever waits is told what is known.
+    /// The channel is gone: answers whoever waits with what is known.
     pub(super) fn end(mut self, fallen: Vec<Fallen>) -> Ended {
         answer(self.confirms.channel_gone());
         let refusal = fallen.iter().find_map(|one| channel::answer(&one.error));

@@ -22,7 +22,7 @@ use super::window::Window;
 use crate::delivery::{Receipt, Settlement, Settlements};
 use crate::{BrokerError, Delivery};
 
-/// How long a channel may be silent where another consumer was asked for.
+/// Time for which a channel may be silent after another consumer was asked for.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) enum Ended {
@@ -30,7 +30,7 @@ pub(super) enum Ended {
     Unread,
 }
 
-/// Until nobody reads any more, or nothing can come.
+/// Runs until nobody reads any more, or nothing can come.
 pub(super) async fn forward(
     subscription: Subscription,
     queue: &str,
@@ -44,7 +44,7 @@ pub(super) async fn forward(
         passed,
         gone,
     } = subscription;
-    // What lapin still has of it when this ends is there until the channel is closed.
+    // Whatever lapin still has of it when this ends is there until the channel is closed.
     let settlements = ack::start(channel.clone(), gone.clone(), Arc::clone(&passed));
     let mut forwarding = Forwarding {
         channel,
@@ -88,11 +88,11 @@ pub(super) async fn forward(
     }
 }
 
-/// What is to be done beside handing out.
+/// Something to do beside handing out.
 enum Change {
-    /// Another number of messages is to be asked for.
+    /// Ask for another number of messages.
     Ask(u16),
-    /// What was left out may come again.
+    /// Let what was left out come again.
     GiveBack,
 }
 
@@ -112,9 +112,9 @@ struct Forwarding<'a> {
 impl Forwarding<'_> {
     /// Waits until there is something to be changed.
     ///
-    /// A consumer that was delivered what there is no room for asks for one message at a time, and for more again as soon
-    /// as there is room for more. So what was delivered in vain does not come in vain again, neither here nor to another
-    /// worker whose memory is full: that one asks for nothing then.
+    /// A consumer that was delivered what there is no room for asks for one message at a time, and for more again as
+    /// soon as there is room for more. So a message that found no room does not find none again, neither here nor at
+    /// another worker whose memory is full: that one asks for nothing then.
     async fn change(&self) -> Change {
         if self.window.is_whole() && self.left_out.is_empty() {
             return std::future::pending().await;
@@ -138,7 +138,7 @@ impl Forwarding<'_> {
         }
     }
 
-    /// How many deliveries are not settled yet, by the receipts that can still ask for it.
+    /// Deliveries that are not settled yet, counted by the receipts that can still ask for it.
     fn handed_out(&self) -> usize {
         let kept = self.left_out.len() + 1;
         self.settlements.strong_count().saturating_sub(kept)
@@ -174,8 +174,8 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Goes on with a consumer that asks for so many messages: the prefetch of one that is there can't be changed. It
-    /// begins before the other one ends, since a queue may be deleted with its last consumer. None where the channel is
+    /// Goes on with a consumer that asks for `prefetch` messages: the prefetch of an existing one can't be changed. It
+    /// begins before the other one ends, since a queue may be deleted with its last consumer. None if the channel is
     /// gone.
     async fn ask(&mut self, mut before: Consumer, prefetch: u16) -> Option<Consumer> {
         debug!(
@@ -190,7 +190,7 @@ impl Forwarding<'_> {
         let begun = ask(&channel, queue, prefetch, self.arguments.clone());
         let (next, ended) = self.meanwhile(&mut before, begun).await?;
         if ended {
-            // What it had may be others' by now: nothing of it is settled any more.
+            // Its deliveries may be others' by now: none of them is settled any more.
             warn!(queue, "the broker ended the consumer");
             self.gone.cancel();
             return None;
@@ -214,7 +214,7 @@ impl Forwarding<'_> {
     }
 
     /// Hands out what a consumer is delivered until the broker has answered, which comes behind all that was delivered
-    /// before; and says whether the consumer has ended. None where the channel is gone.
+    /// before; returns also whether the consumer has ended. None if the channel is gone.
     async fn meanwhile<T>(
         &mut self,
         consumer: &mut Consumer,

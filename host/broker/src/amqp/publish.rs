@@ -35,20 +35,20 @@ use crate::{BrokerError, PublishError};
 const WAITING_LIMIT: usize = 1024;
 /// Publications of a channel whose confirm is awaited.
 const IN_FLIGHT_LIMIT: usize = 256;
-/// How long a publication may wait to be written, a reconnect or an alarm of the broker included. Once it is
-/// written its confirm is awaited for as long as its channel lives, through any alarm: sent again, it would come
-/// twice. Also where the channel confirms others meanwhile: giving that one up would take its channel away from those that
-/// are in flight beside it, and would bring the queue that is stuck a copy more with each try.
+/// Time for a publication to be written, a reconnect or an alarm of the broker included. Once it is written its confirm
+/// is awaited for as long as its channel lives, through any alarm: sent again, it would come twice. Also where the
+/// channel confirms others meanwhile: giving that one up would take its channel away from those that are in flight
+/// beside it, and would bring the stuck queue another copy with each try.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// How long a channel may confirm nothing, of a broker that takes messages, before it is asked whether it answers.
+/// Time without confirms, of a broker that takes messages, before a channel is asked whether it answers.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
-/// How long it may be silent then, once a new channel has answered: else it is replaced. RabbitMQ's channel waits
-/// up to 65 s for a quorum queue that it meets for the first time (`rabbit_fifo_client:enqueue`), and does nothing
-/// else in that time: for example with 3.10 that is opened while a killed node recovers.
+/// Time for its answer, once a new channel has answered: else it is replaced. RabbitMQ's channel waits up to 65 s for a
+/// quorum queue that it meets for the first time (`rabbit_fifo_client:enqueue`), and does nothing else in that time:
+/// for example with 3.10, for a queue that is opened while a killed node recovers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// How long a confirm is awaited on a channel that answers, while none comes for any other message.
+/// Time for a confirm on a channel that answers, while none comes for any other message.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
-/// How often that is looked at.
+/// Interval for checking that.
 const LOOK: Duration = Duration::from_secs(1);
 /// Exchanges with a channel of their own; messages for any further one go alone.
 const EXCHANGES_LIMIT: usize = 32;
@@ -60,8 +60,8 @@ const LANES: usize = 4;
 struct Order {
     outgoing: Arc<Outgoing>,
     answer: oneshot::Sender<Landing>,
-    /// Told when the publication is about to be written: from then on its fate is unknown until confirmed.
-    /// Where nobody listens any more it is not written.
+    /// Told when the publication is about to be written: from then on its fate is unknown until confirmed. If nobody
+    /// listens any more, it is not written.
     written: oneshot::Sender<()>,
 }
 
@@ -204,8 +204,8 @@ impl Publisher {
     }
 }
 
-/// Whether the broker may refuse a message for what it is, apart from its exchange: for a body larger than any
-/// it has taken (`max_message_size`), a user id, or a `reply_to` that means something to RabbitMQ.
+/// True if the broker may refuse a message for what it is, apart from its exchange: for a body larger than any it has
+/// taken (`max_message_size`), a user id, or a `reply_to` that means something to RabbitMQ.
 fn is_suspect(outgoing: &Outgoing, largest: usize) -> bool {
     let reply_to = outgoing.properties.reply_to().as_ref();
     outgoing.body.len() > largest
@@ -351,9 +351,9 @@ async fn serve(
     }
 }
 
-/// Whether the channel answers; true as well where a new one does not, since then it is not the channel's fault.
+/// True if the channel answers, or if a new one does not either, since then it is not the channel's fault.
 async fn answers(channel: &Channel, live: &Live) -> bool {
-    // Any question does that changes nothing: nobody consumes here.
+    // Any question that changes nothing will do: nobody consumes here.
     let mut own = pin!(channel.basic_qos(1, BasicQosOptions::default()));
     let other = async {
         let channel = live.channel().await?;
@@ -362,7 +362,7 @@ async fn answers(channel: &Channel, live: &Live) -> bool {
     };
     tokio::select! {
         biased;
-        // What it fails with the flights learn as well.
+        // The flights learn of its error as well.
         _ = &mut own => true,
         opened = other => opened.is_err() || timeout(ANSWER_LIMIT, own).await.is_ok(),
     }

@@ -18,11 +18,11 @@ use crate::{BrokerError, PublishError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnExchange {
     Usable,
-    /// The broker has refused it the last time: tried where the default one is refused too, as the permission may be back.
+    /// The broker refused it the last time: tried if the default one is refused too, as the permission may be back.
     Refused,
 }
 
-/// What came of a message by the exchange of its queue's name.
+/// Result of sending a message by the exchange of its queue's name.
 enum ByOwn {
     Taken,
     /// The default exchange is left to try.
@@ -74,7 +74,7 @@ impl Amqp {
         self.publish_to_queue(&routing_key, message).await
     }
 
-    /// By the queue's own exchange, else by the default one: the one first that the broker has not refused the last time.
+    /// By the queue's own exchange, else by the default one; in reverse if the broker last refused the queue's own.
     async fn publish_to_queue(&self, queue: &str, message: Message) -> Result<(), PublishError> {
         let own = self.own_exchange(queue);
         let mut by_own = None;
@@ -109,7 +109,7 @@ impl Amqp {
         self.publisher.publish(outgoing, true).await
     }
 
-    /// By the exchange of the queue's name, which is made again where somebody has deleted it.
+    /// Publishes by the exchange of the queue's name, which is made again if somebody has deleted it.
     async fn publish_by_own_exchange(
         &self,
         queue: &str,
@@ -223,7 +223,7 @@ impl Amqp {
         }
     }
 
-    /// Once for each connection, as long as they are found.
+    /// Declares them once for each connection, as long as they are found.
     async fn declare_levels(&self, live: &Live) -> Result<(), BrokerError> {
         let mut levels = self.levels.lock().await;
         if *levels != Some(live.generation) {
@@ -254,7 +254,7 @@ fn is_forbidden(error: &PublishError) -> bool {
     matches!(error, PublishError::Refused { answer, .. } if answer.code == ACCESS_REFUSED)
 }
 
-/// Whether the exchange, or a binding of it, is not there: somebody has deleted what was declared.
+/// True if the exchange, or a binding of it, is not there: somebody has deleted what was declared.
 fn leads_nowhere(error: &PublishError) -> bool {
     match error {
         PublishError::Unroutable { .. } => true,

@@ -28,16 +28,16 @@ const HELD_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 pub(super) struct Subscription {
     pub(super) channel: Channel,
     pub(super) consumer: Consumer,
-    /// What it says to the broker, beside the prefetch.
+    /// Arguments of the consumer, beside the prefetch.
     pub(super) arguments: FieldTable,
-    /// What is held for deliveries that did not arrive yet.
+    /// Memory held for deliveries that did not arrive yet.
     pub(super) passed: Arc<Passed>,
     /// Cancelled when its deliveries can't be settled any more.
     pub(super) gone: CancellationToken,
 }
 
-/// Subscribes to a queue that exists. How long a delivery may be held RabbitMQ takes for quorum queues since 4.3; until
-/// then it passes it over, and since then it refuses a consumer of another queue that says so.
+/// Subscribes to a queue that exists. RabbitMQ takes a time for holding deliveries for quorum queues since 4.3; until
+/// then it ignores it, and since then it refuses a consumer of another queue that gives one.
 pub(super) async fn subscribe(
     live: &Live,
     queue: &str,

@@ -22,15 +22,15 @@ use crate::said::Said;
 use crate::url::Target;
 use crate::{BrokerError, Unanswered};
 
-/// How long the first connection may take, over all URLs.
+/// Time for the first connection, over all URLs.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long one URL may take to answer.
+/// Time for one URL to answer.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 /// Seconds; a peer that is silent for two of them is taken for dead. A URL's `heartbeat` overrides it.
 const HEARTBEAT: u16 = 10;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often a connection's state is looked at, should lapin not report its end.
+/// Interval for checking a connection's state, should lapin not report its end.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// One generation of a connection.
@@ -65,13 +65,13 @@ impl Live {
         }
     }
 
-    /// Whether the broker takes no messages for now (`connection.blocked`).
+    /// True if the broker takes no messages for now (`connection.blocked`).
     pub(super) fn blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// A new channel. Lapin 4.12 opens none any more under the number of one that the broker has closed, and says again
-    /// why that was: the next number is tried, and a connection with too few of them left is replaced.
+    /// A new channel. Lapin 4.12 opens no more under the number of one that the broker has closed, and repeats why that
+    /// was: the next number is tried, and a connection with too few of them left is replaced.
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
         let numbers = self.connection.configuration().channel_max();
         let mut last = Err(BrokerError::Closed);
@@ -96,7 +96,7 @@ impl Live {
     }
 }
 
-/// Where the current generation is had.
+/// Access to the current generation.
 #[derive(Clone)]
 pub(super) struct Link(watch::Receiver<Option<Arc<Live>>>);
 
@@ -116,7 +116,7 @@ impl Link {
         })
     }
 
-    /// Whether the broker takes no messages for now.
+    /// True if the broker takes no messages for now.
     pub(super) fn blocked(&self) -> bool {
         let live = self.0.borrow();
         live.as_ref().is_some_and(|live| live.blocked())
@@ -288,7 +288,7 @@ async fn attempt(target: &Target, name: &str) -> Result<Connected, Unanswered> {
     }
 }
 
-/// What to look at, and whether trying again is in vain.
+/// Advice on what to look at; true if trying again is in vain.
 fn advise(error: &lapin::Error) -> (&'static str, bool) {
     match error.kind() {
         ErrorKind::ProtocolError(error) => match error.kind() {

@@ -3,15 +3,15 @@ use crate::memory::Memory;
 /// The part of the largest message's size that each later one makes it count less.
 const FORGETS: u64 = 8;
 
-/// How many messages a consumer asks for. RabbitMQ counts no bytes (`prefetch_size`), so the number follows the room that
-/// there is for them: what is delivered in vain has to be given back, which quorum queues count.
+/// Number of messages that a consumer asks for. RabbitMQ counts no bytes (`prefetch_size`), so the number follows the
+/// room for them: a message that finds none has to be given back, which quorum queues count.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// The most that it may ask for.
+    /// The most it may ask for.
     most: u16,
-    /// What it asks for now.
+    /// The number it asks for now.
     pub(super) asked: u16,
-    /// Bytes that the largest messages of late had.
+    /// Bytes of the largest recent messages.
     large: u64,
 }
 
@@ -24,17 +24,17 @@ impl Window {
         }
     }
 
-    /// Whether it asks for as many as it may.
+    /// True if it asks for as many as it may.
     pub(super) fn is_whole(&self) -> bool {
         self.asked == self.most
     }
 
-    /// A message of so many bytes was delivered.
+    /// Notes the size of a message that was delivered.
     pub(super) fn delivered(&mut self, bytes: u64) {
         self.large = bytes.max(self.large - self.large / FORGETS);
     }
 
-    /// The number to ask for when so many are held, where it may be a larger one: these stay where they are, and as many
+    /// The number to ask for when `held` are held, if it may be a larger one: these stay where they are, and as many
     /// more may come.
     pub(super) fn wider(&self, memory: &Memory, held: usize) -> Option<u16> {
         let fit = u16::try_from(memory.fit(self.large)).unwrap_or(u16::MAX);

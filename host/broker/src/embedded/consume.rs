@@ -18,11 +18,11 @@ use crate::memory::Share;
 use crate::said::Said;
 use crate::{BrokerError, Delivery, Unsettled};
 
-/// How often the lease is renewed; the others take a consumer for dead after several times that.
+/// Interval for renewing the lease; the others take a consumer for dead after several times that.
 const RENEWAL: Duration = Duration::from_secs(2);
-/// How often the file is looked at for messages of other processes, and for those whose time has come.
+/// Interval for checking the file for messages of other processes, and for those whose time has come.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a delivery that was given back is kept from its queue, in milliseconds.
+/// Milliseconds for which a delivery that was given back is kept from its queue.
 const PAUSE: i64 = 1000;
 /// Settlements in one transaction.
 const BATCH: usize = 1024;
@@ -32,7 +32,7 @@ pub(super) struct Consumer {
     file: File,
     queue: String,
     prefetch: usize,
-    /// What its messages may have of the memory; none where they are looked through.
+    /// Its messages' share of the memory; none if the queue is looked through.
     share: Option<Arc<Share>>,
     out: mpsc::Sender<Delivery>,
     /// Rises with each message published in this process.
@@ -95,8 +95,8 @@ impl Consumer {
         self.release().await;
     }
 
-    /// Hands out what is ready, one at a time, each as it is asked for; then runs until all is settled, its lease is lost
-    /// or the broker is closed.
+    /// Hands out what is ready, one at a time, each as it is asked for; then runs until all is settled, its lease is
+    /// lost or the broker is closed.
     pub(super) async fn run_through(mut self) {
         let (settlements, mut inbox) = mpsc::unbounded_channel();
         let mut settlements = Some(settlements);
@@ -136,7 +136,7 @@ impl Consumer {
         self.release().await;
     }
 
-    /// Settles, and fetches so many more.
+    /// Settles, and fetches `more` messages.
     async fn turn_for(
         &mut self,
         more: usize,
@@ -203,14 +203,14 @@ impl Consumer {
                 () = self.closing.cancelled() => return false,
             };
             if let Err(error) = turn {
-                // What was to be settled is unsettled still: the lease goes, and all of it comes again.
+                // Deliveries that were to be settled are not: the lease goes, and all of them come again.
                 self.fails(&error);
                 return true;
             }
         }
     }
 
-    /// Once for each change, until something was written again.
+    /// Warns once for each change, until something was written again.
     fn fails(&mut self, error: &BrokerError) {
         if self.said.is_news(error) {
             warn!(queue = self.queue, %error, "can't consume");
@@ -275,7 +275,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Whether the consumer still had each of them.
+    /// Settles messages; true for each that the consumer still had.
     async fn settle(&self, ends: Vec<(i64, End)>) -> Result<Vec<bool>, BrokerError> {
         if ends.is_empty() {
             return Ok(Vec::new());
@@ -332,8 +332,8 @@ async fn new_lease(file: &File) -> Result<String, BrokerError> {
     Ok(id)
 }
 
-/// What is to be done with each message, and who waits to hear of it. A delivery that was given back is
-/// held back only while it would come to the same reader again.
+/// Ends for each of the messages, with those who wait for an answer. A delivery that was given back is held back only
+/// while it would come to the same reader again.
 fn ends(settled: Vec<Settlement>, read: bool) -> (Vec<(i64, End)>, Vec<Option<Answer>>) {
     let pause = if read { PAUSE } else { 0 };
     settled

@@ -1,4 +1,4 @@
-//! The broker's file: its format, and who tells of its faults.
+//! The broker's file: its format, and the reporting of its faults.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::BrokerError;
 
 /// `PRAGMA user_version` of the schema.
 const VERSION: i64 = 2;
-/// How long an answer of the file is waited for.
+/// Time for an answer of the file.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// A handle on the file, which is closed with the last one.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::memory::{Held, Share};
 
-/// A consumer that has not renewed its lease for so long is taken for dead.
+/// A consumer that has not renewed its lease for this long is taken for dead.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// A message that a consumer has taken.
@@ -23,11 +23,11 @@ pub(super) struct Taken {
     pub(super) redelivered: bool,
     pub(super) destination: Destination,
     pub(super) message: Message,
-    /// What it has of the memory for messages; none where nobody counts it.
+    /// Memory held for it; none where nobody counts it.
     pub(super) held: Option<Held>,
 }
 
-/// How a message ends.
+/// The end of a consumer's hold of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Removed,
@@ -154,7 +154,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Whether a consumer of the queue would find something.
+/// True if a consumer of the queue may find something: messages that fall due count whatever their queue.
 pub(super) fn any_ready(connection: &Connection, queue: &str) -> rusqlite::Result<bool> {
     let ready = connection
         .prepare_cached("SELECT 1 FROM messages WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL LIMIT 1")?
@@ -196,7 +196,7 @@ pub(super) fn lease(connection: &Connection, consumer: &str) -> rusqlite::Result
     Ok(())
 }
 
-/// Prolongs a consumer's lease, and gives back what the dead have: whether the consumer still had it.
+/// Prolongs a consumer's lease, and gives back what the dead have. True if the consumer still had it.
 pub(super) fn renew(connection: &Connection, consumer: &str) -> rusqlite::Result<bool> {
     let alive = connection
         .prepare_cached("UPDATE consumers SET lease_until = ?2 WHERE id = ?1")?
@@ -325,7 +325,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
     })
 }
 
-/// Ends a consumer's hold of a message: whether it still had it.
+/// Ends a consumer's hold of a message. True if it still had it.
 pub(super) fn end(
     connection: &Connection,
     consumer: &str,

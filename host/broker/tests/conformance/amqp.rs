@@ -1,4 +1,4 @@
-//! What only RabbitMQ can do, or do to us.
+//! Tests of what only RabbitMQ can do, or do to us.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ fn holding(held: Duration) -> Terms {
     }
 }
 
-/// Whether the node is a RabbitMQ 4.3 or later: it refuses a consumer of a classic queue that says how long it holds.
+/// True if the node is a RabbitMQ 4.3 or later: it refuses a consumer of a classic queue that says how long it holds.
 async fn takes_how_long_a_consumer_holds() -> bool {
     let (_connection, channel) = channel().await;
     let queue = unique();
@@ -785,7 +785,7 @@ async fn headers_that_the_broker_makes_larger_than_a_frame_arrive() {
     let broker = crate::connect(&url).await.unwrap();
     broker.declare(&place.queue).await.unwrap();
     let accepted = proxy.accepted();
-    // What waits there is dead-lettered to our queue, with an `x-death` of some hundred bytes.
+    // Messages that wait there are dead-lettered to our queue, with an `x-death` of some hundred bytes.
     let (_connection, channel) = channel().await;
     let waiting = unique();
     let mut arguments = FieldTable::default();

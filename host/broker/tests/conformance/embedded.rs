@@ -1,4 +1,4 @@
-//! What only the embedded broker can do.
+//! Tests of what only the embedded broker can do.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! What every broker must do, held against both of them; then what only one of them can do.
+//! Tests of what every broker must do, held against both of them; then of what only one of them can do.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,14 +24,14 @@ use petiole_broker::{Broker, BrokerError, Deliveries, Delivery, Terms};
 use petiole_celery::{Destination, Message, Publication};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything may take before a test fails.
+/// Time for anything before a test fails.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A broker's URL, and a name that no other test has.
 pub(crate) struct Place {
     pub(crate) url: String,
     pub(crate) queue: String,
-    /// Whether the queue is a quorum queue, which somebody has declared before.
+    /// True if the queue is a quorum queue, which somebody has declared before.
     quorum: bool,
     _folder: Option<tempfile::TempDir>,
 }
@@ -73,7 +73,7 @@ impl Place {
         self.broker_with(petiole_broker::MESSAGES).await
     }
 
-    /// One with so much memory for messages.
+    /// One with `memory` bytes for messages.
     pub(crate) async fn broker_with(&self, memory: usize) -> Arc<dyn Broker> {
         if self.quorum {
             rabbitmq::declare_quorum(&self.queue).await;
@@ -127,7 +127,7 @@ pub(crate) fn body(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.body.to_vec()).unwrap()
 }
 
-/// Waits until the queue has so many messages ready.
+/// Waits until the queue has `want` messages ready.
 pub(crate) async fn length_becomes(broker: &Arc<dyn Broker>, queue: &str, want: u64) {
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What is delivered and not settled stays within a number of bytes, and one message for each consumer.
+//! Unsettled deliveries stay within a number of bytes, and one message for each consumer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::{DEADLINE, Place, body, length_becomes, next, rabbitmq, text, unique}
 
 const MEMORY: usize = 1024 * 1024;
 const LARGE: usize = 300 * 1024;
-/// What a message may have beside its body, in bytes.
+/// Bytes that a message may have beside its body.
 const PROPERTIES: usize = 1024;
-/// How long a delivery is worked on, at least.
+/// Time that a delivery is worked on, at least.
 const WORK: Duration = Duration::from_millis(20);
 
 async fn places() -> [Place; 3] {
@@ -26,7 +26,7 @@ async fn places() -> [Place; 3] {
     [classic, quorum, Place::embedded().await]
 }
 
-/// A message of so many bytes, which begins with its number.
+/// A message of `size` bytes, which begins with its number.
 fn numbered(queue: &str, number: usize, size: usize) -> Publication {
     let number = number.to_string();
     let rest = " ".repeat(size - number.len());
@@ -44,7 +44,7 @@ async fn publish(broker: &Arc<dyn Broker>, queue: &str, count: usize, size: usiz
     }
 }
 
-/// What a reader has seen.
+/// Messages that a reader has seen.
 #[derive(Default)]
 struct Seen {
     /// The bytes of each that was settled.
@@ -55,8 +55,8 @@ struct Seen {
     most: usize,
 }
 
-/// Takes what comes, and settles the oldest whenever nothing has come for a while; until `done`, or where that is never,
-/// until nothing comes for long.
+/// Takes what comes, and settles the oldest whenever nothing has come for a while; until `done`, or where that is
+/// never, until nothing comes for long.
 async fn read(
     broker: &Arc<dyn Broker>,
     mut deliveries: Deliveries,
@@ -155,7 +155,7 @@ async fn a_message_larger_than_all_of_the_memory_goes_alone() {
     }
 }
 
-/// Several workers, none of which may have many: a message must not go round among them, since it is dropped after 20 times.
+/// Several workers, each allowed few: a message must not go round among them, since it is dropped after 20 times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_do_not_go_round_among_workers_that_are_full() {
     const WORKERS: usize = 6;
@@ -225,7 +225,7 @@ async fn large_messages_of_one_queue_keep_no_small_ones_of_another_waiting() {
     }
 }
 
-/// What is in hand, on its way, or was left out.
+/// Deliveries in hand, on their way, or left out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_of_it_goes_back_when_nobody_reads_any_more() {
     for place in places().await {

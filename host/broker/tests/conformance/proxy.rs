@@ -24,13 +24,13 @@ const PROTOCOL_HEADER: usize = 8;
 const HEAD: usize = 7;
 const TYPE_METHOD: u8 = 1;
 
-/// What is known and wanted of a method.
+/// Count of a method's frames, and what to do with the next ones.
 #[derive(Default)]
 struct Watched {
     came: usize,
-    /// How many of the next ones do not arrive.
+    /// Number of the next ones that do not arrive.
     swallow: usize,
-    /// How many of the next ones end what arrives of their channels.
+    /// Number of the next ones that end what arrives of their channels.
     mute: usize,
 }
 
@@ -93,20 +93,20 @@ impl Proxy {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Keeps the next so many of a method, without content, from the other side, and lets all else pass.
+    /// Keeps the next `count` frames of a method without content from the other side, and lets all else pass.
     pub(crate) fn swallow(&self, method: Method, count: usize) {
         let mut methods = self.methods.lock().unwrap();
         methods.entry(method).or_default().swallow = count;
     }
 
-    /// Keeps the next so many of a method from the other side, and with them all that comes on their channels, as if
-    /// the broker's end of those were stuck.
+    /// Keeps the next `count` frames of a method from the other side, and with them all that comes on their channels,
+    /// as if the broker's end of those were stuck.
     pub(crate) fn mute(&self, method: Method, count: usize) {
         let mut methods = self.methods.lock().unwrap();
         methods.entry(method).or_default().mute = count;
     }
 
-    /// How many of a method have come from either side.
+    /// Number of a method's frames that have come from either side.
     pub(crate) fn came(&self, method: Method) -> usize {
         let methods = self.methods.lock().unwrap();
         methods.get(&method).map_or(0, |watched| watched.came)

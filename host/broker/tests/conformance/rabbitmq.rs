@@ -155,7 +155,7 @@ pub(crate) fn start_node_with(plugins: &[&str], more: impl FnOnce(&Path) -> Stri
     }
 }
 
-/// Whether a broker greets there (AMQP 0-9-1 section 4.2.2: the server answers the protocol header).
+/// True if a broker greets there (AMQP 0-9-1 section 4.2.2: the server answers the protocol header).
 fn answers(port: u16) -> bool {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {

@@ -18,7 +18,7 @@ use crate::{DEADLINE, Place, length_becomes, next, text, unique};
 
 const NEIGHBOURS: u64 = 300;
 
-/// Publishes neighbours and refused messages all at once; says how the refused ones were answered.
+/// Publishes neighbours and refused messages all at once; returns the answers to the refused ones.
 async fn among_neighbours(
     broker: &Arc<dyn Broker>,
     queue: &str,

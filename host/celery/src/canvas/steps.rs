@@ -10,7 +10,7 @@ use crate::part::{Part, tasks};
 use crate::signature::{SignatureRef, malformed};
 use crate::{ChildKind, Refusal, child_id};
 
-/// How many messages one signature may stand for, or a list of callbacks.
+/// Messages that one signature, or a list of callbacks, may stand for.
 pub(super) const MAX_CALLS: usize = 10_000;
 
 /// The steps of a chain, with chains in it laid out flat and groups of one replaced by their task.

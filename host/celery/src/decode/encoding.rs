@@ -55,7 +55,7 @@ fn decompress<'a>(
 ) -> Result<Cow<'a, [u8]>, Refusal> {
     match compression {
         None | Some(Value::Null) => Ok(body),
-        // What kombu calls gzip is zlib data (RFC 1950).
+        // Kombu's gzip is zlib data (RFC 1950).
         Some(Value::String(name))
             if matches!(name.as_str(), "application/x-gzip" | "gzip" | "zlib") =>
         {
@@ -71,7 +71,7 @@ fn decompress<'a>(
     }
 }
 
-/// One byte more than the limit, where there are so many.
+/// Inflates zlib data, at most to one byte past the limit.
 fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, Refusal> {
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let mut inflated = Vec::new();

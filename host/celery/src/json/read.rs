@@ -11,15 +11,15 @@ use super::token::{MARK_BYTES, is_exotic_number, is_exotic_string};
 const VALUE: usize = 3 * size_of::<Value>() + SMALLEST;
 /// Bytes that an object or an array takes from its first value on: four places, and of an object the names' table.
 const CONTAINER: usize = 4 * (size_of::<String>() + size_of::<usize>() + size_of::<Value>()) + 64;
-/// What an allocator gives for a name of one byte.
+/// Bytes that an allocator gives for a name of one byte.
 const SMALLEST: usize = 16;
-/// How often something is there while it grows: the old one, and the new one with as much again.
+/// Times its size that something takes while it grows: the old one, and the new one with as much again.
 const GROWS: usize = 3;
 
 /// Bytes of memory that it takes to [parse](super::parse) a text, and what that comes to, at most; without the text
 /// itself.
 pub(crate) fn memory(text: &[u8]) -> usize {
-    // Bytes of the longest string with an escape, which serde_json reads to a place of its own; and of a text with marks.
+    // Bytes of the longest string with an escape, which serde_json reads to a place of its own; and of the marked text.
     let (mut memory, mut escaped, mut marked, mut at) = (0_usize, 0, 0, 0);
     for token in (Tokens { text, at: 0 }) {
         let raw = text.get(token.clone()).unwrap_or_default();
@@ -92,7 +92,7 @@ fn mark(raw: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether a colon comes next, which is where only a string may stand before.
+/// True if a colon comes next, which only a string may precede.
 fn is_name(rest: &[u8]) -> bool {
     let next = rest.iter().find(|byte| !is_space(**byte));
     next == Some(&b':')
@@ -131,7 +131,7 @@ fn is_between(byte: u8) -> bool {
     is_space(byte) || matches!(byte, b'[' | b']' | b'{' | b'}' | b',' | b':')
 }
 
-/// Where the string ends that the token begins with.
+/// Finds the end of the string that the token begins with.
 fn string_end(token: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {

@@ -1,12 +1,12 @@
-//! What a token of Python's JSON is, and whether it is one that stands as a marked string.
+//! Tokens of Python's JSON: the kinds of numbers, and those that stand as marked strings.
 
-/// What a marked string begins with, in UTF-8 and as an escape.
+/// Beginning of a marked string, in UTF-8 and as an escape.
 pub(super) const MARK_BYTES: &[u8] = b"\xf4\x8f\xbf\xbf";
 const MARK_ESCAPED: &[u8] = br"\udbff\udfff";
 /// Any integer of no more digits fits 64 bits, and no number of no more bytes without an exponent is past the floats.
 const SURELY_FITS: usize = 18;
 
-/// What a number that Python reads is.
+/// Kinds of numbers that Python reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number {
     /// `NaN`, `Infinity` or `-Infinity`.
@@ -71,7 +71,7 @@ pub(super) fn is_exotic_number(token: &[u8]) -> bool {
     }
 }
 
-/// Whether it is a string that begins with the mark, or has a lone surrogate. One that is no string of JSON is neither.
+/// True for a string that begins with the mark, or has a lone surrogate; false for one that is no string of JSON.
 pub(super) fn is_exotic_string(token: &[u8]) -> bool {
     let inner = token.strip_prefix(b"\"");
     let Some(inner) = inner.and_then(|token| token.strip_suffix(b"\"")) else {
@@ -86,8 +86,7 @@ pub(super) fn is_exotic_string(token: &[u8]) -> bool {
     }
 }
 
-/// Whether there is one in what stands between the quotes of a string; none where that can't stand there
-/// (RFC 8259 section 7).
+/// True if there is one between the quotes of a string; none if that text can't stand there (RFC 8259 section 7).
 fn lone_surrogate(inner: &[u8]) -> Option<bool> {
     let mut lone = false;
     let mut rest = inner;

@@ -20,7 +20,7 @@ impl Display for Text<'_> {
     }
 }
 
-/// What serde_json writes is UTF-8 in each piece.
+/// Takes what serde_json writes, which is UTF-8 in each piece.
 struct Characters<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl io::Write for Characters<'_, '_> {
@@ -79,7 +79,7 @@ pub fn size(value: &impl Serialize) -> usize {
 /// Writes values' JSON until the writer fails.
 ///
 /// # Errors
-/// When the writer does, or a map has names that are no strings.
+/// If the writer fails, or a map has names that are no strings.
 pub fn to_writer(writer: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(writer, Unmark::default()))
 }
@@ -91,13 +91,13 @@ struct Unmark {
     state: InString,
 }
 
-/// How far a string is written.
+/// Progress in writing a string.
 #[derive(Default)]
 enum InString {
     /// Nothing of it, or it has ended.
     #[default]
     Outside,
-    /// It begins with the mark: what came after that.
+    /// It begins with the mark: the text after that.
     Held(String),
     /// Its beginning.
     Written,

@@ -1,7 +1,7 @@
-//! What a guest may send: what means the same to Petiole and to Celery's own library, into whose hands it comes
-//! with the callbacks of a Python task. That library takes nearly any value for a signature, any unknown field
-//! or option for one of its own, and has tasks that send what they find among their arguments: each a way to
-//! send tasks that nobody has counted, or to write their headers.
+//! Signatures that a guest may send: those that mean the same to Petiole and to Celery's own library, which gets them
+//! with the callbacks of a Python task. That library takes nearly any value for a signature, any unknown field or
+//! option for one of its own, and has tasks that send what they find among their arguments: each a way to send
+//! uncounted tasks, or to write their headers.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! How many tasks may come of a signature. It may be one that no guest may send: that is told later, and what
-//! it counts then makes no difference.
+//! The number of tasks that may come of a signature. One that no guest may send is refused later, and its count then
+//! makes no difference.
 
 use serde_json::{Map, Value};
 
@@ -7,20 +7,20 @@ use super::{FOLLOWING, TASKS};
 use crate::Signature;
 
 impl Signature {
-    /// How many tasks it may become: itself or the tasks it is made of, with everything that follows each of
-    /// them. Where it can't be told (which callbacks run depends on outcomes), the most.
+    /// The most tasks it may become (which callbacks run depends on outcomes): itself or the tasks it consists of, with
+    /// everything that follows each of them.
     pub fn tasks(&self) -> usize {
         let kind = self.subtask_type.as_deref();
         weigh(kind, Some(&self.kwargs), Some(&self.options)).tasks
     }
 }
 
-/// What may come of a signature.
+/// Tasks that may come of a signature.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weight {
     /// The most tasks.
     tasks: usize,
-    /// How many of these call what follows the signature as a whole: its options go to each of them.
+    /// Those of them that call what follows the signature as a whole: its options go to each of them.
     ends: usize,
 }
 

@@ -1,11 +1,11 @@
-//! What a plan is made of: the worker's policy, where the message came from, how it ran.
+//! Inputs of a plan: the worker's policy, the source of the message, the run.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{Lineage, Outcome, Request, RetrySettings, Routes, Signature};
 
-/// Where results go.
+/// Destination of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultMode {
     /// To a result backend: a plan has a [`TaskMeta`].
@@ -21,11 +21,11 @@ pub enum ResultMode {
 pub struct Policy {
     /// The worker's node name.
     pub hostname: String,
-    /// Who composes messages: `pid@host`.
+    /// Composer of messages: `pid@host`.
     pub origin: String,
-    /// Where the tasks it sends go.
+    /// Routes of the tasks it sends.
     pub routes: Routes,
-    /// Where results go.
+    /// Destination of results.
     pub results: ResultMode,
     /// Celery's `result_extended`.
     pub result_extended: bool,
@@ -36,7 +36,7 @@ pub struct Policy {
     pub sent_limit: usize,
 }
 
-/// Where a delivery came from.
+/// Exchange, routing key and queue that a delivery came by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The exchange it was published to.
@@ -47,18 +47,18 @@ pub struct Source {
     pub queue: String,
 }
 
-/// What running a request came to.
+/// A request's run: its outcome, the tasks it sent and the resources it used.
 #[derive(Debug, Clone)]
 pub struct Ran {
-    /// What became of the task.
+    /// The outcome of the task.
     pub outcome: Outcome,
     /// The signatures that the guest sent.
     pub sent: Vec<Signature>,
-    /// What may still come of the task, to be divided among those that it sent.
+    /// Allowance for what may still come of the task, to be divided among those that it sent.
     pub lineage: Lineage,
-    /// For a retry that says no more.
+    /// Settings for a retry that gives none of its own.
     pub retry: RetrySettings,
-    /// What it used: `result_extended` has it under `usage`.
+    /// Resources it used: `result_extended` has them under `usage`.
     pub usage: Map<String, Value>,
 }
 

@@ -6,7 +6,7 @@ use crate::{Exception, Publication, TaskMeta};
 /// Bytes that are quoted of an exception whose place another one takes.
 pub(super) const QUOTED: usize = 1024;
 
-/// What is to be done about a delivery, in this order: store, publish and await the confirms, settle.
+/// Steps to take for a delivery, in this order: store, publish and await the confirms, settle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Stored first, in this order: the task's own result, then, where it failed, those of the rest
@@ -16,16 +16,16 @@ pub struct Plan {
     pub publications: Vec<Publication>,
     /// Done last.
     pub settle: Settle,
-    /// What this makes of the task, for logs and metrics.
+    /// The end that this makes of the task, for logs and metrics.
     pub ended: Ended,
 }
 
 impl Plan {
-    /// How often what a plan holds is in memory at once, at most: itself, in the run's record, in the command that stores
+    /// Copies in memory at once of what a plan holds, at most: itself, in the run's record, in the command that stores
     /// this, and as that is written to its connection.
     pub const COPIES: usize = 4;
 
-    /// About how many bytes its messages and results take until they are out, with all copies.
+    /// Approximate bytes that its messages and results take until they are out, with all copies.
     pub fn memory(&self) -> usize {
         let messages = memory(&self.publications);
         let results = self.results.iter().map(TaskMeta::memory).sum::<usize>();
@@ -34,12 +34,12 @@ impl Plan {
             .saturating_mul(Self::COPIES)
     }
 
-    /// How its delivery ends, and what became of the task; everything else is gone.
+    /// Keeps only the end of its delivery and of its task.
     pub fn into_end(self) -> (Settle, Ended) {
         (self.settle, self.ended)
     }
 
-    /// Whether what it sends is its own task, to run again or later.
+    /// True if it sends its own task, to run again or later.
     pub fn sends_itself(&self) -> bool {
         match self.ended {
             Ended::Retry { .. } | Ended::Requeued { .. } | Ended::Postponed => true,
@@ -52,22 +52,22 @@ impl Plan {
     }
 }
 
-/// What a plan makes of its task. Not always what its run came to: a success that can't be followed by its
+/// The end that a plan makes of its task. Not always the run's outcome: a success that can't be followed by its
 /// callbacks is a failure.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// It succeeded, with the value that its run came to.
+    /// It succeeded, with the value that its run returned.
     Success,
     /// It failed, or is refused.
     Failure {
-        /// What Python raises from `get()`.
+        /// The exception that Python raises from `get()`.
         exception: Exception,
         /// The guest's stack, where there is one.
         traceback: Option<String>,
     },
     /// It runs again.
     Retry {
-        /// Why.
+        /// The reason.
         exception: Exception,
     },
     /// Its message is back in its queue.
@@ -89,7 +89,7 @@ pub enum Ended {
     Postponed,
 }
 
-/// How a delivery ends.
+/// The end of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
     /// `basic.ack`.

@@ -9,7 +9,7 @@ use crate::signature::SignatureRef;
 use crate::wire::beginning;
 use crate::{Exception, Publication, Refusal, Signature, State};
 
-/// The part of what may follow a task that a failure may be when it is repeated for the rest of its chain: a quarter.
+/// Fraction of the limit on what follows a task that a failure repeated for the rest of its chain may take: a quarter.
 const TOLD: usize = 4;
 
 /// A task that failed: its result, that of the rest of its chain, and its errbacks.
@@ -25,7 +25,7 @@ pub(super) fn fail_and_keep(at: &Context<'_>, refusal: &Refusal) -> Plan {
     fail_beside(at, refusal, keep(at, refusal))
 }
 
-/// A task that is not run, and what is sent of it beside its errbacks.
+/// A task that is not run: its errbacks are sent, and `kept` beside them.
 pub(super) fn fail_beside(at: &Context<'_>, refusal: &Refusal, kept: Publication) -> Plan {
     let (sending, _) = sending::after_failure(at);
     let mut publications = sending.publications;
@@ -61,13 +61,13 @@ fn failed(
     results.into_plan(publications, ended)
 }
 
-/// What the rest of a chain is told of a failure.
+/// A failure as the rest of a chain gets it.
 struct Told<'a> {
     exception: Cow<'a, Exception>,
     traceback: Option<&'a str>,
 }
 
-/// All of it, unless that is too much for so many steps: then the class and how its message begins.
+/// All of it, unless that is too much for all the steps: then the class and the beginning of its message.
 fn told<'a>(
     at: &Context<'_>,
     exception: &'a Exception,

@@ -13,13 +13,13 @@ use crate::{
     time, wire,
 };
 
-/// Times that a message which its task gives back is ready again at once, as in Celery. What it waits for may take longer.
+/// Times that a message given back by its task is ready again at once, as in Celery. What it waits for may take longer.
 pub(super) const REQUEUES_AT_ONCE: u32 = 10;
 /// The pause before each later time.
 const REQUEUE_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
-/// The same message with one retry more, to the queue it came from: a delayed message can't go by an
-/// exchange of its own. Where the broker can't hold it, why the task fails.
+/// The same message with one retry more, to the queue it came from: a delayed message can't go by an exchange of its
+/// own. If the broker can't hold it, the reason why the task fails.
 pub(super) fn retry(
     at: &Context<'_>,
     exception: Exception,
@@ -77,7 +77,7 @@ pub(super) fn requeue(at: &Context<'_>, reason: String) -> Result<Plan, Exceptio
     Ok(results.into_plan(vec![publication], Ended::Requeued { reason }))
 }
 
-/// Why a task fails that wanted to run again. Its own exception is quoted.
+/// The exception for a task that fails since it can't run again. Its own exception is quoted.
 fn unrepeatable(how: &str, exception: &Exception, reason: &Unsendable) -> Exception {
     let own = exception.exc_message.first().and_then(json::text);
     let own = beginning(own.as_deref().unwrap_or_default(), QUOTED);
@@ -142,7 +142,7 @@ fn without_marks(message: &Message) -> Message {
     }
 }
 
-/// What Celery 5.7 stores for a message rejected for good: a failure, so that nobody waits for ever.
+/// The exception that Celery 5.7 stores for a message rejected for good: a failure, so that nobody waits for ever.
 pub(super) fn rejected(reason: String) -> Exception {
     Exception {
         exc_type: "Reject".into(),

@@ -205,7 +205,7 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// What is stored, and what is sent.
+    /// Results to store, and replies to send.
     pub(super) fn into_parts(self) -> (Vec<TaskMeta>, Vec<Publication>) {
         (self.stored, self.replies)
     }

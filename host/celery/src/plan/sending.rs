@@ -9,7 +9,7 @@ use crate::part::Part;
 use crate::wire::Unsendable;
 use crate::{ChildKind, Exception, Origin, Publication, Refusal, Signature, child_id, compose};
 
-/// Which of a task's groups an id is for.
+/// The one of a task's groups that an id is for.
 const CALLBACKS: usize = 0;
 const ERRBACKS: usize = 1;
 
@@ -21,16 +21,16 @@ pub(super) struct Sending {
     bytes: usize,
 }
 
-/// Why a message that a task causes is not sent.
+/// Reason why a message that a task causes is not sent.
 pub(super) enum NotSent {
-    /// What follows the task can't be carried out: its message is at fault.
+    /// The message is at fault: what follows its task can't be carried out.
     Refused(Refusal),
     /// The task is at fault, which made a message that the wire can't carry.
     Unsendable(Exception),
 }
 
-/// What the guest sent, the callbacks, then the next task of the chain: the order in which Celery
-/// lists children.
+/// The tasks that the guest sent, the callbacks, then the next task of the chain: the order in which Celery lists
+/// children.
 pub(super) fn after_success(
     at: &Context<'_>,
     result: &Value,
@@ -82,7 +82,7 @@ pub(super) fn after_failure(at: &Context<'_>) -> (Sending, Option<Refusal>) {
     (sending, refusal)
 }
 
-/// Why a message is not added.
+/// Reason why a message is not added.
 enum Fault {
     Refused(Refusal),
     Unsendable(Unsendable),
@@ -130,7 +130,7 @@ impl Fault {
 }
 
 impl Sending {
-    /// Adds the messages that `unfold` comes to, each before the next one is made.
+    /// Adds the messages that `unfold` produces, each before the next one is made.
     fn add(
         &mut self,
         at: &Context<'_>,
@@ -183,7 +183,7 @@ impl Sending {
     }
 }
 
-/// What may follow a task.
+/// Limits on what may follow a task.
 fn budget(at: &Context<'_>) -> Budget {
     Budget::new(at.policy.sent_limit)
 }

@@ -1,10 +1,10 @@
 //! AMQP's field values and JSON, both ways without loss.
 //!
-//! What JSON says by itself stands for itself: null, booleans, integers (as `I` where 32 bits hold them,
-//! else `l`), floats (`d`), strings (`S`), arrays and tables. A value of another type is an object as kombu
-//! makes them of what JSON has no form for: `{"__type__": "amqp.u8", "__value__": 7}`, and
-//! `{"__type__": "base64", "__value__": ...}`, which is kombu's own, for bytes (`x`). A table that looks like
-//! one of these is one of them itself, `amqp.table`.
+//! Values that JSON has itself stand for themselves: null, booleans, integers (as `I` where 32 bits hold them, else
+//! `l`), floats (`d`), strings (`S`), arrays and tables. A value of another type is an object such as kombu makes for
+//! what JSON has no form for: `{"__type__": "amqp.u8", "__value__": 7}`, and
+//! `{"__type__": "base64", "__value__": ...}`, which is kombu's own, for bytes (`x`). A table that looks like one of
+//! these is one of them itself, `amqp.table`.
 
 use std::borrow::Cow;
 
@@ -212,7 +212,7 @@ fn plain_table(table: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-/// Whether there is a value with a type, itself or in it.
+/// True if there is a value with a type, itself or in it.
 fn is_tagged(value: &Value) -> bool {
     match value {
         Value::Array(values) => values.iter().any(is_tagged),
@@ -225,7 +225,7 @@ fn tag(name: &str, value: impl Into<Tagged>) -> Value {
     json!({TYPE: name, VALUE: value.into().0})
 }
 
-/// What a tag takes.
+/// The content of a tag.
 struct Tagged(Value);
 
 impl<T: serde::Serialize> From<T> for Tagged {

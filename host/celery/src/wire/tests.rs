@@ -122,7 +122,7 @@ fn a_body_is_bounded() {
         limit: BODY_LIMIT,
     };
     assert_eq!(check(&sized(BODY_LIMIT + 1)), Err(error));
-    // What has arrived is kept, whatever its size.
+    // A message that has arrived is kept, whatever its size.
     assert_eq!(
         check(&sized(BODY_LIMIT + 1).kept("kept", "too large")),
         Ok(())

@@ -1,4 +1,4 @@
-//! What the tests of plans run with.
+//! Policy and runs for the tests of plans.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use petiole_celery::plan::{Policy, Ran, ResultMode};
 use petiole_celery::{Lineage, Outcome, RetrySettings, Routes};
 use serde_json::Map;
 
-/// A worker that tells as much of a task as it can.
+/// A worker that reports as much of a task as it can.
 pub(crate) fn policy(results: ResultMode) -> Policy {
     Policy {
         hostname: "w@h".into(),
@@ -19,7 +19,7 @@ pub(crate) fn policy(results: ResultMode) -> Policy {
     }
 }
 
-/// A run that came to this, and sent nothing.
+/// A run with this outcome, which sent nothing.
 pub(crate) fn ran(outcome: Outcome) -> Ran {
     Ran {
         outcome,

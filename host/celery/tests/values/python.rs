@@ -1,12 +1,12 @@
-//! What Python's `json.loads` makes of a text, written down a second time: RFC 8259's grammar, with Python's numbers and
-//! strings. Strings are code units, as what is no pair of surrogates stays in them.
+//! Python's `json.loads`, written down a second time: RFC 8259's grammar, with Python's numbers and strings. Strings
+//! are code units, as unpaired surrogates stay in them.
 
-/// A value, with equality as Python tells values apart: by kind too.
+/// A value, with equality as Python has it: by kind too.
 #[derive(Debug, Clone)]
 pub(crate) enum Py {
     None,
     Bool(bool),
-    /// Its digits, which are of any number.
+    /// Its digits, any number of them.
     Int(String),
     Float(f64),
     Str(Vec<u16>),

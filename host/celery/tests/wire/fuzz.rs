@@ -14,7 +14,7 @@ use super::{fixture, now};
 
 const RECORDED: [&str; 7] = ["link", "chain", "chord", "chunks", "group", "stamp", "zlib"];
 
-/// What a part is replaced by: each is of another kind, or means something.
+/// Replacements for a part: each is of another kind, or means something.
 fn replacement(which: u8) -> Value {
     let values = [
         json!(null),
@@ -37,7 +37,7 @@ fn replacement(which: u8) -> Value {
     values[usize::from(which) % values.len()].clone()
 }
 
-/// Which part (of so many), what is done to it, with what.
+/// The part (as a fraction of their number), what is done to it, with what.
 type Edit = (u16, u8, u8);
 
 fn count(value: &Value) -> usize {
@@ -128,7 +128,7 @@ fn outcomes() -> [Outcome; 4] {
     ]
 }
 
-/// What Petiole sends is JSON; a task message of its own can be read again.
+/// Asserts that what Petiole sends is JSON, and a task message of its own can be read again.
 fn assert_readable(publication: &Publication) {
     let message = &publication.message;
     if !publication.mandatory {
@@ -139,7 +139,7 @@ fn assert_readable(publication: &Publication) {
     }
 }
 
-/// What one input may take: these are of some kilobytes. `linear.rs` holds large ones to their size.
+/// Limits for one input: these are of some kilobytes. `linear.rs` holds large ones to their size.
 const MEMORY: u64 = 2 << 20;
 const TIME: Duration = Duration::from_secs(5);
 

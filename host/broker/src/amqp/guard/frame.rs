@@ -16,7 +16,7 @@ pub(super) const TYPE_HEADER: u8 = 2;
 pub(super) const TYPE_BODY: u8 = 3;
 pub(super) const TYPE_HEARTBEAT: u8 = 8;
 
-/// Why bytes are not AMQP as it was agreed. It ends the connection.
+/// Reason why bytes are not AMQP as it was agreed. It ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("petiole's guard before the socket: {0}")]
 pub(super) struct Fault(pub(super) String);
@@ -25,7 +25,7 @@ pub(super) fn fault<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault(why.into()))
 }
 
-/// What a frame begins with.
+/// The fields before a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) kind: u8,
@@ -103,7 +103,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Writes a short string; what of it is no UTF-8 becomes U+FFFD. Whether it was UTF-8.
+/// Writes a short string; what of it is no UTF-8 becomes U+FFFD. True if it was UTF-8.
 pub(super) fn write_short(out: &mut Vec<u8>, text: &[u8]) -> bool {
     let readable = String::from_utf8_lossy(text);
     let mut end = readable.len().min(usize::from(u8::MAX));

@@ -21,7 +21,7 @@ pub(super) struct Inbound {
     /// Properties on their way through.
     scratch: Vec<u8>,
     channels: Channels,
-    /// What is known of a channel's next content.
+    /// State of a channel's next content.
     due: HashMap<u16, Due>,
     /// Bytes of body that are still to come on a channel, and are left out.
     left_out: HashMap<u16, u64>,
@@ -40,9 +40,9 @@ struct Due {
 #[derive(Clone, Copy)]
 enum State {
     Head,
-    /// So many bytes are to pass, the last of them the frame's end.
+    /// Bytes that are to pass, the last of them the frame's end.
     Passing(usize),
-    /// So many bytes are left out, the last of them the frame's end.
+    /// Bytes that are left out, the last of them the frame's end.
     LeavingOut(usize),
     Holding {
         head: Head,
@@ -136,7 +136,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Whether a frame of body is one of those that are left out.
+    /// True if a frame of body is one of those that are left out.
     fn leaves_out(&mut self, head: Head) -> Result<bool, Fault> {
         if self.left_out.is_empty() {
             return Ok(false);
@@ -294,7 +294,7 @@ fn header(out: &mut Vec<u8>, channel: u16, start: &[u8], size: u64, mark: &str) 
     write(out, TYPE_HEADER, channel, &parts);
 }
 
-/// What has come of a frame of which so many bytes are due, and how many are due then.
+/// Takes what has come of the `due` bytes of a frame, and returns with it the number that is still due.
 fn rest<'a>(input: &mut Input<'a>, due: usize) -> Result<(&'a [u8], Option<usize>), Fault> {
     let came = input.take(input.0.len().min(due)).unwrap_or_default();
     let due = due - came.len();

@@ -21,8 +21,8 @@ use super::{Channels, FRAME_MAX};
 /// Plain or TLS: the guard is above it.
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// Connects, on the current Tokio runtime, by guarded sockets; over TLS where there is a configuration of it. `channels`:
-/// those that will deliver.
+/// Connects, on the current Tokio runtime, by guarded sockets; over TLS where there is a configuration of it.
+/// `channels`: those that will deliver.
 pub(in super::super) async fn connect(
     mut uri: AMQPUri,
     properties: ConnectionProperties,

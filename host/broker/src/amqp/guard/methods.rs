@@ -9,8 +9,8 @@ enum Field {
 
 use Field::{Fixed, Short};
 
-/// What follows class and method (AMQP 0-9-1, as RabbitMQ speaks it). None where nobody but the broker's
-/// operator or ourselves chose the text.
+/// Fields that follow class and method (AMQP 0-9-1, as RabbitMQ speaks it). None where nobody but the broker's operator
+/// or ourselves chose the text.
 fn layout(class: u16, method: u16) -> Option<&'static [Field]> {
     Some(match (class, method) {
         // connection.close, channel.close: reply-code, reply-text, class-id, method-id
@@ -40,13 +40,13 @@ pub(super) fn identify(payload: &[u8]) -> Option<(u16, u16)> {
     ))
 }
 
-/// Whether a method frame's payload has text that others than the broker may choose.
+/// True if a method frame's payload has text that others than the broker may choose.
 #[cfg(test)]
 pub(super) fn carries_text(payload: &[u8]) -> bool {
     identify(payload).is_some_and(|(class, method)| layout(class, method).is_some())
 }
 
-/// Whether content follows the method, for us to deliver.
+/// True if content follows the method, for us to deliver.
 pub(super) fn delivers(payload: &[u8]) -> bool {
     matches!(identify(payload), Some((60, 60 | 71)))
 }
@@ -62,12 +62,12 @@ pub(super) fn delivery_tag(payload: &[u8]) -> Option<u64> {
     input.array().map(u64::from_be_bytes)
 }
 
-/// Whether the channel is closed by it: channel.close, channel.close-ok.
+/// True if it closes the channel: channel.close, channel.close-ok.
 pub(super) fn closes(payload: &[u8]) -> bool {
     matches!(identify(payload), Some((20, 40 | 41)))
 }
 
-/// Appends a method frame's payload with all such text as UTF-8. Whether it was UTF-8 before.
+/// Appends a method frame's payload with all such text as UTF-8. True if it was UTF-8 before.
 pub(super) fn repair(payload: &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
     let Some((class, method)) = identify(payload) else {
         return fault(format!("a method frame of {} bytes", payload.len()));

@@ -30,16 +30,16 @@ use uuid::Uuid;
 
 use crate::PublishError;
 
-/// Bytes; RabbitMQ's default. What is asked for where a URL asks for no less.
+/// Bytes; RabbitMQ's default. Asked for where a URL asks for no less.
 pub(super) const FRAME_MAX: u32 = 131_072;
 /// Bytes of a content header's properties that are kept. A publisher's own fit a frame; the broker adds to them
 /// on their way (`x-death`), and then sends them whole, in one frame over `frame_max`.
 const HEADER_LIMIT: usize = 262_144;
 
-/// What only this process knows, so that no publisher can write a mark of ours.
+/// A secret of this process, so that no publisher can write a mark of ours.
 static SECRET: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().simple().to_string());
 
-/// Where in a delivery its real properties are: in the place of `cluster_id`, alone in a content header. The
+/// Location of a delivery's real properties, written in the place of `cluster_id`, alone in a content header. The
 /// properties themselves, as they came, are the first bytes of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
@@ -91,15 +91,15 @@ impl LeftOut {
         Some(Self { bytes })
     }
 
-    /// What the guard says of a delivery.
+    /// The guard's note on a delivery that it left out.
     pub(super) fn of(delivery: &Delivery) -> Option<Self> {
         let text = delivery.properties.cluster_id().as_ref()?;
         Self::read(text.as_str())
     }
 }
 
-/// Whether a message's content header fits one frame, as AMQP wants it (0-9-1 section 4.2.6.1). Lapin would write
-/// a larger one nevertheless.
+/// Checks that a message's content header fits one frame, as AMQP wants it (0-9-1 section 4.2.6.1). Lapin would write a
+/// larger one nevertheless.
 ///
 /// # Errors
 /// [`PublishError::Invalid`] with both sizes.

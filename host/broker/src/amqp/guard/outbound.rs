@@ -1,10 +1,10 @@
 //! From lapin to the broker: nothing is written before all that lapin offers is known to be whole frames, each
 //! within the limit, the content of a message directly behind its method and of the size it announces.
 //!
-//! What lapin offers always ends with a frame, since it takes a frame that does not fit its buffer back. Only one
-//! that is larger than the whole buffer is left in it in parts (4.12.3, `Buffer::rollback`), with lengths that are
-//! older bytes, and so perhaps a publisher's. Then the buffer is full, and begins with that frame: such an offer is
-//! refused whatever its bytes say.
+//! An offer always ends with a frame, since lapin takes a frame that does not fit its buffer back. Only one that is
+//! larger than the whole buffer is left in it in parts (4.12.3, `Buffer::rollback`), with lengths that are older bytes,
+//! and so perhaps a publisher's. Then the buffer is full, and begins with that frame: such an offer is refused whatever
+//! its bytes say.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(super) struct Outbound {
     first: bool,
     /// Bytes that were offered, found right, and not written yet.
     admitted: usize,
-    /// What has to come next on a channel.
+    /// The frame that has to come next on a channel.
     due: HashMap<u16, Due>,
     header: Vec<u8>,
     scratch: Vec<u8>,
@@ -53,7 +53,7 @@ impl Outbound {
         }
     }
 
-    /// Whether these bytes, which are all that lapin has to send, may be written.
+    /// Checks that these bytes, which are all that lapin has to send, may be written.
     pub(super) fn admit(&mut self, offered: [&[u8]; 2]) -> Result<(), Fault> {
         let mut offer = Offer(offered);
         let size = offer.len();
@@ -81,7 +81,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// So much was written.
+    /// Counts off bytes that were written.
     pub(super) fn written(&mut self, count: usize) {
         self.admitted = self.admitted.saturating_sub(count);
     }

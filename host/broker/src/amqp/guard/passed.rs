@@ -1,4 +1,4 @@
-//! Which deliveries there is room for, and what is held for those that are on their way through lapin.
+//! Deliveries that there is room for, and the memory held for those on their way through lapin.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,7 +10,7 @@ use crate::memory::{Held, Share};
 pub(in super::super) struct Channels(Arc<Mutex<HashMap<u16, Weak<Passed>>>>);
 
 impl Channels {
-    /// A channel that is about to deliver: what passes counts with this consumer's. Where the answer is dropped, nothing
+    /// A channel that is about to deliver: what passes counts with this consumer's. If the answer is dropped, nothing
     /// passes any more, and what did not arrive is given back.
     pub(in super::super) fn open(&self, channel: u16, share: &Arc<Share>) -> Arc<Passed> {
         let passed = Arc::new(Passed {
@@ -21,7 +21,7 @@ impl Channels {
         passed
     }
 
-    /// Whether a delivery of so many bytes may pass; then they are held until it arrives.
+    /// Decides if a delivery of `bytes` bytes may pass; then they are held until it arrives.
     pub(super) fn pass(&self, channel: u16, tag: u64, bytes: u64) -> bool {
         let passed = self.lock().get(&channel).and_then(Weak::upgrade);
         passed.is_some_and(|passed| passed.pass(tag, bytes))
@@ -53,7 +53,7 @@ impl Passed {
         passes
     }
 
-    /// What is held for a delivery that has arrived.
+    /// Hands over the bytes held for a delivery that has arrived.
     pub(in super::super) fn arrived(&self, tag: u64) -> Option<Held> {
         self.lock().remove(&tag)
     }

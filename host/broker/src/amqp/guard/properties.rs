@@ -7,7 +7,7 @@ use petiole_celery::wire::DEPTH_LIMIT;
 enum Kind {
     Short,
     Table,
-    /// So many bytes.
+    /// This many bytes.
     Fixed(usize),
 }
 
@@ -39,12 +39,12 @@ const TYPED: usize = 720;
 /// And what a name adds to it.
 const NAMED: usize = 160;
 
-/// What is to be known of properties.
+/// Findings of a repair.
 #[derive(Debug, Default)]
 pub(super) struct Repaired {
-    /// Where more than a header's name had to be changed: why the message is not to be run.
+    /// The reason not to run the message, if more than a header's name had to be changed.
     pub(super) reason: Option<String>,
-    /// Bytes of memory that the headers take, about, beside their text.
+    /// Approximate bytes of memory that the headers take, beside their text.
     pub(super) memory: usize,
 }
 
@@ -92,7 +92,7 @@ struct Repair<'a> {
 
 /// None where the input ends too early, or can't be read on.
 impl Repair<'_> {
-    /// The first reason is the one that is told.
+    /// Only the first reason is kept.
     fn note(&mut self, reason: impl FnOnce() -> String) {
         self.found.reason.get_or_insert_with(reason);
     }

@@ -1,4 +1,4 @@
-//! What the guard has put aside becomes a delivery's properties again.
+//! Makes what the guard has put aside a delivery's properties again.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ const READABLE_LIMIT: usize = 64 * 1024;
 /// Those headers; none longer than AMQP's short strings.
 const WHOSE: [&str; 5] = ["id", "task", "root_id", "parent_id", "group"];
 
-/// Why a message is not to be run, and its properties as they came.
+/// The reason not to run a message, and its properties as they came.
 #[derive(Debug)]
 pub(in super::super) struct Unreadable {
     reason: String,

@@ -21,7 +21,7 @@ pub(in super::super) struct Guard<S> {
     inbound: Inbound,
     outbound: Outbound,
     chunk: Box<[u8]>,
-    /// What lapin may read, and how much of it it has read.
+    /// Bytes that lapin may read, and how many of them it has read.
     ready: Vec<u8>,
     taken: usize,
     fault: Option<Fault>,
@@ -89,7 +89,7 @@ impl<S: AsyncRead + Unpin> Guard<S> {
             }
             let came = self.chunk.get(..count).unwrap_or_default();
             let pushed = self.inbound.push(came, &mut self.ready);
-            // What was right before a fault is lapin's still.
+            // Bytes that were right before a fault are lapin's still.
             if self.check(pushed).is_err() && !self.ready.is_empty() {
                 break;
             }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a guest may send: tasks and workflows, with callbacks, and headers that claim a lineage.
+/// Signatures that a guest may send: tasks and workflows, with callbacks, and headers that claim a lineage.
 fn any_signature() -> impl Strategy<Value = Value> {
     let task = any::<bool>().prop_map(|forged| {
         let headers = json!({"x-petiole-descendants": 1_000_000, "x-petiole-depth": 1_000});
@@ -43,7 +43,7 @@ fn run_all(menu: &[Value], outcomes: &[bool], root: Lineage) -> (usize, u32) {
         for _ in 0..2 {
             let wanted = signature(menu.next().unwrap().clone());
             let tasks: usize = sent.iter().map(Signature::tasks).sum();
-            // What the runtime sees to when a guest sends.
+            // The runtime checks this when a guest sends.
             if lineage.depth > 0 && tasks + wanted.tasks() <= lineage.descendants {
                 sent.push(wanted);
             }
@@ -80,7 +80,7 @@ fn run_all(menu: &[Value], outcomes: &[bool], root: Lineage) -> (usize, u32) {
     (descendants, deepest)
 }
 
-/// What a guest may put where a signature is expected: one field or option of it, often, is not as it should be.
+/// Values a guest may put where a signature is expected: often, one field or option is not as it should be.
 fn any_shape() -> impl Strategy<Value = Value> {
     let task = json!({"task": "wasm.run"});
     let builtin = json!({"task": "celery.chunks", "kwargs": {"task": task, "it": [[1]], "n": 1}});

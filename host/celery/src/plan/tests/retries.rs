@@ -164,7 +164,7 @@ fn a_task_that_is_not_due_goes_back_to_its_queue() {
     assert_eq!(plan.ended, Ended::Postponed);
 }
 
-/// What comes out of the broker again is decoded again.
+/// Decodes again a message that comes back out of the broker.
 fn again(plan: &Plan) -> Request {
     let [back] = plan.publications.as_slice() else {
         panic!("{plan:?}")

@@ -1,4 +1,4 @@
-//! What the wire can't carry is decided here, never by a broker.
+//! The limits of the wire are enforced here, never left to a broker.
 
 use super::super::republish::REQUEUES_AT_ONCE;
 use super::*;
@@ -21,7 +21,7 @@ fn text(exception: &Exception) -> &str {
     exception.exc_message[0].as_str().unwrap()
 }
 
-/// Options with which no message can be sent, and what is said of them.
+/// Options with which no message can be sent, and the errors for them.
 fn hopeless() -> Vec<(Value, &'static str)> {
     let large = "x".repeat(140_000);
     vec![

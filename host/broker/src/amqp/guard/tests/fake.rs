@@ -51,13 +51,13 @@ pub(super) struct Seen {
     pub(super) heartbeats: usize,
 }
 
-/// What it does of its own.
+/// The fake broker's part: what it does unasked.
 pub(super) struct Part {
     /// To the first consumer of each channel.
     pub(super) deliveries: Vec<u8>,
     /// Seconds.
     pub(super) heartbeat: u8,
-    /// Whether a channel's first consumer ends when there is another one.
+    /// True if a channel's first consumer ends when there is another one.
     pub(super) ends_consumers: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// It delivers these bytes to the first consumer of each channel, and wants a heartbeat every so many seconds.
+    /// It delivers these bytes to the first consumer of each channel, and wants a heartbeat every `heartbeat` seconds.
     pub(super) async fn start(deliveries: Vec<u8>, heartbeat: u8) -> Self {
         Self::with(Part {
             deliveries,

@@ -1,4 +1,4 @@
-//! What passes the guard on its way in, lapin can read; and whole is how it arrives.
+//! Lapin can read all that passes the guard on its way in; and it arrives whole.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn roomy() -> (Channels, Arc<Passed>) {
     (channels, passed)
 }
 
-/// What lapin reads of it: all of it, in frames that it takes.
+/// Reads it as lapin does: all of it, in frames that lapin takes.
 fn read(mut bytes: &[u8], frame_max: usize) -> Vec<AMQPFrame> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
@@ -263,7 +263,7 @@ fn a_broker_that_sends_no_frames_is_a_fault() {
     );
 }
 
-/// What the guard costs, for whoever reads the test's output.
+/// Prints the cost of the guard, for readers of the test's output.
 #[test]
 fn the_cost_is_printed() {
     let entries: Vec<Vec<u8>> = (0..20_u8)

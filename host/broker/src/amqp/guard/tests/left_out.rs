@@ -88,7 +88,7 @@ impl Guarded {
     }
 }
 
-/// What a channel's consumer is delivered: a tag, and a body or the bytes of one that was left out.
+/// A delivery to a channel's consumer: channel, tag, and a body or the bytes of one that was left out.
 type Delivered = (u16, u64, Result<Vec<u8>, u64>);
 
 /// As lapin puts it together.
@@ -177,7 +177,7 @@ fn a_body_passes_while_there_is_room_or_beyond_it_alone() {
         ]
     );
     assert_eq!(guarded.memory.held(), 502 + 502 + 4002 + 3);
-    // What arrives is its receiver's, what does not goes back with the channel.
+    // Bytes of a message that arrives are its receiver's, others go back with the channel.
     let held = guarded.passed[&1].arrived(1);
     assert!(held.is_some() && guarded.passed[&1].arrived(1).is_none());
     assert!(
@@ -367,8 +367,8 @@ fn a_broker_that_sends_another_body_than_announced_is_a_fault() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// Deliveries over some channels, their frames mixed, cut anywhere, with settlements between: each is delivered once,
-    /// whole or with its size; what is held is what was delivered, and bounded.
+    /// Deliveries over some channels, their frames mixed, cut anywhere, with settlements between: each is delivered
+    /// once, whole or with its size; what is held is what was delivered, and bounded.
     #[test]
     fn whatever_is_left_out_nothing_else_changes(
         messages in vec((1..4_u16, vec(1..600_usize, 0..4), any::<bool>()), 1..20),

@@ -181,7 +181,7 @@ async fn no_frame_of_ours_is_over_the_limit_and_neighbours_are_confirmed_once() 
     broker.close().await;
 }
 
-/// What lapin would do, were it handed such a header: with none of the crate's own checks before it.
+/// Hands lapin such a header, with none of the crate's own checks before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lapin_can_not_frame_does_not_leave() {
     for size in [140_000, 4 << 20, 40_000_000] {

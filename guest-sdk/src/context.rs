@@ -1,4 +1,4 @@
-//! The request that a task runs for, and how far it has come with its time.
+//! The request that a task runs for, and the time it has left.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ pub struct Request {
     pub id: String,
     /// The task's name, for example `my_app.tasks.run_task`.
     pub task: String,
-    /// How often it has been retried; 0 the first time.
+    /// The number of retries so far; 0 the first time.
     pub retries: u32,
     /// The first task of the workflow; the task itself where there is no other.
     pub root_id: String,
@@ -26,9 +26,9 @@ pub struct Request {
     pub group_index: Option<u32>,
     /// The producer's own message headers.
     pub headers: Vec<(String, Value)>,
-    /// When the task is ended.
+    /// The time at which the task is ended.
     pub deadline: SystemTime,
-    /// When the task is asked to end, where it has a soft time limit.
+    /// The time at which the task is asked to end, if it has a soft time limit.
     pub soft_deadline: Option<SystemTime>,
     /// The same for every delivery of this id and retry, and different for any other: for services that
     /// drop requests which they have seen.
@@ -51,7 +51,7 @@ impl Request {
     }
 }
 
-/// Whether this task has passed a soft limit, of wall time or of CPU time. It should end soon: the hard limit
+/// True once this task has passed a soft limit, of wall time or of CPU time. It should end soon: the hard limit
 /// ends it wherever it is.
 ///
 /// ```

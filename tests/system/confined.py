@@ -43,7 +43,7 @@ def system_calls(group):
 
 
 def allowed(filters):
-    """What `SystemCallFilter=` lines allow: the first of them is a list of what is allowed."""
+    """The system calls that `SystemCallFilter=` lines allow: the first line lists allowed ones."""
     calls = set()
     for line in filters:
         denied = line.startswith("~")

@@ -177,7 +177,7 @@ def test_results_are_stored_in_postgresql(app, redis_url, start, push, component
     again = app.signature("store_result.on_success_task", args=({"count": 0},))
     assert again.apply_async(parent_id=tasks[1000].id).get(timeout=60) is False
     assert rows() == [failed, succeeded]
-    # What the database does not take is a failure, what it may take later a retry.
+    # A row that the database does not take is a failure, one that it may take later a retry.
     postgres.query("drop table task_results")
     error, message = failure(app.signature("store_result.on_error_task", args=("1f",)).delay())
     assert (error, "does not exist" in message) == ("TokioPostgresError", True), message

@@ -19,8 +19,8 @@ PUBLISH, ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
 
 
 class Redis:
-    """Which of the worker's commands, or answers to them, is lost. The first commit of a task with messages says how
-    it ended, the second that all is confirmed."""
+    """Loses one of the worker's commands, or the answer to it. The first commit of a task with messages says how it
+    ended, the second that all is confirmed."""
 
     def __init__(self, number, answer):
         self.number, self.answer, self.commits = number, answer, 0
@@ -36,7 +36,7 @@ def amqp(wanted, method):
     return lambda direction, data: direction == wanted and method in data
 
 
-# The step at which the worker is lost: what is lost with it.
+# The step at which the worker is lost: the server and the message that are lost with it.
 STEPS = {
     "commit": ("results", lambda: Redis(1, answer=False)),
     "commit's answer": ("results", lambda: Redis(1, answer=True)),
@@ -47,7 +47,7 @@ STEPS = {
     "ack": ("broker", lambda: amqp(TO_SERVER, ACK)),
 }
 
-# How often the task runs, and how often its callback is sent.
+# Backend, step, number of runs of the task, number of times that its callback is sent.
 TABLE = [
     ("redis", "commit", 2, 1),
     ("redis", "commit's answer", 1, 1),

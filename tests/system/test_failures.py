@@ -1,4 +1,4 @@
-"""What goes wrong in a task, or with its message: Python sees it, callbacks run, nothing is lost."""
+"""Failures of tasks and faults of messages: Python sees them, callbacks run, nothing is lost."""
 
 import json
 import uuid

@@ -31,7 +31,7 @@ TOO_DEEP = 70
 
 @dataclass
 class Injected:
-    """What faults come to: how tasks end, and which messages are kept."""
+    """The expected effects of faults: ends of tasks, and messages that are kept."""
 
     ends: list = field(default_factory=list)
     kept: list = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What tasks feel of one another, and what many of them cost that only wait."""
+"""Latency of tasks beside tasks that compute, and the cost of many that only wait."""
 
 import re
 import time
@@ -57,7 +57,7 @@ def window(site, seconds):
 
 
 def active(worker):
-    """How many tasks run now."""
+    """The number of tasks that run now."""
     request = urllib.request.Request(f"{worker.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return int(re.search(rb"^celery_worker_tasks_active(?:{[^}]*})? (\d+)", reply.read(), re.MULTILINE)[1])

@@ -21,7 +21,7 @@ from waiting import wait_until
 
 WORKER_KILLS = int(os.environ.get("PETIOLE_KILLS", "60"))
 BROKER_KILLS = 5
-# How long a worker lives, in seconds. It is up, and in full work, after about 0.2 s.
+# A worker's life, in seconds. It is up, and in full work, after about 0.2 s.
 SHORTEST_LIFE, MEAN_LIFE, LONGEST_LIFE = 0.1, 0.7, 5.0
 
 

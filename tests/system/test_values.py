@@ -41,7 +41,7 @@ def taken(site, *args, **kwargs):
 
 
 def took(call, *args, **kwargs):
-    """Whether it was called with these, as Python shows them: NaN is not equal to itself."""
+    """True if it was called with these, compared as Python shows them: NaN is not equal to itself."""
     return call["args"][:2] == [repr(args), repr(kwargs)]
 
 

@@ -102,7 +102,7 @@ def prepare(have, root):
 
 
 def enter_user_namespace(user):
-    """One in which there are root and this user only. A container may not let us: then it is left out."""
+    """Enters one with root and this user only. A container may not let us: then it is left out."""
     ready, tell = os.pipe()
     inside = os.getpid()
     outside = os.fork()

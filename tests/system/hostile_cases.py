@@ -137,12 +137,12 @@ def all_denied(lines):
 
 
 def denied_where_known(lines):
-    """The same; but the first, there are names that not every machine has."""
+    """The same, but not every machine knows all names after the first."""
     return all_denied([lines[0], *(line for line in lines[1:] if "DnsError" not in line)])
 
 
 def few_sockets(taken):
-    """As many as `host/runtime/src/limits/descriptors.rs` gives one task."""
+    """At most as many as `host/runtime/src/limits/descriptors.rs` gives one task."""
     if taken == 0:
         return "no socket at all"
     return nothing(None if taken <= 64 else f"{taken} sockets")

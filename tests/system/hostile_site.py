@@ -193,7 +193,7 @@ class HostileSite:
     # calls
 
     def arguments(self, args):
-        """With the ports of the servers."""
+        """Puts the servers' ports into arguments."""
         if isinstance(args, str):
             return int(self.filled(args)) if args in ("GRANTED", "CANARY") else self.filled(args)
         return [self.arguments(one) for one in args] if isinstance(args, (list, tuple)) and len(args) < 100 else args
@@ -221,7 +221,7 @@ class HostileSite:
         return int(re.search(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[1])
 
     def rss(self):
-        """KiB."""
+        """In KiB."""
         return self.status("VmRSS")
 
     def descriptors(self):

@@ -68,7 +68,7 @@ class Load(Beside):
         return self.app.signature(name, args=args, options=options)
 
     def send(self, signature):
-        """Until the broker has confirmed it."""
+        """Sends a task, again until the broker has confirmed it."""
         policy = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1}
         signature.apply_async(retry=True, retry_policy=policy)
 
@@ -114,7 +114,7 @@ class Load(Beside):
         return [Expected(s.id, "SUCCESS", child_of(s.id)), Expected(child_of(s.id), "SUCCESS", number)]
 
     def python(self, number):
-        """From Wasm to Python and back."""
+        """A chain of callbacks from Wasm to Python and back."""
         s, second, third = self.task("probe.tasks.add", number, 1), self.task("py.add", 10), self.task("probe.tasks.add", 5)
         second.link(third)
         s.link(second)

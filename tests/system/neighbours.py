@@ -76,7 +76,7 @@ class Neighbours(Process):
 
 
 def p99(samples):
-    """Milliseconds."""
+    """In milliseconds."""
     times = sorted(took for _, _, took in samples)
     return times[min(len(times) - 1, int(len(times) * 0.99))]
 

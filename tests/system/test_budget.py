@@ -285,7 +285,7 @@ def test_what_is_prefetched_stays_within_its_memory(rabbitmq, app, queue, start_
 
 
 def resident(worker):
-    """KiB."""
+    """In KiB."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
 

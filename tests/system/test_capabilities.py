@@ -155,7 +155,7 @@ def test_a_task_works_with_what_it_is_given(app, worker, push, config):
 
 
 def test_a_task_waits_for_a_folder_that_is_not_there(app, queue, worker, push, config):
-    """In the broker, and no other task waits for it: there are more than the worker fetches."""
+    """It waits in the broker, and no other task waits for it: there are more than the worker fetches."""
     push("storage", "granted.storage", STORAGE)
     push("probe", "other.probe", "")
     data = config.parent / "data"

@@ -203,7 +203,7 @@ def test_page_views_are_counted_in_redis(app, redis_url, redis_client, start, pu
 
 
 def test_page_views_are_counted_by_petiole_dev(push, tmp_path):
-    """In a file of its own, so that they are there when it starts again."""
+    """They are kept in a file of its own, so that they are there when it starts again."""
     (tmp_path / "petiole.toml").write_text("[grants.page_views]\nkeyvalue = true\n")
 
     def send(task, *args):

@@ -32,7 +32,7 @@ def machine():
 
 
 def install(root, settings):
-    """As the unit says it, to folders below `root`."""
+    """Follows the unit's instructions, to folders below `root`."""
     files = {"petiole": os.environ["PETIOLE_BIN"], "petiole.toml": root / "petiole.toml"}
     files["petiole.toml"].write_text(settings)
     for line in UNIT.read_text().splitlines():

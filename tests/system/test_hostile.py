@@ -200,7 +200,7 @@ def calls(site, case, module):
 
 
 def uploads(site, case, module):
-    """The same for what an upload is answered with."""
+    """The same for the answers to uploads."""
     if sources()[case.name].suffix == ".py":
         made = site.uploads_of(case.name)
     else:

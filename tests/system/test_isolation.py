@@ -24,7 +24,7 @@ RSS_BYTES = 150_000_000
 
 
 def test_small_tasks_beside_two_that_compute(tmp_path, component, amqp_url, redis_url, capsys):
-    """From the moment a task is published until Redis tells of its result, seen by a producer that sends one every 4 ms.
+    """Latency from a task's publication until Redis announces its result, for a producer that sends one every 4 ms.
     RabbitMQ, Redis and that producer share the processors with the worker and both guests. The medians of several
     windows, quiet and loud by turns, keep out what else the machine did."""
     site = HostileSite(tmp_path, component, amqp_url, redis_url, {})

@@ -26,7 +26,7 @@ SHORTEST_LIFE, MEAN_LIFE, LONGEST_LIFE = 0.1, 0.7, 5.0
 
 
 def life(dice):
-    """Mostly short, so that there are many ends, now and then long."""
+    """A life's length: mostly short, so that there are many ends, now and then long."""
     return min(SHORTEST_LIFE + dice.expovariate(1 / MEAN_LIFE), LONGEST_LIFE)
 
 

@@ -18,7 +18,7 @@ BEGINS, ENDS = "the result backend does not take what it is given", "the result 
 
 
 class Closed:
-    """Whoever connects is turned away."""
+    """Connections are refused."""
 
     def __init__(self, server):
         self.proxy, self.url = behind(server.url)

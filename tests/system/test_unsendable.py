@@ -117,7 +117,7 @@ def test_a_retry_that_its_queue_can_not_delay_is_a_failure(amqp_url, redis_url, 
 
 @pytest.mark.parametrize("backend", ["redis", "rpc"])
 def test_a_result_that_fits_no_message_is_a_failure(tmp_path, backend, amqp_url, redis_url, queue, start_worker):
-    """Of a callback, or of a reply."""
+    """The message is a callback, or a reply."""
     config = tmp_path / "results.toml"
     config.write_text('[limits]\nresult = "64MiB"\n')
     results = {"redis": redis_url, "rpc": "rpc://"}[backend]

@@ -1,4 +1,4 @@
-//! What the docs say of the tree, held against the tree: the picture of the crates against `cargo metadata`, the
+//! Claims of the docs about the tree, held against the tree: the picture of the crates against `cargo metadata`, the
 //! tests that promises name against the tests there are.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -70,7 +70,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Crates of others that are the concern of a few of ours.
+/// Crates of others that only a few of ours may depend on.
 const KEEPERS: [(&str, &[&str]); 11] = [
     ("wasmtime", &["petiole-runtime"]),
     ("wasmtime-wasi", &["petiole-runtime"]),
@@ -87,7 +87,7 @@ const KEEPERS: [(&str, &[&str]); 11] = [
     ("anyhow", &["petiole-cli", "petiole-tests", "xtask"]),
 ];
 
-/// What the pure crates must do without.
+/// Crates that the pure crates must do without.
 const NOT_PURE: [&str; 4] = ["tokio", "tracing", "futures", "fastrand"];
 
 /// The packages of the workspace, as `cargo metadata` has them.
@@ -342,8 +342,8 @@ fn promises(document: &str) -> Vec<(String, Vec<(PathBuf, String)>)> {
     promises
 }
 
-/// Whether there is such a test: a function of pytest's, one with a test's attribute, or a case of a suite, of which
-/// the list in `suite!`, or the `main.rs` or `mod.rs` beside it, makes tests.
+/// Finds a test of this name: a function of pytest's, one with a test's attribute, or a case of a suite, listed in
+/// `suite!` or in the `main.rs` or `mod.rs` beside it.
 fn is_test(file: &Path, code: &str, name: &str) -> bool {
     if file.extension().is_some_and(|it| it == "py") {
         return name.starts_with("test_") && code.contains(&format!("def {name}("));

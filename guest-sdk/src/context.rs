@@ -1,8 +1,8 @@
-//! The request that a task runs for, and how far it has come with its time.
+//! The request that a task runs for, and the time it has left.
 
 use crate::{Request, host};
 
-/// Whether this task has passed a soft limit, of wall time or of CPU time. It should end soon: the hard limit
+/// True once this task has passed a soft limit, of wall time or of CPU time. It should end soon: the hard limit
 /// ends it wherever it is.
 ///
 /// ```

@@ -1,10 +1,10 @@
-//! How a task ends when it has no result.
+//! The ends of a task without a result.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::Json;
 
-/// How a task ends when it has no result: it fails, or asks for one of Celery's other ways out.
+/// The end of a task without a result: it fails, or asks for one of Celery's other ways out.
 ///
 /// Any standard error becomes a failure by `?`; the name of its type is the exception's class
 /// (`ParseIntError`; `IoError` for `std::io::Error`).
@@ -36,7 +36,7 @@ pub enum Error {
     Ignore,
 }
 
-/// What a task failed of: Celery's exception, which `AsyncResult.get()` raises in Python.
+/// A task's failure: Celery's exception, which `AsyncResult.get()` raises in Python.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 pub struct Failure {
     /// The exception's class name, for example `ValueError`.
@@ -50,29 +50,29 @@ pub struct Failure {
 /// Asks to be run again: Celery's `Task.retry`.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 pub struct Retry {
-    /// Why; becomes the task's failure when no retries are left.
+    /// The reason; becomes the task's failure when no retries are left.
     pub reason: Failure,
-    /// When to run again.
+    /// The time to run again.
     pub at: RetryAt,
     /// Overrides the worker's limit on the number of retries.
     pub max_retries: Option<u32>,
 }
 
-/// When a retry runs.
+/// The time at which a retry runs.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 pub enum RetryAt {
     /// After the worker's default delay.
     Default,
-    /// So many milliseconds from now.
+    /// This many milliseconds from now.
     CountdownMs(u64),
-    /// At that time: milliseconds since the Unix epoch.
+    /// At this time: milliseconds since the Unix epoch.
     EtaMs(u64),
 }
 
 /// Gives the message back: Celery's `Reject`.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 pub struct Reject {
-    /// Why; for the log.
+    /// The reason, for the log.
     pub reason: String,
     /// Back to its queue; otherwise the message is dead-lettered.
     pub requeue: bool,
@@ -85,7 +85,7 @@ impl Error {
     }
 
     /// Asks to be run again, after the worker's default delay unless [`after`](Self::after) or
-    /// [`at`](Self::at) follows. The exception is what the task fails of when no retries are left.
+    /// [`at`](Self::at) follows. The task fails with the exception when no retries are left.
     pub fn retry(exc_type: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Retry(Retry {
             reason: Failure::new(exc_type, message),
@@ -108,19 +108,19 @@ impl Error {
         Error::Ignore
     }
 
-    /// Retries so much later, in whole milliseconds. Changes a retry only.
+    /// Retries after this delay, in whole milliseconds. Changes a retry only.
     pub fn after(self, delay: Duration) -> Error {
         self.with_time(RetryAt::CountdownMs(millis(delay)))
     }
 
-    /// Retries at that time. Changes a retry only.
+    /// Retries at this time. Changes a retry only.
     pub fn at(self, time: SystemTime) -> Error {
         self.with_time(RetryAt::EtaMs(millis(
             time.duration_since(UNIX_EPOCH).unwrap_or_default(),
         )))
     }
 
-    /// Fails instead after so many retries, whatever the worker's own limit. Changes a retry only.
+    /// Fails instead after this many retries, whatever the worker's own limit. Changes a retry only.
     pub fn max_retries(self, count: u32) -> Error {
         match self {
             Error::Retry(retry) => Error::Retry(Retry {

@@ -1,4 +1,4 @@
-//! What the worker offers, bound by `wit/task.wit`. A component imports only what its tasks call.
+//! The worker's interfaces, bound by `wit/task.wit`. A component imports only what its tasks call.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

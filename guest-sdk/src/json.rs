@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::abi::{Fields, Kind, Place, Type};
 
-/// Any JSON value, where no more is known of what a task takes or gives.
+/// Any JSON value, where no more is known of an argument or a result.
 ///
 /// ```
 /// use petiole::{Error, Json};
@@ -51,7 +51,7 @@ impl Deref for Json {
     }
 }
 
-/// By its shape in `wit/task.wit`: the record `json`, whose one field is a JSON text.
+/// Has the shape of `wit/task.wit`: the record `json`, whose one field is a JSON text.
 impl Type for Json {
     const KIND: &'static Kind = &Kind::Record("json", &[("petiole-json", String::KIND)]);
     type Flat = <String as Type>::Flat;

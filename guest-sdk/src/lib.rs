@@ -19,9 +19,9 @@
 //! The crate is a `cdylib`, built by `cargo build --release --target wasm32-wasip2`. Its component, pushed
 //! as `my_app.tasks`, answers the Celery task `my_app.tasks.sum_of_squares`.
 //!
-//! - What a task takes and returns: a [`Type`], derived for your own structs and enums.
-//! - What it fails of, or asks for instead of a result: [`Error`].
-//! - What it runs for: [`context()`]. How far it is: [`progress()`]. Its log: [`log`], and anything printed.
+//! - Arguments and results of a task: a [`Type`], derived for your own structs and enums.
+//! - Its failure, or what it asks for instead of a result: [`Error`].
+//! - Its request: [`context()`]. Its progress: [`progress()`]. Its log: [`log`], and anything printed.
 //! - Sending other tasks: [`send`].
 //! - Testing it: [`testing`], in an ordinary `cargo test`.
 

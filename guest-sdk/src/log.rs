@@ -1,6 +1,6 @@
 //! The worker's log, which marks each line with the task's id.
 //!
-//! What a task prints reaches the log as well; these functions give lines a level. A task that writes more
+//! Printed output reaches the log as well; these functions give lines a level. A task that writes more
 //! than its limit is ended.
 //!
 //! ```
@@ -10,18 +10,18 @@
 
 use crate::host;
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Every step.
     Trace,
-    /// For whoever looks for a fault.
+    /// Details for finding a fault.
     Debug,
-    /// What happened.
+    /// Ordinary events.
     Info,
-    /// What may need a look.
+    /// Things that may need a look.
     Warn,
-    /// What went wrong.
+    /// Errors.
     Error,
 }
 

@@ -19,7 +19,7 @@ pub struct Signature {
     pub(crate) kwargs: Map<String, Value>,
     pub(crate) options: Map<String, Value>,
     pub(crate) immutable: bool,
-    /// The first argument that has no JSON: told when the signature is sent.
+    /// The error of the first argument without a JSON form: returned when the signature is sent.
     pub(crate) problem: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Signature {
         self.option("queue", queue.into())
     }
 
-    /// Runs it no sooner than so long after it was sent.
+    /// Runs it no sooner than this long after it was sent.
     pub fn countdown(self, delay: Duration) -> Signature {
         self.option("countdown", delay.as_secs_f64())
     }

@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::log::Level;
 use crate::{Request, Signature};
 
-/// What a task did beside its result.
+/// Everything that a task did besides returning its result.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Seen {
@@ -63,7 +63,7 @@ pub fn request(task: &str) -> Request {
     }
 }
 
-/// Runs a task for this request, and tells what it did. Not to be nested.
+/// Runs a task for this request, and returns what it did. Not to be nested.
 pub fn with_context<T>(request: Request, task: impl FnOnce() -> T) -> (T, Seen) {
     WORKER.set(Some((request, Seen::default())));
     let result = task();
@@ -81,7 +81,7 @@ pub(crate) fn request_of_task() -> Request {
     })
 }
 
-/// Of the request's soft deadline.
+/// True once the request's soft deadline has passed.
 pub(crate) fn soft_limit_reached() -> bool {
     let soft = request_of_task().soft_deadline;
     soft.is_some_and(|soft| SystemTime::now() >= soft)

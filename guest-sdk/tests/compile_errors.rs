@@ -1,4 +1,4 @@
-//! What an author reads who wrote a task that can't be one. `TRYBUILD=overwrite` writes the texts anew.
+//! The errors for functions that can't be tasks. `TRYBUILD=overwrite` writes the texts anew.
 
 #[test]
 fn compile_errors_say_what_to_write() {

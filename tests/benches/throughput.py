@@ -28,7 +28,7 @@ from servers import Process, Worker  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 DEADLINE = 600.0
-# Celery gets so much less: it would take too long.
+# Celery gets one in this many of the messages: all would take too long.
 CELERYS_SHARE = 5
 TASK = "probe.tasks.add"
 

@@ -5,7 +5,7 @@ use wasip2::http::types::{Fields, Method, OutgoingBody, OutgoingRequest, Scheme}
 
 const SECOND: &str = "x\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// What was not refused.
+/// Returns the attempts that were not refused.
 #[petiole::task]
 fn attack(authority: String) -> Vec<String> {
     let mut taken = Vec::new();

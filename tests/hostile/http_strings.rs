@@ -5,7 +5,7 @@ use wasip2::http::types::{Fields, Method, OutgoingRequest};
 
 const LONG: usize = 4 << 20;
 
-/// How many of them the host took, of so many requests.
+/// Returns the number of strings that the host took, three for each request.
 #[petiole::task]
 fn strings(requests: u32) -> u32 {
     let text = "a".repeat(LONG);

@@ -20,7 +20,7 @@ mod bindings {
 
 use bindings::wasi::keyvalue::store::open;
 
-/// Stores so many values of so many bytes; how many of them were taken.
+/// Stores values of this size, and returns how many of them were taken.
 #[petiole::task]
 fn attack(count: u32, bytes: u32) -> Result<u32, String> {
     let bucket = open("default").map_err(|error| format!("{error:?}"))?;

@@ -33,7 +33,7 @@ const BUCKETS: [&str; 8] = [
     "0",
 ];
 
-/// The keys under which something was found. The victim is the module `hostile.victim`, its key `secret`.
+/// Returns the keys under which something was found. The victim is the module `hostile.victim`, its key `secret`.
 #[petiole::task]
 fn attack() -> Vec<String> {
     let keys = [
@@ -83,7 +83,7 @@ fn store(value: String) -> Result<(), String> {
         .map_err(|error| format!("{error:?}"))
 }
 
-/// The victim's own task: what it finds.
+/// The victim's own task: returns what it finds.
 #[petiole::task]
 fn load() -> Result<Option<String>, String> {
     let bucket = open("default").map_err(|error| format!("{error:?}"))?;

@@ -4,7 +4,7 @@
 use wasip2::sockets::instance_network::instance_network;
 use wasip2::sockets::ip_name_lookup::resolve_addresses;
 
-/// How many of the names were looked up.
+/// Returns the number of names that were looked up.
 #[petiole::task]
 fn attack(labels: u32) -> u32 {
     let network = instance_network();

@@ -20,7 +20,7 @@ const PATHS: [&str; 15] = [
     "/box/\u{ff0e}\u{ff0e}/canary",
 ];
 
-/// What could be read, renamed or made outside.
+/// Returns the attempts to read, rename or make something outside that succeeded.
 #[petiole::task]
 fn attack() -> Vec<String> {
     let mut escapes = Vec::new();

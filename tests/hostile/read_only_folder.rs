@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
 
-/// What could be changed.
+/// Returns the changes that succeeded.
 #[petiole::task]
 fn attack() -> Vec<String> {
     let mut changed = Vec::new();

@@ -14,7 +14,7 @@ const OTHERS: [&str; 5] = [
     "[::127.0.0.1]",
 ];
 
-/// What was not refused. The name has the address 127.0.0.1, and `granted` is its port.
+/// Returns the connections that were not refused. The name has the address 127.0.0.1, and `granted` is its port.
 #[petiole::task]
 fn attack(name: String, granted: u16, forbidden: u16) -> Result<Vec<String>, String> {
     let mut done = Vec::new();

@@ -18,7 +18,7 @@ fn attack(folder: String) -> Result<String, petiole::Error> {
     Ok(format!("{} {} {again:?}", sized.is_ok(), sought.is_ok()))
 }
 
-/// Whether any of several writes to one stream got through.
+/// True if any of several writes to one stream got through.
 fn write_again(root: &Descriptor) -> Result<bool, String> {
     let file = root.open_at(
         PathFlags::empty(),

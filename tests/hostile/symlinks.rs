@@ -13,8 +13,8 @@ const TARGETS: [&str; 6] = [
     "/proc/self/environ",
 ];
 
-/// What could be read outside. `way-out` and `file-out` are there already; whether anything could be written outside,
-/// whoever calls sees.
+/// Returns what could be read outside. `way-out` and `file-out` are there already; the caller checks that nothing was
+/// written outside.
 #[petiole::task]
 fn attack() -> Vec<String> {
     for (number, target) in TARGETS.into_iter().enumerate() {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
-/// What was not refused.
+/// Returns the attempts that were not refused.
 #[petiole::task]
 fn attack(port: u16) -> Vec<String> {
     let mut done = Vec::new();

@@ -3,14 +3,14 @@
 #
 #   rabbitmq.sh DIR AMQP_PORT DIST_PORT EPMD_PORT [ROOT]
 #
-# It runs until its standard input closes, so it can't outlive whoever started it, however that one
+# It runs until its standard input closes, so it can't outlive whoever started it, however that
 # ended; the folder is then removed. Its process id is in DIR/pid. When the node itself is killed the
 # folder stays, and the same command starts the node again on the same data. With ROOT, a folder made
 # by debian_root.sh, it is the RabbitMQ in there.
 set -eu
 dir=$1 amqp=$2 dist=$3 epmd=$4 root=${5:-}
 
-# What is mounted into ROOT is seen by this node alone, and gone with it.
+# Mounts into ROOT are seen by this node alone, and go with it.
 if [ -n "$root" ] && [ -z "${PETIOLE_NODE_MOUNTS:-}" ]; then
     PETIOLE_NODE_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
 fi
@@ -32,8 +32,8 @@ else
 fi
 
 : > "$dir/rabbitmq-env.conf"
-# What a test wants otherwise stands in DIR/enabled_plugins, DIR/more.conf, and in DIR/more.args for Erlang, before the
-# node starts.
+# A test's own settings are in DIR/enabled_plugins, DIR/more.conf, and in DIR/more.args for Erlang, before the node
+# starts.
 [ -e "$dir/enabled_plugins" ] || printf '[].\n' > "$dir/enabled_plugins"
 {
     printf 'listeners.tcp.1 = 127.0.0.1:%s\nlog.file.level = warning\n' "$amqp"
@@ -53,7 +53,7 @@ export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127
 exec 3<&0 2>> "$dir/output"
 $inside epmd -port "$epmd" > /dev/null 2>&1 &
 epmd_pid=$!
-# Where Mnesia leaves a dump of itself.
+# Mnesia leaves a dump of itself in the working directory.
 (cd "$dir" && exec $inside "$server") >> "$dir/output" 2>&1 3<&- &
 server_pid=$!
 printf '%s\n' "$server_pid" > "$dir/pid"

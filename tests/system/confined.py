@@ -43,7 +43,7 @@ def system_calls(group):
 
 
 def allowed(filters):
-    """What `SystemCallFilter=` lines allow: the first of them is a list of what is allowed."""
+    """The system calls that `SystemCallFilter=` lines allow: the first line lists allowed ones."""
     calls = set()
     for line in filters:
         denied = line.startswith("~")
@@ -102,7 +102,7 @@ def prepare(have, root):
 
 
 def enter_user_namespace(user):
-    """One in which there are root and this user only. A container may not let us: then it is left out."""
+    """Enters one with root and this user only. A container may not let us: then it is left out."""
     ready, tell = os.pipe()
     inside = os.getpid()
     outside = os.fork()

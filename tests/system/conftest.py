@@ -1,4 +1,4 @@
-"""What the tests share: `cargo xtask test` starts the nodes and says where they are."""
+"""Fixtures that the tests share: `cargo xtask test` starts the nodes and says where they are."""
 
 import itertools
 import json
@@ -126,7 +126,7 @@ def length(app, queue):
 
 
 class Quarantine:
-    """What a worker has kept."""
+    """The messages that a worker has kept."""
 
     def __init__(self, app, queue):
         self.app, self.queue, self.messages = app, queue, []
@@ -158,14 +158,14 @@ class Site:
         return self.app.signature(name, args=args, kwargs=kwargs)
 
     def calls(self, result, number=1):
-        """How the Python tasks of the result's workflow were called, once there were so many calls."""
+        """The calls of the Python tasks in the result's workflow, once there are this many."""
         key = f"calls:{result.id}"
         what = lambda: f"{number} calls, but {self.redis.lrange(key, 0, -1)}\n{self.worker.log()[-3000:]}"  # noqa: E731
         wait_until(lambda: self.redis.llen(key) >= number, what)
         return [json.loads(call) for call in self.redis.lrange(key, 0, -1)]
 
     def ended(self, task_id):
-        """What the result backend keeps of a task, once it has ended (Redis only)."""
+        """The stored result of a task, once it has ended (Redis only)."""
         return ended(self.redis, task_id)
 
     def publish(self, body, **message):
@@ -348,6 +348,6 @@ def start_python(tmp_path, amqp_url, redis_url):
 def own_store(tmp_path, folder, store):
     """A copy of the store, to be changed by the test."""
     copy = tmp_path / "modules"
-    # Without what the workers of the other one say of themselves.
+    # Without the reports of the other store's workers.
     shutil.copytree(folder / "modules", copy, ignore=shutil.ignore_patterns("workers"))
     return f"file://{copy}"

@@ -1,4 +1,4 @@
-"""The cases of the hostile guests in `tests/hostile`: how each is pushed and called, and what has to come of it."""
+"""The cases of the hostile guests in `tests/hostile`: how each is pushed and called, and its expected outcome."""
 
 import json
 import re
@@ -137,12 +137,12 @@ def all_denied(lines):
 
 
 def denied_where_known(lines):
-    """The same; but the first, there are names that not every machine has."""
+    """The same, but not every machine knows all names after the first."""
     return all_denied([lines[0], *(line for line in lines[1:] if "DnsError" not in line)])
 
 
 def few_sockets(taken):
-    """As many as `host/runtime/src/limits/descriptors.rs` gives one task."""
+    """At most as many as `host/runtime/src/limits/descriptors.rs` gives one task."""
     if taken == 0:
         return "no socket at all"
     return nothing(None if taken <= 64 else f"{taken} sockets")
@@ -166,7 +166,7 @@ def unread(site):
 
 
 def small_box(site):
-    """What the box holds on the disk, and is then cleared of."""
+    """The box takes little of the disk, and is cleared."""
     box = site.folder / "granted" / "box"
     used = 0
     for path in box.iterdir():
@@ -187,7 +187,7 @@ def empty_temp(site):
 
 
 def bounded_forks(mark, most):
-    """How many tasks an attack came to in all, by the mark that each of them prints."""
+    """Counts the tasks of an attack by the mark that each of them prints: at most `most`."""
     before = 0
 
     def check(site):
@@ -246,7 +246,7 @@ def no_gadget(site):
 
 
 def quiet_terminal(site):
-    """What the command line prints of a module's documentation does nothing to a terminal."""
+    """A module's documentation, as the command line prints it, does nothing to a terminal."""
     *_, bomb = site.uploads_of("documentation_bomb")
     site.push("hostile.documentation_bomb", bomb)
     shown = site.petiole("tasks", "hostile.documentation_bomb.attack") + site.petiole("tasks")
@@ -319,7 +319,7 @@ UNCOUNTED = [
     {**CHILD, "task": "celery.starmap", "kwargs": {"task": CHILD, "it": [[1, 1]] * 100}},
 ]
 
-# Options that no message has, and what is said of each.
+# Options that no message has, with the exception and text for each.
 INVALID = "invalid signature"
 NO_OPTIONS = [
     (("countdown", 1e300), "DecodeError", INVALID),
@@ -334,14 +334,14 @@ NO_OPTIONS = [
     (("link", "not a signature"), "DecodeError", INVALID),
     (("queue", "q" * 1000), "DecodeError", "has 1000 bytes, over the limit of 255"),
 ]
-# What AMQP can't carry, and the limit that is named.
+# Messages that AMQP can't carry, and the limit that is named.
 UNSENDABLE = [
     (("hostile." + "x" * 140_000, []), 118776),
     (("hostile.nowhere.attack", [("headers", {"large": "x" * 140_000})]), 118776),
     (("hostile.nowhere.attack", [("shadow", "x" * 140_000)]), 118776),
     (("hostile.nowhere.attack", [("queue", "q" * 220), ("countdown", 60)]), 199),
 ]
-# What the broker refuses.
+# Options that the broker refuses.
 REFUSED = [("exchange", "amq.rabbitmq.trace"), ("queue", "amq.mine"), ("reply_to", "amq.rabbitmq.reply-to")]
 
 NOT_VALID = "the component is not valid: failed to parse"

@@ -36,13 +36,13 @@ class Row:
 
 
 def shown(text, width):
-    """In one line, with what a terminal would act on written out."""
+    """Makes a text one line, and escapes whatever a terminal would act on."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
 HEAD = ["guest", "attack", "contained by", "reason shown", "neighbours' p99, ms", "RSS, MiB (peak)"]
-# What of each a terminal shows.
+# Characters of each column that a terminal shows.
 WIDTHS = [30, 40, 40, 60, 20, 20]
 
 

@@ -74,11 +74,11 @@ class Granted:
         await writer.drain()
 
     async def silent(self, writer):
-        """Until the other side closes."""
+        """Says nothing until the other side closes."""
         await self.readers[writer].read()
 
     async def held(self, writer):
-        """Until `release`."""
+        """Answers after `release`."""
         await self.released.wait()
         await self.index(writer)
 

@@ -1,4 +1,4 @@
-"""A worker under attack: how guests are pushed and called, and what the worker is measured by."""
+"""A worker under attack: pushes and calls guests, and measures the worker."""
 
 import http.client
 import json
@@ -22,10 +22,10 @@ from waiting import wait_until
 GUESTS = Path(__file__).parents[1] / "hostile"
 # Sandboxes at once. Each keeps up to 4 x 128 KiB of memory and 8 x 64 KiB of tables mapped between two tasks.
 SLOTS = 16
-# What RSS may stay above where it was, in KiB: what the slots keep (16 MiB), and as much as the allocator may not have
-# given back of a few megabytes of JSON.
+# Growth of RSS that may remain, in KiB: what the slots keep (16 MiB), and what the allocator may not have given back of
+# a few megabytes of JSON.
 RSS_TOLERANCE = 24 * 1024
-# What all cases together may add to where RSS was before the first of them: a leak of a megabyte in each shows.
+# Growth of RSS over all cases together: a leak of a megabyte in each shows.
 RSS_IN_ALL = 64 * 1024
 # A connection to the HTTP API that is closing, to the result backend that was opened, a log file that is read. All cases
 # together may add no more.
@@ -149,13 +149,13 @@ class HostileSite:
             connection.close()
 
     def made_by(self, script):
-        """What a script in `tests/hostile` defines."""
+        """The names that a script in `tests/hostile` defines."""
         path, names = GUESTS / f"{script}.py", {}
         exec(compile(path.read_text(), str(path), "exec"), names)
         return names
 
     def uploads_of(self, script):
-        """What a script in `tests/hostile/uploads` makes."""
+        """The uploads that a script in `tests/hostile/uploads` makes."""
         return self.made_by(f"uploads/{script}")["uploads"](lambda name: self.component(f"hostile/{name}").read_bytes())
 
     def publish(self, messages):
@@ -174,7 +174,7 @@ class HostileSite:
                 channel.basic_publish(message, exchange="", routing_key=self.queue)
 
     def petiole(self, *arguments):
-        """What a command prints, all of it."""
+        """Runs a command; returns stdout and stderr."""
         command = [os.environ["PETIOLE_BIN"], *arguments, "--to", self.worker.http]
         environment = {**os.environ, "PETIOLE_TOKEN": TOKEN}
         done = subprocess.run(command, env=environment, capture_output=True, cwd=self.folder, timeout=60, check=True)
@@ -193,7 +193,7 @@ class HostileSite:
     # calls
 
     def arguments(self, args):
-        """With the ports of the servers."""
+        """Puts the servers' ports into arguments."""
         if isinstance(args, str):
             return int(self.filled(args)) if args in ("GRANTED", "CANARY") else self.filled(args)
         return [self.arguments(one) for one in args] if isinstance(args, (list, tuple)) and len(args) < 100 else args
@@ -202,7 +202,7 @@ class HostileSite:
         return self.app.signature(task, args=args).apply_async()
 
     def outcome(self, result):
-        """(class, text) of what a call came to; for a value its JSON, with the class `returned`."""
+        """(class, text) of the exception of a call; for a value its JSON, with the class `returned`."""
         try:
             value = result.get(timeout=30, propagate=False)
         except BaseException as raised:
@@ -221,7 +221,7 @@ class HostileSite:
         return int(re.search(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[1])
 
     def rss(self):
-        """KiB."""
+        """In KiB."""
         return self.status("VmRSS")
 
     def descriptors(self):
@@ -231,7 +231,7 @@ class HostileSite:
         return self.worker.process.poll() is not None
 
     def new_log(self):
-        """What the worker has logged since the last time."""
+        """The lines that the worker has logged since the last time."""
         with self.worker.log_file.open("rb") as log:
             log.seek(self.log_offset)
             data = log.read()
@@ -240,7 +240,7 @@ class HostileSite:
         return whole.decode(errors="replace")
 
     def rest(self, seconds):
-        """Leaves the neighbours alone for so long: what they feel, which `quiet` has with what they felt the last times."""
+        """Leaves the neighbours alone for a time; returns their samples, and adds them to those of `quiet`."""
         start = time.monotonic()
         time.sleep(seconds)
         samples = self.neighbours.window(start, time.monotonic())
@@ -283,7 +283,7 @@ class Peak:
 
 
 def forged(log):
-    """What a reader of the log may take for what it is not: lines without the worker's beginning, and marks that move a
-    cursor or turn text around."""
+    """Forgeries in the log: lines without the worker's beginning, and marks that move a cursor or turn text
+    around."""
     found = [f"no line of the worker's: {line[:100]!r}" for line in log.splitlines() if not LINE.match(line)]
     return found + [f"raw {mark!r}" for mark in sorted(set(UNSAFE.findall(log)))]

@@ -1,4 +1,4 @@
-"""A load of tasks with known ends, for tests that inject faults, and what became of them."""
+"""A load of tasks with known ends, for tests that inject faults, and their outcomes."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ class Beside:
 
 
 class Load(Beside):
-    """Sends tasks with callbacks until it is told to stop, and keeps what must become of each."""
+    """Sends tasks with callbacks until it is told to stop, and keeps the expected end of each."""
 
     def __init__(self, app, pause, has_python=False, retries=True):
         super().__init__()
@@ -58,7 +58,7 @@ class Load(Beside):
             self.error = error
 
     def goes_on(self, number):
-        """Waits until it has sent so many more."""
+        """Waits until it has sent this many more."""
         goal = len(self.expected) + number
         wait_until(lambda: len(self.expected) >= goal or self.error, "the load goes on", DRAIN_DEADLINE)
 
@@ -68,7 +68,7 @@ class Load(Beside):
         return self.app.signature(name, args=args, options=options)
 
     def send(self, signature):
-        """Until the broker has confirmed it."""
+        """Sends a task, again until the broker has confirmed it."""
         policy = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1}
         signature.apply_async(retry=True, retry_policy=policy)
 
@@ -114,7 +114,7 @@ class Load(Beside):
         return [Expected(s.id, "SUCCESS", child_of(s.id)), Expected(child_of(s.id), "SUCCESS", number)]
 
     def python(self, number):
-        """From Wasm to Python and back."""
+        """A chain of callbacks from Wasm to Python and back."""
         s, second, third = self.task("probe.tasks.add", number, 1), self.task("py.add", 10), self.task("probe.tasks.add", 5)
         second.link(third)
         s.link(second)
@@ -141,7 +141,7 @@ class Announcements(Beside):
         self.channel.psubscribe("celery-task-meta-*")
 
     def run(self):
-        # What was announced before the end is read to its end.
+        # Announcements from before the end are all read.
         while (message := self.channel.get_message(timeout=0.2)) is not None or not self.stopped.is_set():
             meta = json.loads(message["data"]) if message is not None else {}
             # A worker that starts tries whether it may announce anything.
@@ -154,7 +154,7 @@ class Announcements(Beside):
 
 
 def fetch(client, task_ids):
-    """What is stored of each."""
+    """Reads the stored result of each."""
     stored = {}
     for batch in batches(task_ids, 1000):
         for task_id, text in zip(batch, client.mget([f"celery-task-meta-{one}" for one in batch]), strict=True):

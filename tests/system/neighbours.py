@@ -19,7 +19,7 @@ from waiting import wait_until
 PERIOD = 0.004
 LOST = 10.0
 TASK, CALLBACK = "task", "callback"
-# What the callback adds to the task's result.
+# The callback adds this to the task's result.
 MORE = 1000
 # Of the tasks that a window has room for, the part that must have been sent in it: its p99 is one of something.
 SENT = 0.1
@@ -70,13 +70,13 @@ class Neighbours(Process):
         return samples
 
     def take_wrong(self):
-        """What was wrong with answers since the last time, also with those that came twice."""
+        """Takes the wrong answers since the last time, those that came twice included."""
         wrong, self.wrong = self.wrong, []
         return wrong
 
 
 def p99(samples):
-    """Milliseconds."""
+    """In milliseconds."""
     times = sorted(took for _, _, took in samples)
     return times[min(len(times) - 1, int(len(times) * 0.99))]
 

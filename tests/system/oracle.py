@@ -17,7 +17,7 @@ class Expected:
 
 @dataclass
 class Verdict:
-    """What the records come to. Duplicates are no loss: an id that ended more than once, always alike. An id that
+    """The judgement of the records. Duplicates are no loss: an id that ended more than once, always alike. An id that
     nobody expected is a callback that was sent again under another one."""
 
     lost: list = field(default_factory=list)

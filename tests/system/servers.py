@@ -263,7 +263,7 @@ class Postgres:
         return self
 
     def answers(self):
-        """It answers a request for TLS by N as soon as it serves (PostgreSQL's section 55.2)."""
+        """True once it answers a request for TLS, as it does when it serves (PostgreSQL's section 55.2)."""
         assert self.process.poll() is None, (self.folder / "output").read_text()
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:

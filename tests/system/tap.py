@@ -5,7 +5,7 @@ from collections import Counter
 from kombu import Consumer, Queue
 
 
-# Where delayed messages come out, each under its queue's name and the bits of its delay.
+# The exchange where delayed messages come out, each under its queue's name and the bits of its delay.
 DELAYED = "celery_delayed_delivery"
 
 
@@ -23,7 +23,7 @@ class Tap:
             channel.queue_bind(self.queue.name, DELAYED, f"#.{queue}")
 
     def read(self):
-        """Takes what there is: how often each run of a task was published so far."""
+        """Takes all messages; returns the number of times that each run of a task was published so far."""
         with self.app.connection_for_read() as connection:
             channel = connection.default_channel
             queue = self.queue(channel)
@@ -36,11 +36,11 @@ class Tap:
         return self.published
 
     def twice(self):
-        """The runs that were published more than once, and how often more."""
+        """The runs that were published more than once, with the number of surplus messages."""
         return {run: times - 1 for run, times in self.read().items() if times > 1}
 
 
 def run_of(message):
-    """What tells a task's messages apart: a retry has the id of the first try."""
+    """The key that tells a task's messages apart: a retry has the id of the first try."""
     headers = message.headers
     return headers.get("id"), headers.get("retries", 0), headers.get("x-petiole-requeues", 0)

@@ -26,17 +26,17 @@ PUBLISH = b"\x00\x3c\x00\x28"
 # A budget, in MiB, that few messages use up.
 SMALL = 512
 HUNGRY, LISTS, NEIGHBOURS = 64, 16, 100
-# A list of so many truth values takes some 25 MB in the worker, of which each of up to 8 processors may have as much.
+# A list of this many truth values takes some 25 MB in the worker, of which each of up to 8 processors may have as much.
 LENGTH = 200_000
 # Beside the budget, in MiB: what an allocator keeps for each of the threads.
 ALLOCATOR = 64
-# What RSS may stay above where it began, in KiB: 150 MB.
+# Growth of RSS that may remain, in KiB: 150 MB.
 LEFT = 150_000_000 // 1024
 
 
 @contextmanager
 def within(folder, component, amqp_url, redis_url, capsys, what, budget=SMALL, env=None):
-    """A worker with 32 slots that stays within so many MiB, and gives all of it back."""
+    """A worker with 32 slots that stays within this many MiB, and gives all of it back."""
     env = {"PETIOLE_MEMORY_BUDGET": f"{budget}MiB", **(env or {})}
     site = HostileSite(folder, component, amqp_url, redis_url, {}, slots=SLOTS, env=env)
     try:
@@ -75,9 +75,9 @@ def test_hungry_tasks_share_a_budget(tmp_path, component, amqp_url, redis_url, c
         assert [one.get(timeout=180) for one in neighbours] == [number + 1 for number in range(NEIGHBOURS)]
 
 
-# Groups in groups around dense JSON, and how many such messages come at once, for so many slots.
+# Levels of groups around dense JSON, its size, the number of such messages at once, and of slots.
 LEVELS, DENSE, NESTED, FEW = 38, 4 * MIB, 16, 4
-# What each byte of such JSON may take for each slot, at most: decoded, and in the plan.
+# Bytes of memory for each byte of such JSON in a slot, at most: decoded, and in the plan.
 DECODED = 100
 
 
@@ -175,7 +175,7 @@ def short_queue(site, name):
 
 
 def hold_up(proxy, site):
-    """What the worker publishes waits until all is planned that there is room for."""
+    """Holds up the worker's messages until all is planned that there is room for."""
     taken = threading.Event()
     proxy.trap = lambda direction, data: direction == TO_SERVER and PUBLISH in data and not taken.wait(120)
     try:
@@ -185,7 +185,7 @@ def hold_up(proxy, site):
 
 
 def stands(figure):
-    """Whether a figure, in KiB, is about the same after a second."""
+    """True if a figure, in KiB, is about the same after a second."""
     before = figure()
     time.sleep(1)
     return abs(figure() - before) < 1024
@@ -253,7 +253,7 @@ def test_no_more_tasks_begin_than_their_messages_have_room_for(amqp_url, queue, 
         wait_until(lambda: worker.log().count("] succeeded") == 30, worker.log)
 
 
-# Messages that come while the one slot is taken, of so many bytes, and what the worker may take for them: its memory for
+# Messages that come while the one slot is taken, and their size in bytes. The worker may take for them its memory for
 # messages, one of them beyond it, and copies while one is decoded.
 PREFETCHED, LARGE = 60, 12 * MIB
 TAKEN = 32 * MIB + 4 * LARGE
@@ -285,7 +285,7 @@ def test_what_is_prefetched_stays_within_its_memory(rabbitmq, app, queue, start_
 
 
 def resident(worker):
-    """KiB."""
+    """In KiB."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1])
 

@@ -1,4 +1,4 @@
-"""What a module asks for, what the operator allows, and what becomes of it: by the command line, in a real worker."""
+"""Capabilities that a module asks for and an operator allows: by the command line, and in a real worker."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def push(worker, component, tmp_path):
 
 
 def outcome(app, name, *args):
-    """What a call comes to: its result, or the text of its exception."""
+    """The outcome of a call: its result, or the text of its exception."""
     value = app.signature(name, args=args).apply_async().get(timeout=30, propagate=False)
     return repr(value) if isinstance(value, BaseException) else value
 
@@ -155,7 +155,7 @@ def test_a_task_works_with_what_it_is_given(app, worker, push, config):
 
 
 def test_a_task_waits_for_a_folder_that_is_not_there(app, queue, worker, push, config):
-    """In the broker, and no other task waits for it: there are more than the worker fetches."""
+    """It waits in the broker, and no other task waits for it: there are more than the worker fetches."""
     push("storage", "granted.storage", STORAGE)
     push("probe", "other.probe", "")
     data = config.parent / "data"

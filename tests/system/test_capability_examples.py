@@ -177,7 +177,7 @@ def test_results_are_stored_in_postgresql(app, redis_url, start, push, component
     again = app.signature("store_result.on_success_task", args=({"count": 0},))
     assert again.apply_async(parent_id=tasks[1000].id).get(timeout=60) is False
     assert rows() == [failed, succeeded]
-    # What the database does not take is a failure, what it may take later a retry.
+    # A row that the database does not take is a failure, one that it may take later a retry.
     postgres.query("drop table task_results")
     error, message = failure(app.signature("store_result.on_error_task", args=("1f",)).delay())
     assert (error, "does not exist" in message) == ("TokioPostgresError", True), message
@@ -203,7 +203,7 @@ def test_page_views_are_counted_in_redis(app, redis_url, redis_client, start, pu
 
 
 def test_page_views_are_counted_by_petiole_dev(push, tmp_path):
-    """In a file of its own, so that they are there when it starts again."""
+    """They are kept in a file of its own, so that they are there when it starts again."""
     (tmp_path / "petiole.toml").write_text("[grants.page_views]\nkeyvalue = true\n")
 
     def send(task, *args):

@@ -19,8 +19,8 @@ PUBLISH, ACK = b"\x00\x3c\x00\x28", b"\x00\x3c\x00\x50"
 
 
 class Redis:
-    """Which of the worker's commands, or answers to them, is lost. The first commit of a task with messages says how
-    it ended, the second that all is confirmed."""
+    """Loses one of the worker's commands, or the answer to it. The first commit of a task with messages says how it
+    ended, the second that all is confirmed."""
 
     def __init__(self, number, answer):
         self.number, self.answer, self.commits = number, answer, 0
@@ -36,7 +36,7 @@ def amqp(wanted, method):
     return lambda direction, data: direction == wanted and method in data
 
 
-# The step at which the worker is lost: what is lost with it.
+# The step at which the worker is lost: the server and the message that are lost with it.
 STEPS = {
     "commit": ("results", lambda: Redis(1, answer=False)),
     "commit's answer": ("results", lambda: Redis(1, answer=True)),
@@ -47,7 +47,7 @@ STEPS = {
     "ack": ("broker", lambda: amqp(TO_SERVER, ACK)),
 }
 
-# How often the task runs, and how often its callback is sent.
+# Backend, step, number of runs of the task, number of times that its callback is sent.
 TABLE = [
     ("redis", "commit", 2, 1),
     ("redis", "commit's answer", 1, 1),
@@ -166,7 +166,7 @@ def test_what_was_committed_is_sent_where(case, amqp_url, queue, start_worker):
 
 
 def test_a_task_that_has_replaced_itself_is_another_run(amqp_url, redis_url, queue, start_worker):
-    """With the same id, as Celery's `Task.replace` sends it."""
+    """The run has the same id, as Celery's `Task.replace` sends it."""
     with producer(amqp_url, redis_url, queue) as app:
         declare(app, queue)
         worker, task_id = start_worker(queue, "--concurrency", "1"), str(uuid.uuid4())
@@ -209,7 +209,7 @@ def test_a_success_whose_ack_is_lost_is_told_once(backend, amqp_url, results, qu
 
 
 def successes(worker):
-    """As the metrics count them."""
+    """The number of successes in the metrics."""
     request = urllib.request.Request(f"{worker.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         lines = reply.read().decode().splitlines()
@@ -275,7 +275,7 @@ def test_a_message_out_of_quarantine_runs_again(amqp_url, redis_url, queue, star
 
 
 def test_a_rejected_message_that_is_sent_again_runs_again(amqp_url, redis_url, queue, start_worker):
-    """As it was, by somebody who has moved it out of a dead-letter queue and left out where it has been."""
+    """The message is as it was, moved out of a dead-letter queue without its `x-death`."""
     with producer(amqp_url, redis_url, queue) as app:
         declare(app, queue)
         worker, task_id = start_worker(queue), str(uuid.uuid4())
@@ -320,7 +320,7 @@ def test_a_rejected_message_that_is_moved_back_runs_again(tmp_path, amqp_url, re
 
 
 def move_back(app, dead, queue):
-    """As a shovel does, or a button of RabbitMQ's. Somebody has it for a while, and gives it back."""
+    """Moves a message as a shovel or RabbitMQ's UI does. Another consumer has it for a while, and gives it back."""
     with app.connection_for_write() as connection:
         channel = connection.default_channel
         message = wait_until(lambda: channel.basic_get(dead, no_ack=True), "a dead letter")

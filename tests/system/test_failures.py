@@ -1,4 +1,4 @@
-"""What goes wrong in a task, or with its message: Python sees it, callbacks run, nothing is lost."""
+"""Failures of tasks and faults of messages: Python sees them, callbacks run, nothing is lost."""
 
 import json
 import uuid
@@ -38,7 +38,7 @@ def test_err(site):
 
 
 def test_a_class_is_pythons_own_where_its_module_is_named(redis_site, queue, component, own_store, start_worker):
-    """As docs/wit.md says how to catch it."""
+    """The caller catches it as docs/wit.md says."""
     petiole("push", component("hostile/python_gadget"), "--name", "classes.tasks", "--store", own_store)
     start_worker(queue, store=own_store)
 

@@ -31,7 +31,7 @@ TOO_DEEP = 70
 
 @dataclass
 class Injected:
-    """What faults come to: how tasks end, and which messages are kept."""
+    """The expected effects of faults: ends of tasks, and messages that are kept."""
 
     ends: list = field(default_factory=list)
     kept: list = field(default_factory=list)
@@ -192,7 +192,7 @@ def test_faults_without_a_crash(
 
 @pytest.mark.timeout(300 + 2 * FAULTS)
 def test_connections_are_cut(rabbitmq, app, queue, kind, redis_url, redis_client, start_worker):
-    """In the middle of whatever they carry. What the broker had not confirmed is sent again, with the same ids."""
+    """They are cut in the middle of whatever they carry. Unconfirmed messages are sent again, with the same ids."""
     tap = Tap(app, queue)
     broker, broker_url = behind(rabbitmq.url)
     results, results_url = behind(redis_url)

@@ -15,7 +15,7 @@ from conftest import petiole, producer
 from servers import HERE, TOKEN, Node
 
 UNIT = HERE.parent.parent / "docs" / "petiole.service"
-# What `systemd-analyze security` says of the unit, of 10; 9.6 is a service without any of it.
+# The unit's score by `systemd-analyze security`, in tenths, at most; a service without any of it has 96.
 MOST_EXPOSED = 20
 
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
@@ -32,7 +32,7 @@ def machine():
 
 
 def install(root, settings):
-    """As the unit says it, to folders below `root`."""
+    """Follows the unit's instructions, to folders below `root`."""
     files = {"petiole": os.environ["PETIOLE_BIN"], "petiole.toml": root / "petiole.toml"}
     files["petiole.toml"].write_text(settings)
     for line in UNIT.read_text().splitlines():
@@ -44,7 +44,7 @@ def install(root, settings):
 
 
 def status(pid):
-    """What /proc says of a process."""
+    """The fields of a process in /proc."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 

@@ -25,7 +25,7 @@ from neighbours import p99
 
 pytestmark = pytest.mark.alone
 
-# How long an attack goes on, at least, so that enough neighbours meet it.
+# Least duration of an attack, in seconds, so that enough neighbours meet it.
 WINDOW = 0.7
 QUIET = 0.15
 # The neighbours' p99 during an attack against before: on two cores, which the guests share with RabbitMQ, Redis, Celery
@@ -44,7 +44,7 @@ def sources():
 
 
 def attack(path):
-    """What the top of a file says."""
+    """The text at the top of a file."""
     text = path.read_text()
     if path.suffix == ".py":
         said = ast.get_docstring(ast.parse(text))
@@ -151,7 +151,7 @@ def test_hostile(hostile, case):
 
 
 def test_all_of_them_leave_the_worker_as_it_was(hostile):
-    """What each may leave within its own tolerance does not add up."""
+    """Leaks within the tolerance of each do not add up."""
     rss, descriptors = hostile.at_start
     rss_after, descriptors_after = hostile.settled(rss, descriptors, RSS_IN_ALL)
     REPORT.ending = f"RSS {rss >> 10} MiB before the first, {rss_after >> 10} MiB after the last of them"
@@ -200,7 +200,7 @@ def calls(site, case, module):
 
 
 def uploads(site, case, module):
-    """The same for what an upload is answered with."""
+    """The same for the answers to uploads."""
     if sources()[case.name].suffix == ".py":
         made = site.uploads_of(case.name)
     else:

@@ -1,4 +1,4 @@
-"""What tasks feel of one another, and what many of them cost that only wait."""
+"""Latency of tasks beside tasks that compute, and the cost of many that only wait."""
 
 import re
 import time
@@ -24,7 +24,7 @@ RSS_BYTES = 150_000_000
 
 
 def test_small_tasks_beside_two_that_compute(tmp_path, component, amqp_url, redis_url, capsys):
-    """From the moment a task is published until Redis tells of its result, seen by a producer that sends one every 4 ms.
+    """Latency from a task's publication until Redis announces its result, for a producer that sends one every 4 ms.
     RabbitMQ, Redis and that producer share the processors with the worker and both guests. The medians of several
     windows, quiet and loud by turns, keep out what else the machine did."""
     site = HostileSite(tmp_path, component, amqp_url, redis_url, {})
@@ -57,7 +57,7 @@ def window(site, seconds):
 
 
 def active(worker):
-    """How many tasks run now."""
+    """The number of tasks that run now."""
     request = urllib.request.Request(f"{worker.http}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return int(re.search(rb"^celery_worker_tasks_active(?:{[^}]*})? (\d+)", reply.read(), re.MULTILINE)[1])

@@ -21,12 +21,12 @@ from waiting import wait_until
 
 WORKER_KILLS = int(os.environ.get("PETIOLE_KILLS", "60"))
 BROKER_KILLS = 5
-# How long a worker lives, in seconds. It is up, and in full work, after about 0.2 s.
+# A worker's life, in seconds. It is up, and in full work, after about 0.2 s.
 SHORTEST_LIFE, MEAN_LIFE, LONGEST_LIFE = 0.1, 0.7, 5.0
 
 
 def life(dice):
-    """Mostly short, so that there are many ends, now and then long."""
+    """A life's length: mostly short, so that there are many ends, now and then long."""
     return min(SHORTEST_LIFE + dice.expovariate(1 / MEAN_LIFE), LONGEST_LIFE)
 
 

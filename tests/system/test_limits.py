@@ -106,7 +106,7 @@ def test_a_limit_ends_its_task(limited, limit):
     assert result.state == "FAILURE"
     said = str(error.args[0] if error.args else error)
     assert said.startswith(message), said
-    # It is told once the message is settled.
+    # It is counted once the message is settled.
     told = lambda: limited.metric("petiole_limit_exceeded_total", **labels) == before + 1  # noqa: E731
     wait_until(told, "the limit is counted")
     failed = {"name": f"{MODULE}.{function}", "exception": exception}
@@ -172,7 +172,7 @@ def test_the_usage_of_a_task_is_told(limited):
     assert usage["peak_memory"] >= 1 << 16
     assert usage["host_calls"] >= 6 and usage["log"] > 0
     assert (usage["bytes_in"], usage["requests"], usage["disk"], usage["children"]) == (0, 0, 0, 0)
-    # It is said after the ack, when the result may have been read.
+    # It is logged after the ack, when the result may have been read.
     said = lambda: [line for line in limited.worker.log().splitlines() if f"[{result.id}] succeeded in" in line]  # noqa: E731
     [line] = wait_until(said, limited.worker.log)
     for name in ("cpu", "peak_memory", "host_calls", "log", "bytes_in", "bytes_out"):
@@ -216,7 +216,7 @@ def test_a_fork_bomb_ends_at_its_roots_number(tmp_path, own_store, component, st
 
 
 def overlapping(intervals):
-    """Whether any two of them do."""
+    """True if any two of them do."""
     intervals = sorted(intervals)
     return any(end > begin for (_, end), (begin, _) in zip(intervals, intervals[1:]))
 

@@ -23,7 +23,7 @@ def app(amqp_url, redis_url, queue):
 
 
 def outcome(app, name, *args):
-    """What a call comes to: its result, or the name of the exception."""
+    """The outcome of a call: its result, or the name of the exception."""
     result = app.signature(name, args=args).apply_async()
     value = result.get(timeout=30, propagate=False)
     return type(value).__name__ if isinstance(value, BaseException) else value
@@ -213,7 +213,7 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(app, queue, start_worke
     results = send(app, "late.tasks.add", 50)
     with app.connection_for_read() as connection:
         connection.default_channel.queue_declare(queue, passive=True)
-    # Longer than it looks at the store: they stay where they are.
+    # Longer than the pause between looks at the store: they stay where they are.
     wait_until(lambda: worker.log().count("catalog of modules can't be read") == 1, "it is said once")
     assert length(app, queue) == 50
     mount.unlink()
@@ -224,7 +224,7 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(app, queue, start_worke
 
 
 def not_ready(worker):
-    """Why a worker is not ready; none where it is, or does not answer yet."""
+    """The reason that a worker is not ready; None if it is, or does not answer yet."""
     with suppress(urllib.error.URLError, OSError):
         status, text = answer(worker, "/readyz")
         return text if status == 503 else None

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-# What this run is itself.
+# The command that this run is itself.
 BY_OTHERS = {"cargo xtask test"}
 # Commands that run until they are stopped.
 SERVES = re.compile(r"^petiole (worker|dev)\b")
@@ -63,7 +63,7 @@ def test_the_commands_of_the_readme(folder, amqp_url, redis_url):
 
 
 def test_rabbitmq_in_the_demo():
-    """What the README says of the demo in passing."""
+    """The README mentions this option of the demo in passing."""
     run(["cargo", "xtask", "demo", "--rabbitmq"], ROOT, {})
 
 

@@ -1,4 +1,4 @@
-"""What Python reads of a task: states, parents, children, tracebacks."""
+"""Results as Python reads them: states, parents, children, tracebacks."""
 
 import json
 from datetime import datetime, timedelta, timezone

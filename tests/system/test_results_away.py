@@ -1,4 +1,4 @@
-"""A result backend that refuses, or is away: who is told, and that it is over when it is over."""
+"""A result backend that refuses, or is away: it is reported, and so is its return."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ BEGINS, ENDS = "the result backend does not take what it is given", "the result 
 
 
 class Closed:
-    """Whoever connects is turned away."""
+    """Connections are refused."""
 
     def __init__(self, server):
         self.proxy, self.url = behind(server.url)
@@ -51,8 +51,8 @@ def outage(request, own_redis):
 
 
 def test_a_user_who_loses_the_right_to_scripts_is_told_so(own_redis, amqp_url, queue, start_worker):
-    """What runs then has no end that can be stored: its message is kept with Redis's own words. No other task is begun
-    until the right is back, though all questions are answered."""
+    """The end of a task that runs then can't be stored: its message is kept with Redis's own words. No other task is
+    begun until the right is back, though all questions are answered."""
     acl = own_redis.client.acl_setuser
     acl("worker", True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
     results = own_redis.url.replace("redis://", "redis://worker:secret@")

@@ -1,5 +1,5 @@
-"""What AMQP can't carry, by whichever way it comes: refused or failed with the field and its limit, and nobody beside
-it feels anything."""
+"""Messages that AMQP can't carry, by whichever way they come: refused or failed with the field and its limit, with no
+effect on others."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ HEADERS = re.compile(r"properties and headers have \d+ bytes, over the limit of 
 
 
 def smuggled(queue, size):
-    """A text of so many bytes that is full of AMQP frames, each of which declares a queue."""
+    """A text of this many bytes that is full of AMQP frames, each of which declares a queue."""
     declare = pika.spec.Queue.Declare(queue=queue, durable=False)
     # The last byte of a frame is none of ASCII: it begins a character of which another byte follows.
     frames = "".join(pika.frame.Method(n, declare).marshal()[:-1].decode() + "\u0380" for n in range(1, 9))
@@ -117,7 +117,7 @@ def test_a_retry_that_its_queue_can_not_delay_is_a_failure(amqp_url, redis_url, 
 
 @pytest.mark.parametrize("backend", ["redis", "rpc"])
 def test_a_result_that_fits_no_message_is_a_failure(tmp_path, backend, amqp_url, redis_url, queue, start_worker):
-    """Of a callback, or of a reply."""
+    """The message is a callback, or a reply."""
     config = tmp_path / "results.toml"
     config.write_text('[limits]\nresult = "64MiB"\n')
     results = {"redis": redis_url, "rpc": "rpc://"}[backend]
@@ -136,7 +136,7 @@ def test_a_result_that_fits_no_message_is_a_failure(tmp_path, backend, amqp_url,
 
 
 def test_quarantine_keeps_and_shows_headers_that_nearly_fill_a_frame(rabbitmq, redis_url, queue, start_worker):
-    """What it adds itself no longer fits beside them."""
+    """The headers that quarantine adds no longer fit beside them."""
     kept = f"{queue}-kept"
     with producer(rabbitmq.url, redis_url, queue) as app:
         declare(app, queue)

@@ -41,7 +41,7 @@ def taken(site, *args, **kwargs):
 
 
 def took(call, *args, **kwargs):
-    """Whether it was called with these, as Python shows them: NaN is not equal to itself."""
+    """True if it was called with these, compared as Python shows them: NaN is not equal to itself."""
     return call["args"][:2] == [repr(args), repr(kwargs)]
 
 
@@ -71,7 +71,7 @@ def test_steps_of_a_chain_get_their_own_arguments(site):
 
 
 def test_numbers_are_as_they_were_written(redis_site):
-    """Of what Python itself does not write."""
+    """Also numbers and strings that Python itself does not write."""
     site, task_id = redis_site, "2f0f14a4-9b8f-4a5b-8a7b-000000000001"
     values = '[-0, 1e999, -1E+400, "\\uDBFF\\uDFFF", "\\uD800"]'
     link = f'{{"task": "py.take", "args": {values}, "options": {{"queue": "{site.queue}-python"}}}}'

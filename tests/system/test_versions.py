@@ -162,7 +162,7 @@ def limited(rabbitmq, queue, *more):
 
 
 def permit(rabbitmq, user, *names):
-    """What it may configure, write and read."""
+    """Sets the names that a user may configure, write and read."""
     rabbitmq.ctl("set_permissions", user, *("^(" + "|".join(some) + ")$" for some in names))
 
 

@@ -1,4 +1,4 @@
-//! What `#[derive(petiole::Type)]` expands to: a struct is a record, an enum without payloads an enum,
+//! The expansion of `#[derive(petiole::Type)]`: a struct is a record, an enum without payloads an enum,
 //! any other enum a variant.
 
 use proc_macro2::TokenStream;

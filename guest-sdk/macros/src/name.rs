@@ -13,7 +13,7 @@ pub(crate) fn kebab(ident: &Ident) -> Result<String> {
     }
 }
 
-/// Why this can't be a WIT name.
+/// The reason that this can't be a WIT name; `None` if it can.
 pub(crate) fn problem(name: &str) -> Option<String> {
     let is_word = |word: &str| {
         word.starts_with(|c: char| c.is_ascii_lowercase())
@@ -26,7 +26,7 @@ pub(crate) fn problem(name: &str) -> Option<String> {
     })
 }
 
-/// Functions of the C library below Rust's standard library, as far as a task may come to be called so.
+/// Functions of the C library below Rust's standard library whose names a task might plausibly have.
 const C_FUNCTIONS: &[&str] = &[
     "abort",
     "abs",

@@ -1,4 +1,4 @@
-//! What a task's signature may look like: everything else is refused where it stands, with what to write
+//! The check of a task's signature: an error stands at what can't be taken, and says what to write
 //! instead.
 
 use syn::spanned::Spanned;
@@ -103,7 +103,7 @@ impl Errors {
     }
 }
 
-/// Finds types that no WIT type can stand for. What only the compiler can tell, it does: by the trait
+/// Finds types that no WIT type can stand for. Those that only the compiler can tell fail by the trait
 /// `petiole::Type`.
 impl<'ast> Visit<'ast> for Errors {
     fn visit_type(&mut self, ty: &'ast Type) {

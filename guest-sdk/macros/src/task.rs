@@ -1,4 +1,4 @@
-//! What `#[petiole::task]` expands to: the function as it is, its types checked on every target, and on
+//! The expansion of `#[petiole::task]`: the function as it is, its types checked on every target, and on
 //! wasm32 the exported core function with the sections that describe it.
 
 use proc_macro2::{Literal, TokenStream};
@@ -129,7 +129,7 @@ fn core_function(
     }
 }
 
-/// What the host tells of a task beside its types: a line of JSON in the section `petiole:docs`.
+/// The documentation that the host shows beside a task's types: a line of JSON in the section `petiole:docs`.
 fn docs_line(function: &ItemFn, task: &str, params: &[Param<'_>]) -> String {
     let lines = function.attrs.iter().filter_map(|attr| match &attr.meta {
         Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 /// A core WebAssembly value, or `()` for none: a parameter of type `()` takes no room in a signature.
 pub trait Core: Copy {
-    /// What holds this value in one case of a variant and `Other` in another.
+    /// The type that holds this value in one case of a variant and `Other` in another.
     type Join<Other: Core>: Core;
     type WithI32: Core;
     type WithI64: Core;
@@ -67,7 +67,7 @@ pub trait Flat {
     type Join<Other: Flat>: Flat;
     type JoinCons<Head: Core, Tail: Flat>: Flat;
     type IfEmpty<Then: Flat, Else: Flat>: Flat;
-    /// What a function returns for this result: nothing, the one value, or a pointer to the result.
+    /// The return type of a function with this result: nothing, the one value, or a pointer to the result.
     type Returned: Core;
     type ReturnedAfter<First: Core>: Core;
 }

@@ -1,4 +1,4 @@
-//! What a WIT type is, as a constant: its layout in memory follows from it.
+//! WIT types as constants, from which their layout in memory follows.
 //!
 //! The rules are those of the component model's canonical ABI (`CanonicalABI.md`: "Alignment",
 //! "Element Size" and "Flattening").
@@ -34,11 +34,11 @@ pub enum Kind {
 /// The three ways in which a type lies in memory.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
-    /// So many bytes, aligned to the second figure, in so many core values.
+    /// Size in bytes, alignment, number of core values.
     Scalar(usize, usize, usize),
-    /// So many fields, one after the other.
+    /// This many fields, one after the other.
     Fields(usize),
-    /// So many cases: a discriminant, then the payload of one of them.
+    /// This many cases: a discriminant, then the payload of one of them.
     Cases(usize),
 }
 
@@ -121,7 +121,7 @@ impl Kind {
         }
     }
 
-    /// How many core values it is passed in.
+    /// The number of core values it is passed in.
     pub(super) const fn flat_len(&self) -> usize {
         match self.shape() {
             Shape::Scalar(_, _, values) => values,
@@ -166,7 +166,7 @@ impl Kind {
     }
 }
 
-/// Bytes of the discriminant of a type with so many cases.
+/// Bytes of the discriminant of a type with this many cases.
 pub(super) const fn discriminant_size(cases: usize) -> usize {
     if cases <= 1 << 8 {
         1
@@ -185,7 +185,7 @@ pub(super) const fn size(payload: Option<&Kind>) -> usize {
     }
 }
 
-/// How many core values it is passed in.
+/// The number of core values it is passed in.
 pub(super) const fn flat_len(payload: Option<&Kind>) -> usize {
     match payload {
         Some(kind) => kind.flat_len(),

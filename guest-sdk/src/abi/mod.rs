@@ -1,7 +1,7 @@
-//! How Rust types are WIT types: what `#[petiole::task]` and the derive expand to.
+//! Rust types as WIT types: the code that `#[petiole::task]` and the derive expand to.
 //!
 //! `wit_bindgen::generate!` needs a text of WIT, which a macro can't write for a type that it only
-//! knows the name of. Here each type tells its own WIT type as a constant ([`Kind`]), and the compiler
+//! knows the name of. Here each type has its own WIT type as a constant ([`Kind`]), and the compiler
 //! puts them together: the section that describes the task to the linker, the signature of the exported
 //! core function, and the conversion of its values.
 
@@ -42,7 +42,7 @@ pub trait Type: Sized {
     #[doc(hidden)]
     fn store(self, at: Place);
 
-    /// Reads a list of so many values, and frees its memory.
+    /// Reads a list of this many values, and frees its memory.
     #[doc(hidden)]
     fn load_list(at: Place, len: usize) -> Vec<Self> {
         let size = Self::KIND.size();
@@ -103,12 +103,12 @@ impl Payload for () {
     fn store_payload(self, _: Place) {}
 }
 
-/// What the exported core function returns for a result of type `R`.
+/// The return type of the exported core function for a result of type `R`.
 pub type Returned<R> = <<R as Payload>::FlatPayload as Flat>::Returned;
 
 /// Runs a task on the core values that the host passed: `P` is the tuple of its parameters.
 ///
-/// Called by what `#[petiole::task]` generates, with the values in the order of the core function whose
+/// Called by the code that `#[petiole::task]` generates, with the values in the order of the core function whose
 /// parameters are [`Params`] of `P`.
 pub fn call<P: Payload, R: Payload>(
     values: [u64; MAX_FLAT_PARAMS],

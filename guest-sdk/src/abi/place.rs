@@ -6,7 +6,7 @@ use super::flat::MAX_FLAT_PARAMS;
 use super::kind::{Kind, Shape, align_to, discriminant_size, flat_len};
 use super::{Payload, Type};
 
-/// Where a value of a known type lies, or is to lie.
+/// The address of a value of a known type, or of room for one.
 ///
 /// Whoever makes one vouches that the memory is aligned and large enough for that type, and, when it is
 /// loaded from, that the host wrote a value of it there. The places inside it follow from its type.
@@ -20,7 +20,7 @@ impl Place {
         Place(at)
     }
 
-    /// New memory for so many bytes. It is never freed: it holds what the host reads after the call, and
+    /// New memory for this many bytes. It is never freed: it holds what the host reads after the call, and
     /// an instance serves one call.
     pub(super) fn allocate(size: usize, align: usize) -> Place {
         match core::alloc::Layout::from_size_align(size, align) {
@@ -92,7 +92,7 @@ impl Place {
         }
     }
 
-    /// Reads the discriminant of a value of this type: the case, and where its payload lies.
+    /// Reads the discriminant of a value of this type: the case, and the address of its payload.
     pub fn read_case(self, kind: &Kind) -> (usize, Place) {
         let Shape::Cases(count) = kind.shape() else {
             invalid("a type without cases")
@@ -105,7 +105,7 @@ impl Place {
         (case, self.offset(kind.payload_offset()))
     }
 
-    /// Writes the discriminant of a value of this type; returns where its payload is to lie.
+    /// Writes the discriminant of a value of this type; returns the address for its payload.
     #[allow(clippy::cast_possible_truncation)] // the discriminant's size follows from the number of cases
     pub fn write_case(self, kind: &Kind, case: usize) -> Place {
         let Shape::Cases(count) = kind.shape() else {
@@ -212,7 +212,7 @@ fn split(values: &[u64], at: usize) -> (&[u64], &[u64]) {
     }
 }
 
-/// Gives back what the core function returns for a result: its one value, or where it lies in new memory.
+/// Makes the core function's return value of a result: its one value, or its address in new memory.
 pub(super) fn give_back<R: Payload>(result: R) -> u64 {
     let Some(kind) = R::PAYLOAD else { return 0 };
     if const { flat_len(R::PAYLOAD) > 1 } {
@@ -234,8 +234,8 @@ pub fn invalid(what: &str) -> ! {
     panic!("the host passed {what}")
 }
 
-/// As a bare trap. A panic has a message to print, for which every component would import the standard streams: that
-/// is a third of what a small task costs the worker.
+/// A bare trap: a panic has a message to print, for which every component would import the standard streams, which
+/// are a third of what a small task costs the worker.
 #[cfg(target_arch = "wasm32")]
 #[cold]
 pub fn invalid(_: &str) -> ! {

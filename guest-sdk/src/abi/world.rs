@@ -95,7 +95,7 @@ pub const fn bytes<const LEN: usize>(section: &Bytes) -> [u8; LEN] {
     bytes
 }
 
-/// How a type is written where it is used: its code, or the index of its definition.
+/// A type where it is used: its code, or the index of its definition.
 #[derive(Clone, Copy)]
 enum Reference {
     Primitive(u8),
@@ -367,7 +367,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     true
 }
 
-/// Whether two types are equal: `PartialEq`, at compile time.
+/// Compares two types: `PartialEq`, at compile time.
 const fn same(a: &'static Kind, b: &'static Kind) -> bool {
     let mut seen_a = Types::new();
     let mut seen_b = Types::new();

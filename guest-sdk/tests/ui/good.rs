@@ -1,4 +1,4 @@
-//! What may be a task's type, wherever it is defined and whatever it is called here.
+//! Types that a task may have, wherever they are defined and whatever they are called here.
 
 #![deny(unsafe_code, warnings)]
 

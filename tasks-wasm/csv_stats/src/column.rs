@@ -1,4 +1,4 @@
-//! What is told of a column.
+//! The statistics of a column.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub struct Column {
     pub values: Values,
 }
 
-/// What the values of a column are.
+/// The values of a column: texts unless all are numbers, nothing if there are none.
 #[derive(Debug, PartialEq, petiole::Type)]
 pub enum Values {
     Nothing,
@@ -49,7 +49,7 @@ pub struct Texts {
     pub most_frequent: Vec<Count>,
 }
 
-/// How often a text appears.
+/// The number of times that a text appears.
 #[derive(Debug, PartialEq, petiole::Type)]
 pub struct Count {
     pub text: String,

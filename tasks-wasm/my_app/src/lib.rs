@@ -17,11 +17,11 @@ const MAX: u64 = 10_000_000;
 struct Report {
     /// The limit.
     up_to: u64,
-    /// How many there are.
+    /// The number of them.
     count: u64,
     /// The largest of them.
     largest: Option<u64>,
-    /// All of them added up.
+    /// Their sum.
     sum: u64,
 }
 

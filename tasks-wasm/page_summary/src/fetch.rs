@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 2 << 20;
 /// Until the first byte of an answer, and between two.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an answer asks of a client.
+/// The client's next step after an answer.
 #[derive(Debug, PartialEq)]
 enum Next {
     Read,

@@ -15,19 +15,19 @@ mod page;
 
 use wstd::runtime::block_on;
 
-/// What is on a page.
+/// The contents of a page.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 struct Summary {
-    /// Where it was found, after redirects.
+    /// The address after redirects.
     url: String,
     title: Option<String>,
-    /// What it says of itself, else its first paragraph.
+    /// Its own description, or else its first paragraph.
     description: Option<String>,
     /// As a tag like `en`.
     language: Option<String>,
     /// The first 100.
     headings: Vec<Heading>,
-    /// How many words it shows.
+    /// The number of words that it shows.
     words: u64,
     /// The first 100 addresses that it links to, each once.
     links: Vec<String>,
@@ -41,7 +41,7 @@ struct Heading {
     text: String,
 }
 
-/// Why there is no summary. A case's name is the exception's class in Python.
+/// The reason that there is no summary. A case's name is the exception's class in Python.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 enum PageError {
     /// No URL of a web page.
@@ -58,7 +58,7 @@ enum PageError {
     TooManyRedirects(u32),
     /// More bytes than this.
     TooLarge(u64),
-    /// What it is instead.
+    /// The content type that it has instead.
     NotHtml(String),
 }
 

@@ -1,4 +1,4 @@
-//! HTML: what is on a page.
+//! The contents of an HTML page.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub(crate) fn summary(url: &Url, html: &str) -> Summary {
     }
 }
 
-/// What the first element gives that gives something.
+/// The first text that is not empty, of the elements that match.
 fn first(page: &Html, selector: &str, of: impl Fn(ElementRef<'_>) -> String) -> Option<String> {
     let selector = select(selector);
     let mut found = page.select(&selector).map(of);
@@ -56,7 +56,7 @@ fn links(page: &Html, url: &Url) -> Vec<String> {
     links.take(MOST).collect()
 }
 
-/// Without what a reader does not see.
+/// Counts the words that a reader sees.
 fn words(mut page: Html) -> u64 {
     let selector = select("head, noscript, script, style, template");
     let unseen: Vec<_> = page.select(&selector).map(|element| element.id()).collect();

@@ -5,7 +5,7 @@
 //! # {"views": 1, "visitors": 1}
 //! ```
 //!
-//! What outlives a task is kept in key-value storage, `wasi:keyvalue`: the worker's Redis or SQLite file, where
+//! Numbers that outlive a task are kept in key-value storage, `wasi:keyvalue`: the worker's Redis or SQLite file, where
 //! the keys of each module are its own. Tasks run side by side, so numbers are incremented by the store instead
 //! of read and written.
 //!
@@ -17,7 +17,7 @@ mod store;
 
 use petiole::Error;
 
-/// How often a page was seen.
+/// The views of a page.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 struct Views {
     views: u64,
@@ -36,7 +36,7 @@ fn record_view(page: String, visitor: String) -> Result<Views, Error> {
     })
 }
 
-/// How often a page was seen so far.
+/// Returns the views and visitors of a page so far.
 #[petiole::task]
 fn views(page: String) -> Result<Views, Error> {
     store::check(&visitors_key(&page))?;

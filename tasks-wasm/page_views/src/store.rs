@@ -13,8 +13,8 @@ pub(crate) use store::Bucket;
 /// The longest key that a worker takes, in bytes.
 const MAX_KEY: usize = 1024;
 
-/// Whether a key can be used: for one that can't, the storage's error is the same as when it is down, and
-/// retries would help nobody.
+/// Fails for a key that can't be used, since the storage's error for it is the same as when it is down, and
+/// retries would not help.
 pub(crate) fn check(key: &str) -> Result<(), Error> {
     match key.len() {
         1..=MAX_KEY => Ok(()),

@@ -15,7 +15,7 @@ const INSERT: &str = "insert into task_results (task_id, status, result) values 
     on conflict (task_id) do nothing";
 const DEFAULT_PORT: u16 = 5432;
 
-/// Whether the row is new.
+/// Inserts a row; true if it is new.
 pub(crate) fn insert(task_id: &str, status: &str, result: Option<&Value>) -> Result<bool, Error> {
     with_client(async |client: &Client| {
         let rows = client
@@ -77,7 +77,7 @@ fn unreachable(error: &std::io::Error, address: &str) -> Error {
     }
 }
 
-/// What the database says is final, unless it is that it can't serve just now.
+/// An error of the database's is final, unless it only can't serve just now.
 fn refused(error: tokio_postgres::Error) -> Error {
     match error.code() {
         Some(state) if !is_passing(state) => Error::from(error),

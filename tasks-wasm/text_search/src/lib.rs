@@ -25,7 +25,7 @@ struct Document {
     text: String,
 }
 
-/// Where the expression was found.
+/// A place where the expression was found.
 #[derive(Clone, Debug, PartialEq, petiole::Type)]
 struct Hit {
     document: String,

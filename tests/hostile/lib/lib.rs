@@ -20,7 +20,7 @@ pub fn get(authority: &str, path: &str, headers: Fields) -> Result<IncomingRespo
     }
 }
 
-/// What became of a GET of `/`: `200`, or the reason why not.
+/// The outcome of a GET of `/`: its status, or the error.
 pub fn outcome(authority: &str) -> String {
     match get(authority, "/", Fields::new()) {
         Ok(reply) => reply.status().to_string(),
@@ -28,7 +28,7 @@ pub fn outcome(authority: &str) -> String {
     }
 }
 
-/// What became of each of them, with its authority before it.
+/// The outcome of each of them, with its authority before it.
 pub fn outcomes<'a>(authorities: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let each = authorities.into_iter();
     each.map(|authority| format!("{authority}: {}", outcome(authority)))

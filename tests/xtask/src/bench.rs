@@ -8,7 +8,7 @@ use crate::machine::{self, Need};
 use crate::node::{Data, Node};
 use crate::{guests, step};
 
-/// How much is measured, and with which binary.
+/// The amount to measure, and the binary.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     /// Messages for each figure.
@@ -17,7 +17,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// For figures that mean something.
+    /// Enough for meaningful figures.
     pub(crate) const FULL: Self = Self {
         messages: 50_000,
         release: true,
@@ -32,7 +32,7 @@ impl Size {
 /// Sets everything up, and prints the figures.
 ///
 /// # Errors
-/// When the set-up or a measurement fails.
+/// If the set-up or a measurement fails.
 pub(crate) fn run(root: &Path, messages: u32) -> Result<()> {
     machine::prepare(root, &Need::NODES)?;
     guests::build(root)?;
@@ -60,7 +60,7 @@ const COSTS: [&str; 4] = [
 /// Prints what a sandbox costs, alone and among others. The guests have to be built.
 ///
 /// # Errors
-/// When that can't be measured.
+/// If that can't be measured.
 pub(crate) fn costs(root: &Path, release: bool) -> Result<()> {
     let mut test = step::command("cargo");
     test.args(["test", "--quiet", "--workspace", "--test", "runtime"])
@@ -76,7 +76,7 @@ pub(crate) fn costs(root: &Path, release: bool) -> Result<()> {
 /// Prints the figures, measured on the given nodes.
 ///
 /// # Errors
-/// When a measurement fails.
+/// If a measurement fails.
 pub(crate) fn print(root: &Path, amqp: &str, redis: &str, size: Size) -> Result<()> {
     let petiole = guests::build_petiole(root, size.release)?;
     let mut lapin = step::command("cargo");

@@ -24,7 +24,7 @@ const ON_ERROR: &str = "my_app.tasks.on_error_task";
 /// Sets everything up, shows the flow, and cleans up.
 ///
 /// # Errors
-/// When the set-up fails, or what should have happened has not.
+/// If the set-up fails, or the flow does not end as it should.
 pub(crate) fn run(root: &Path, rabbitmq: bool) -> Result<()> {
     let needs: &[Need] = if rabbitmq {
         &Need::NODES
@@ -113,7 +113,7 @@ fn say(what: &str) {
     println!("\n\x1b[1m{what}\x1b[0m");
 }
 
-/// A running worker, and what its log says.
+/// A running worker, and its log.
 struct Stage {
     root: PathBuf,
     petiole: PathBuf,

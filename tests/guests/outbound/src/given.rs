@@ -1,4 +1,4 @@
-//! What the host gives without being asked: variables, clocks, random numbers, a log.
+//! Things that the host gives without being asked: variables, clocks, random numbers, a log.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +10,7 @@ fn variables() -> Vec<(String, String)> {
     std::env::vars().collect()
 }
 
-/// The wall clock in milliseconds, and how far each clock gets while the task sleeps for so long.
+/// The wall clock in milliseconds, and the progress of each clock while the task sleeps for this long.
 #[petiole::task]
 fn clocks(sleep_ms: u64) -> (u64, u64, u64) {
     let (wall, monotonic) = (SystemTime::now(), Instant::now());

@@ -7,7 +7,7 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::StreamError;
 
-/// What is read at once, in bytes.
+/// Bytes that are read at once.
 const CHUNK: u64 = 64 * 1024;
 
 /// Sends a request, and returns status and body. `url`: cut at its first `/` behind `://` and nowhere else, so
@@ -44,7 +44,7 @@ fn fetch_size(url: String) -> Result<u64, String> {
     Ok(size)
 }
 
-/// GET, and as a browser would, wherever the response leads to, three times at most.
+/// GET, and as a browser follows redirects: three requests at most.
 #[petiole::task]
 fn follow(url: String) -> Result<(u16, String), String> {
     let mut url = url;
@@ -63,7 +63,7 @@ fn follow(url: String) -> Result<(u16, String), String> {
     Err("too many redirects".to_owned())
 }
 
-/// Makes so many requests and keeps all of their responses, unread.
+/// Makes this many requests and keeps all of their responses, unread.
 #[petiole::task]
 fn hoard(url: String, requests: u32) -> Result<u32, String> {
     let mut responses = Vec::new();
@@ -75,7 +75,7 @@ fn hoard(url: String, requests: u32) -> Result<u32, String> {
     Ok(responses.len() as u32)
 }
 
-/// GET, so many times, whatever comes of it; returns how many were refused.
+/// GET, this many times, whatever comes of it; returns how many were refused.
 #[petiole::task]
 fn insist(url: String, requests: u32) -> u32 {
     let refused = |_: &u32| Request::get(url.clone()).send().is_err();

@@ -20,7 +20,7 @@ fn look_up(address: String) -> Result<Vec<String>, String> {
     Ok(addresses.map(|address| address.to_string()).collect())
 }
 
-/// Connects so many times, and keeps every connection; returns how many there were before the first error.
+/// Connects this many times, and keeps every connection; returns how many there were before the first error.
 #[petiole::task]
 fn keep_open(address: String, connections: u32) -> Result<u32, (u32, String)> {
     let mut open = Vec::new();
@@ -30,7 +30,7 @@ fn keep_open(address: String, connections: u32) -> Result<u32, (u32, String)> {
     Ok(connections)
 }
 
-/// What becomes of listening and of UDP.
+/// The outcomes of listening and of UDP.
 #[petiole::task]
 fn serve() -> Vec<String> {
     let outcome = |error: Option<std::io::Error>| error.map_or("allowed".to_owned(), kind);

@@ -51,7 +51,7 @@ fn unix_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Computes for about so many milliseconds, without giving way.
+/// Computes for about this many milliseconds, without giving way.
 #[petiole::task]
 fn compute_ms(ms: u64) -> u64 {
     let start = std::time::Instant::now();
@@ -62,20 +62,20 @@ fn compute_ms(ms: u64) -> u64 {
     rounds
 }
 
-/// Takes so many MiB of memory, and writes to every page.
+/// Takes this many MiB of memory, and writes to every page.
 #[petiole::task]
 fn eat_memory(mib: u32) -> u32 {
     let blocks: Vec<Vec<u8>> = (0..mib).map(|_| black_box(vec![1; 1 << 20])).collect();
     black_box(blocks).len().try_into().unwrap_or(u32::MAX)
 }
 
-/// Returns so many bytes.
+/// Returns this many bytes.
 #[petiole::task]
 fn large_result(bytes: u32) -> Result<String, Error> {
     Ok("x".repeat(usize::try_from(bytes)?))
 }
 
-/// Prints so many lines, and logs as many.
+/// Prints this many lines, and logs as many.
 #[petiole::task]
 fn log_lines(n: u32) -> u32 {
     for line in 0..n {
@@ -92,7 +92,7 @@ fn print_streams(text: String) {
     eprintln!("err: {text}");
 }
 
-/// Connects so often; its result is what became of the last time.
+/// Connects this often; its result is the outcome of the last attempt.
 #[petiole::task]
 fn connect_to(address: String, times: u32) -> String {
     let mut last = String::new();
@@ -102,7 +102,7 @@ fn connect_to(address: String, times: u32) -> String {
     last
 }
 
-/// Writes so many bytes to a file, in pieces.
+/// Writes this many bytes to a file, in pieces.
 #[petiole::task]
 fn write_file(path: String, bytes: u32) -> Result<u32, Error> {
     use std::io::Write;
@@ -115,8 +115,8 @@ fn write_file(path: String, bytes: u32) -> Result<u32, Error> {
     Ok(bytes)
 }
 
-/// What the sandbox shows: environment variables, arguments, and what became of opening a file and a
-/// connection.
+/// Returns what the sandbox shows: environment variables, arguments, and the outcome of opening a file, a
+/// folder and sockets.
 #[petiole::task]
 fn look_around() -> Vec<(String, String)> {
     let seen = |name: &str, value: String| (name.to_owned(), value);

@@ -1,11 +1,11 @@
-//! Tasks that use what the worker offers.
+//! Tasks that use the worker's own interfaces.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use petiole::{Error, Json, Signature};
 use serde_json::json;
 
-/// Asks to be run again, once a second, until it has been so many times.
+/// Asks to be run again, once a second, until it has been this many times.
 #[petiole::task]
 fn retry_until(n: u32, countdown_ms: Option<u64>) -> Result<u32, Error> {
     let retries = petiole::context().retries;
@@ -55,7 +55,7 @@ fn send_child_and_fail(task: String) -> Result<(), Error> {
     Err(Error::fail("ValueError", "failed after sending"))
 }
 
-/// Sends so many tasks; its result is their ids.
+/// Sends this many tasks; its result is their ids.
 #[petiole::task]
 fn send_children(task: String, count: u32) -> Result<Vec<String>, Error> {
     (0..count)
@@ -80,19 +80,19 @@ fn progress(steps: u32) -> Result<u32, Error> {
     Ok(steps)
 }
 
-/// Reports a state, and gives back what the worker said to it.
+/// Reports a state, and gives back the worker's answer.
 #[petiole::task]
 fn report_state(state: String, meta: Json) -> Result<(), Error> {
     petiole::progress(&state, &meta)
 }
 
-/// So many random bytes of the host's.
+/// Returns this many random bytes of the host's.
 #[petiole::task]
 fn random_bytes(count: u32) -> Vec<u8> {
     wasip2::random::random::get_random_bytes(count.into())
 }
 
-/// The request as the task sees it.
+/// Returns the request as the task sees it.
 #[petiole::task]
 fn show_context() -> Json {
     let request = petiole::context();

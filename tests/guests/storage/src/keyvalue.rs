@@ -97,7 +97,7 @@ fn kv_swap(
     }
 }
 
-/// Begins so many swaps, and keeps them.
+/// Begins this many swaps, and keeps them.
 #[petiole::task]
 fn kv_keep_swaps(count: u32) -> Result<u32, String> {
     let bucket = bucket()?;
@@ -109,7 +109,7 @@ fn kv_keep_swaps(count: u32) -> Result<u32, String> {
     Ok(count)
 }
 
-/// Sets values of so many bytes, each under a key of its own.
+/// Sets values of this many bytes, each under a key of its own.
 #[petiole::task]
 fn kv_fill(count: u32, bytes: u32) -> Result<u32, String> {
     let bucket = bucket()?;
@@ -120,7 +120,7 @@ fn kv_fill(count: u32, bytes: u32) -> Result<u32, String> {
     Ok(count)
 }
 
-/// Reads so many keys of that length at once, which are not there.
+/// Reads this many keys of that length at once, which are not there.
 #[petiole::task]
 fn kv_get_missing(count: u32, length: u32) -> Result<u32, String> {
     let keys = vec!["k".repeat(length as usize); count as usize];

@@ -32,7 +32,7 @@ pub(crate) fn create(root: &Descriptor, path: &str) -> Result<Descriptor, ErrorC
     )
 }
 
-/// Tries everything that a path can be used for, and returns what became of each: `ok`, or the error.
+/// Tries everything that a path can be used for, and returns each outcome: `ok`, or the error.
 #[petiole::task]
 fn try_path(name: String, path: String) -> Result<Vec<(String, String)>, String> {
     let root = root(&name)?;

@@ -4,7 +4,7 @@ use wasip2::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags
 
 use crate::raw::{create, root, text};
 
-/// Makes so many entries: files, folders, symbolic and hard links in turn.
+/// Makes this many entries: files, folders, symbolic and hard links in turn.
 #[petiole::task]
 fn make(name: String, count: u32) -> Result<(u32, String), String> {
     let root = root(&name)?;
@@ -31,7 +31,7 @@ fn go_deep(name: String, depth: u32) -> Result<(u32, String), String> {
     }))
 }
 
-/// Opens a file so many times, or streams of it, or lists of its folder, and keeps all of them.
+/// Opens a file this many times, or streams of it, or lists of its folder, and keeps all of them.
 #[petiole::task]
 fn keep(name: String, what: String, count: u32) -> Result<(u32, String), String> {
     let root = root(&name)?;
@@ -51,7 +51,7 @@ fn keep(name: String, what: String, count: u32) -> Result<(u32, String), String>
     }))
 }
 
-/// Opens so many files, and computes until it is stopped.
+/// Opens this many files, and computes until it is stopped.
 #[petiole::task]
 fn open_and_spin(name: String, count: u32) -> Result<(), String> {
     let root = root(&name)?;
@@ -72,7 +72,7 @@ fn write_and_sleep(path: String, milliseconds: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns how often it went well, and the first error.
+/// Returns the number of successes, and the first error.
 fn take(count: u32, mut one: impl FnMut(u32) -> Result<(), ErrorCode>) -> (u32, String) {
     for n in 0..count {
         if let Err(error) = one(n) {

@@ -11,15 +11,13 @@ mod http;
 mod keyvalue;
 mod limits;
 mod policy;
-#[cfg(test)]
-mod properties;
 mod refused;
 mod rule;
 mod secret;
 mod size;
-#[cfg(test)]
-mod tables;
 mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod url;
 
 pub use access::Access;

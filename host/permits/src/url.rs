@@ -82,11 +82,14 @@ pub fn read(scheme: &str, rest: &str) -> Result<Url, String> {
     }
 }
 
+/// A parameter's name and value.
+pub type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The parameters behind the `?`.
 ///
 /// # Errors
 /// Where one of them is there twice.
-pub fn parameters(url: &Url) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, String> {
+pub fn parameters(url: &Url) -> Result<Vec<Parameter<'_>>, String> {
     let mut names = HashSet::new();
     url.query_pairs()
         .map(|(name, value)| match names.insert(name.clone()) {

@@ -97,9 +97,11 @@ impl Target {
 
     pub(super) fn activate(&self, name: &str, version: u32) -> Result<()> {
         match self {
-            Self::Api(client) => drop(client.activate(name, version)?),
+            Self::Api(client) => {
+                client.activate(name, version)?;
+            }
             Self::Store(config) => {
-                drop(administration(config)?.activate(&Actor::local(), name, version)?);
+                administration(config)?.activate(&Actor::local(), name, version)?;
             }
         }
         Ok(())
@@ -118,9 +120,11 @@ impl Target {
 
     pub(super) fn remove(&self, name: &str, version: Option<u32>, force: bool) -> Result<()> {
         match self {
-            Self::Api(client) => drop(client.remove(name, version, force)?),
+            Self::Api(client) => {
+                client.remove(name, version, force)?;
+            }
             Self::Store(config) => {
-                drop(administration(config)?.remove(&Actor::local(), name, version, force)?);
+                administration(config)?.remove(&Actor::local(), name, version, force)?;
             }
         }
         Ok(())

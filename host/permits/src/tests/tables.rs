@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::*;
+use crate::*;
 
 fn http(rule: &str) -> HttpRule {
     rule.parse().unwrap()

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::*;
+use crate::*;
 
 /// Few enough that two of them often have something in common.
 fn patterns() -> impl Strategy<Value = &'static str> {

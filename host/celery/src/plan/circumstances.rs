@@ -8,7 +8,7 @@ use crate::{Lineage, Outcome, Request, RetrySettings, Routes, Signature};
 /// Destination of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultMode {
-    /// To a result backend: a plan has a [`TaskMeta`].
+    /// To a result backend: a plan has a [`TaskMeta`](crate::TaskMeta).
     Stored,
     /// As a message to the request's `reply_to` (`rpc://`).
     Reply,

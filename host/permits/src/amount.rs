@@ -1,4 +1,4 @@
-//! Amounts of what a limit counts.
+//! Amounts, in the units of limits.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl Serialize for Amount {
     }
 }
 
-/// A type in which a limit is counted where it is held.
+/// A type of the fields of [`Limits`](crate::Limits).
 pub(crate) trait Field: Copy {
     fn amount(self, unit: Unit) -> Amount;
 

@@ -11,7 +11,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// From one pause to another.
+    /// Begins with the pause `first`, and doubles it up to `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,

@@ -1,11 +1,11 @@
 //! The limits of a task: one table, a row for each.
 //!
 //! A row gives a limit's name, unit, type, default and ceiling, how a manifest and the command line spell it, its
-//! soft counterpart, the exception of a task that exceeds it, and the message of that. What else spells it follows from
-//! the name: `limits.NAME` and `max_limits.NAME` in petiole.toml, `PETIOLE_NAME_LIMIT` and `PETIOLE_MAX_NAME_LIMIT` in
+//! soft counterpart, the exception of a task that exceeds it, and its message. Its other spellings follow from the
+//! name: `limits.NAME` and `max_limits.NAME` in petiole.toml, `PETIOLE_NAME_LIMIT` and `PETIOLE_MAX_NAME_LIMIT` in
 //! the environment.
 //!
-//! The rows are a macro's, which makes of them a struct ([`Limits`], so that `limits.memory` is a number of the type that
+//! A macro makes of the rows a struct ([`Limits`], so that `limits.memory` is a number of the type that
 //! the sandbox counts in), an enum ([`Limit`], to say which was exceeded), and a list ([`LIMITS`], for whatever treats
 //! all alike: manifests, configuration, the HTTP API, the documentation).
 
@@ -15,13 +15,13 @@ use std::time::Duration;
 use crate::amount::Field;
 use crate::{Amount, Unit};
 
-/// Amounts by the names of [`LIMITS`]; those that nobody has set are not there.
+/// Amounts by the names of [`LIMITS`]; unset ones are missing.
 pub type Amounts = BTreeMap<&'static str, Amount>;
 
-/// A limit as it is set; a soft one, at which the guest is told, is one of its own.
+/// A limit that can be set; a soft one, at which the guest is warned, is an entry of its own.
 #[derive(Debug)]
 pub struct LimitSpec {
-    /// In `[limits]` and `[max_limits]`.
+    /// Its name in `[limits]` and `[max_limits]`.
     pub name: &'static str,
     /// Its description, in a line.
     pub doc: &'static str,
@@ -31,9 +31,9 @@ pub struct LimitSpec {
     pub is_soft: bool,
     /// The unit of its amounts.
     pub unit: Unit,
-    /// In a manifest.
+    /// Its name in a manifest.
     pub manifest: &'static str,
-    /// On the command line.
+    /// Its flag on the command line.
     pub flag: Option<&'static str>,
 }
 
@@ -49,7 +49,7 @@ impl LimitSpec {
     }
 }
 
-/// Takes out the soft limits that would never be reached, since they are not below theirs.
+/// Removes the soft limits that would never be reached, since they are not below their hard ones.
 pub fn drop_unreachable(amounts: &mut Amounts) {
     for soft in LIMITS.iter().filter(|spec| spec.is_soft) {
         let hard = amounts.get(soft.limit.name());
@@ -80,7 +80,7 @@ macro_rules! limits {
             )*
         }
 
-        /// One of the [`Limits`], and the guest's stack, which the whole worker has one limit for.
+        /// One of the [`Limits`], or the guest's stack, whose limit is the whole worker's.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Limit {
             $(#[doc = $doc] $limit,)*
@@ -111,13 +111,13 @@ macro_rules! limits {
         )*];
 
         impl Limits {
-            /// The limits of a task where nobody says anything.
+            /// The limits of a task where nobody sets others.
             pub const DEFAULTS: Self = Self { $($name: $default, $($soft: None,)?)* };
 
-            /// The most that a manifest may ask for, where the operator says nothing.
+            /// The most that a manifest may ask for, unless the operator sets another ceiling.
             pub const CEILINGS: Self = Self { $($name: $ceiling, $($soft: None,)?)* };
 
-            /// The amounts, and for what is not there the default; no more than can be counted.
+            /// Reads the amounts, with the default for each that is missing, and at most what its type can hold.
             pub fn of(amounts: &Amounts) -> Self {
                 let of = |name| amounts.get(name).copied();
                 Self {$(
@@ -126,7 +126,7 @@ macro_rules! limits {
                 )*}
             }
 
-            /// By their names.
+            /// The amounts by name.
             pub fn amounts(&self) -> Amounts {
                 let mut amounts = Amounts::new();
                 $(
@@ -141,7 +141,7 @@ macro_rules! limits {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$limit,)* Self::Stack];
 
-            /// As in configuration and metrics: `cpu_time`.
+            /// Its name in configuration and metrics: `cpu_time`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$limit => stringify!($name),)*
@@ -157,8 +157,8 @@ macro_rules! limits {
                 }
             }
 
-            /// The message of a task that exceeds it. Both in bytes, things or microseconds: what was allowed, and
-            /// what the guest would have had with what it asked for.
+            /// The message of a task that exceeds it. `asked` is all that the guest would have had with its last
+            /// request; both are in bytes, things or microseconds.
             pub fn message(self, allowed: u64, asked: u64) -> String {
                 let (unit, text) = match self {
                     $(Self::$limit => (Unit::$unit, $message),)*

@@ -10,7 +10,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Those that others end with come later.
+/// A unit that others end with comes after them.
 const UNITS: [(&str, u64); 12] = [
     ("KiB", KIB),
     ("MiB", MIB),
@@ -49,7 +49,7 @@ impl Size {
         self.0
     }
 
-    /// Rounded down to whole MiB, where that leaves any.
+    /// Rounded down to whole MiB, unless that leaves none.
     pub fn in_whole_mib(self) -> Self {
         match self.0 - self.0 % MIB {
             0 => self,

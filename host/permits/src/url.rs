@@ -88,7 +88,7 @@ pub type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 /// The parameters behind the `?`.
 ///
 /// # Errors
-/// Where one of them is there twice.
+/// If a name is there twice.
 pub fn parameters(url: &Url) -> Result<Vec<Parameter<'_>>, String> {
     let mut names = HashSet::new();
     url.query_pairs()
@@ -99,7 +99,7 @@ pub fn parameters(url: &Url) -> Result<Vec<Parameter<'_>>, String> {
         .collect()
 }
 
-/// What stands behind a `://`: the login with its `@`, the host with its port, and the rest with its `/`, `?` or `#`.
+/// Splits the text behind `://`: the login with its `@`, the host with its port, and the rest with its `/`, `?` or `#`.
 pub fn split(rest: &str) -> (&str, &str, &str) {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -109,8 +109,8 @@ pub fn split(rest: &str) -> (&str, &str, &str) {
 }
 
 /// The URL with `***` for its password; several URLs separated by `;` each. Works on text, so that a
-/// URL which can't be parsed gives nothing away either: what may hold a password in another place than
-/// where one belongs is not shown at all.
+/// URL which can't be parsed gives nothing away either: one that may hold a password in
+/// another place than where one belongs is not shown at all.
 pub fn redact(urls: &str) -> String {
     let mut whole: Vec<String> = Vec::new();
     for part in urls.split(';') {
@@ -165,7 +165,7 @@ fn redact_one(url: &str) -> String {
     };
     // A password may hold an unescaped '/' or '@', so that the last '@' counts.
     let Some((user, host)) = before.rsplit_once('@') else {
-        // `redis://:password`, for want of a host, is none that can be parsed.
+        // `redis://:password` has no host, so that it can't be parsed.
         return match is_path || Url::parse(url).is_ok() {
             true => format!("{scheme}://{before}{query}"),
             false => hidden,
@@ -191,7 +191,7 @@ fn redact_query(query: &str) -> String {
     query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            // What follows a `;` or `#` may be a secret of its own.
+            // The text behind a `;` or `#` may be a secret of its own.
             Some((key, value)) if secret(key) || value.contains([';', '#']) => {
                 format!("{key}={REDACTED}")
             }

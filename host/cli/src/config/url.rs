@@ -1,5 +1,5 @@
 //! The URLs that no other crate connects to. Those of brokers, result backends and key-value storage are checked by
-//! the parser of the crate that does.
+//! the parser of the crate that connects to them.
 
 use petiole_modules::Store;
 use petiole_permits::ServiceUrl;
@@ -8,8 +8,8 @@ use url::{Host, Url};
 use super::error::ConfigError;
 use super::layer::Origins;
 
-/// Says of a server's URL that can't be used where it stands. Celery's own setting may name what Petiole has not, and
-/// need not stand in Celery's way: `ours` goes before it.
+/// Adds its origin to the error of a server's URL. Celery may need a setting of its own that Petiole can't use: then
+/// the error suggests `ours`, which overrides it.
 pub(super) fn check_server(
     origins: &Origins,
     path: &str,
@@ -56,7 +56,7 @@ pub(crate) fn api_url(url: &ServiceUrl) -> Result<Url, String> {
     Ok(parsed)
 }
 
-/// Whether it leads to this machine itself, without a network between.
+/// True if it leads to this machine itself, without a network between.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

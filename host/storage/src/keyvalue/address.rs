@@ -1,4 +1,4 @@
-//! What a URL of a key-value storage names.
+//! URLs of key-value storages.
 
 use std::path::PathBuf;
 

@@ -20,7 +20,7 @@ pub enum ConnectError {
     Url {
         /// The URL, its password hidden.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// No answer; it may be back later.
@@ -28,7 +28,7 @@ pub enum ConnectError {
     Unreachable {
         /// The URL, its password hidden.
         url: String,
-        /// What the attempt ran into.
+        /// The error of the attempt.
         source: Box<dyn Error + Send + Sync>,
     },
     /// It answers that it won't: wrong password, no such folder.
@@ -41,7 +41,7 @@ pub enum ConnectError {
     },
 }
 
-/// Whether [`connect`] can read a URL: it is read by the same parser.
+/// Checks that [`connect`] can read a URL, by the same parser.
 ///
 /// # Errors
 /// [`ConnectError::Url`], with the reason and without passwords.
@@ -53,7 +53,7 @@ fn address(url: &ServiceUrl) -> Result<Address, ConnectError> {
     Address::parse(url).map_err(|reason| wrong(url, reason))
 }
 
-/// Whether the certificates that a URL names can be read.
+/// Checks that the certificates named in a URL can be read.
 ///
 /// # Errors
 /// [`ConnectError::Url`]: the first file that can't be used, and why.
@@ -71,10 +71,10 @@ fn wrong(url: &ServiceUrl, reason: String) -> ConnectError {
     }
 }
 
-/// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://PATH` or `sqlite://PATH`.
+/// Opens the storage that a URL names: `redis://`, `rediss://`, `redis+socket://PATH` or `sqlite://PATH`.
 ///
 /// # Errors
-/// When the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
+/// If the URL can't be read, or the storage refuses or gives no answer within [`ANSWER_WAIT`].
 pub async fn connect(url: &ServiceUrl) -> Result<Arc<dyn KeyValue>, ConnectError> {
     let named = url.clone();
     blocking(move || check_files(&named)).await?;

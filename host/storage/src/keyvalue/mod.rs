@@ -7,5 +7,5 @@ use std::time::Duration;
 
 pub use connect::{ConnectError, check, check_files, connect};
 
-/// How long an answer is waited for, reconnecting as needed.
+/// Time for an answer, reconnecting as needed.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! One connection to Redis, with many commands in flight, which is made anew when it breaks.
+//! One connection to Redis, with many commands in flight; replaced when it breaks.
 
 use std::error::Error;
 use std::io;
@@ -13,16 +13,16 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::server::Server;
 
-/// One attempt to connect.
+/// Time for one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One command on a connection that stands; longer, and the connection counts as dead.
+/// Time for the answer to one command; a connection that takes longer counts as dead.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands that wait to be written to the connection; whoever comes later waits before it.
+/// Commands queued for the connection; further callers wait for room.
 const PIPELINE_DEPTH: usize = 1024;
 /// Pauses between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a connection is tried for again, where the command is sent once.
+/// Time in which attempts to connect may begin, for a command that is sent only once.
 const RECONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// A command that is not known to have been carried out.
@@ -49,7 +49,7 @@ struct Slot {
 }
 
 impl Client {
-    /// Connects with the first command. An answer is waited for so long, reconnecting as needed.
+    /// Connects with the first command. `wait` is the time for an answer, reconnecting as needed.
     pub(crate) fn new(server: Server, wait: Duration) -> Self {
         Self {
             server,
@@ -62,8 +62,7 @@ impl Client {
         self.server.key_prefix()
     }
 
-    /// Carries out a command that may be repeated, on a new connection where the old one breaks, until it is answered or
-    /// the wait is over.
+    /// Carries out a command that may be repeated, reconnecting as needed, until it is answered or the wait is over.
     pub(crate) async fn ask<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         command: impl Fn(MultiplexedConnection) -> F,
@@ -101,14 +100,14 @@ impl Client {
         }
     }
 
-    /// Gives a connection up on which nothing can be done any more.
+    /// Waits for an answer, and discards the connection if its error shows that it is of no more use.
     async fn watch<T>(
         &self,
         number: u64,
         answer: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, RedisError> {
         let answer = answer.await;
-        // A primary that was demoted answers READONLY for as long as one stays connected to it.
+        // A demoted primary answers READONLY until the client connects to the new one.
         if let Err(error) = &answer
             && (is_passing(error) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly))
         {
@@ -117,7 +116,7 @@ impl Client {
         answer
     }
 
-    /// The connection in use. The first who finds none connects; the others wait for that.
+    /// The connection in use. The first caller to find none connects, while the others wait.
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = &slot.connection {
@@ -141,7 +140,7 @@ impl Client {
     }
 }
 
-/// Tries again what fails for the moment: new attempts begin until one time, and the last one ends by another.
+/// Retries after errors that pass: new attempts begin before `until`, and the last one ends by `deadline`.
 async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
     until: Instant,
     deadline: Instant,
@@ -154,7 +153,7 @@ async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) if !is_passing(&error) => return Err(Unanswered::Refused(error)),
             Ok(Err(error)) => error,
-            // The time was up in the middle of an attempt: the one before it says what is wrong.
+            // Time ran out in the middle of an attempt: the error of the one before says what is wrong.
             Err(_) => last
                 .take()
                 .unwrap_or_else(|| io::Error::from(io::ErrorKind::TimedOut).into()),
@@ -169,7 +168,7 @@ async fn insist<T, F: Future<Output = Result<T, RedisError>>>(
     }
 }
 
-/// Whether the same command may succeed in a moment, on another connection.
+/// True if the same command may succeed in a moment, on another connection.
 fn is_passing(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
     if is_untrusted(error) {

@@ -1,7 +1,7 @@
 -- KEYS: of each result celery-task-meta-<id>, also its channel; after them that of their run, unless the mode is "store"
 -- ARGV: the results' lifetime in seconds or 0; the mode; of each result its JSON; after them, to commit or replace, the
 -- run's record and its lifetime
--- Answers the record that was there before, and changes nothing then: to replace, none counts.
+-- Returns the record of an earlier commit, with nothing changed ("tell" returns none then); "replace" overwrites it.
 local lifetime, mode = ARGV[1], ARGV[2]
 local results = #KEYS
 
@@ -52,8 +52,8 @@ for place = 1, results do
     redis.call('PUBLISH', key, json)
   end
 end
--- Last: Redis takes nothing back where a script fails (a command that is not permitted any more), and who tries again must not
--- find that all is done.
+-- Last: Redis undoes nothing when a script fails (a command that is no longer permitted), and a retry must not find
+-- that all is done.
 if record then
   set(run, record, ARGV[results + 4])
 end

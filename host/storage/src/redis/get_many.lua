@@ -1,5 +1,5 @@
--- KEYS: what to read; ARGV[1]: how many bytes at most.
--- Returns the size of all values, and the values unless they are too large together.
+-- KEYS: the keys to read; ARGV[1]: bytes to return at most.
+-- Returns the total size of the values, and the values unless that is too large.
 local size = 0
 for _, key in ipairs(KEYS) do
   size = size + redis.call('STRLEN', key)

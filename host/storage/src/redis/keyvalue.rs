@@ -11,10 +11,10 @@ use super::client::{Client, Unanswered};
 use super::server::Server;
 use crate::keyvalue::ANSWER_WAIT;
 
-/// Looks for keys, among all that the server has, before an empty page is given back.
+/// `SCAN` commands, among all keys of the server, before an empty page is returned.
 const SCANS: usize = 10;
 
-/// Values in Redis. No command is repeated: a second one may find what others did after the first.
+/// Values in Redis. No command is repeated: others may have changed the values after the first try.
 pub(crate) struct RedisStore {
     client: Client,
     get_many: Script,
@@ -57,7 +57,7 @@ impl From<Unanswered> for KeyValueError {
     }
 }
 
-/// What stands where a script answers with a size instead of values.
+/// The error for a script that answers with a size instead of values.
 fn too_large(size: usize) -> KeyValueError {
     KeyValueError::TooLarge {
         size,
@@ -126,7 +126,7 @@ impl KeyValue for RedisStore {
             position = next;
             let keys: Vec<_> = found
                 .into_iter()
-                // What is no text was not written by a task.
+                // A key that is not UTF-8 was not written by a task.
                 .filter_map(|key| String::from_utf8(key).ok())
                 .filter_map(|key| key.strip_prefix(prefix).map(str::to_owned))
                 .collect();
@@ -143,7 +143,7 @@ impl KeyValue for RedisStore {
 
     async fn increment(&self, key: &str, delta: i64) -> Result<i64, KeyValueError> {
         match self.ask(cmd("INCRBY").arg(key).arg(delta)).await {
-            // What else Redis may say to a well-formed INCRBY has a code of its own (OOM, READONLY).
+            // Other errors of a well-formed INCRBY have codes of their own (OOM, READONLY).
             Err(Unanswered::Refused(error))
                 if matches!(error.code(), Some("ERR" | "WRONGTYPE")) =>
             {
@@ -170,7 +170,7 @@ impl KeyValue for RedisStore {
     }
 }
 
-/// A text that a pattern matches as it is.
+/// Escapes a text so that a pattern matches it literally.
 fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Redis: the server that a URL names, and what is stored there.
+//! Redis: servers by their URLs, results and key-value storage.
 
 mod client;
 pub(crate) mod keyvalue;

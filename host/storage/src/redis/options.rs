@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use petiole_tls::{Tls, TlsOptions};
 use redis::RedisConnectionInfo;
 
-/// Parameters of Celery's own client, which say nothing about the server: they are passed over.
+/// Parameters of Celery's own client, which say nothing about the server: they are ignored.
 const OF_CELERYS_CLIENT: [&str; 11] = [
     "client_name",
     "health_check_interval",
@@ -22,7 +22,7 @@ const OF_CELERYS_CLIENT: [&str; 11] = [
 
 #[derive(Default)]
 pub(super) struct Options {
-    /// All of them by name, of any URL of a list.
+    /// Every parameter by name, from all URLs of a list.
     taken: HashMap<String, String>,
     pub(super) db: Option<i64>,
     pub(super) socket_db: Option<i64>,
@@ -82,7 +82,7 @@ impl Options {
         }
     }
 
-    /// TLS where the scheme says so, and its parameters nowhere else.
+    /// TLS, if the URL asks for it; without TLS, its parameters are an error.
     pub(super) fn tls(&mut self, is_tls: bool) -> Result<Option<Tls>, String> {
         let tls = std::mem::take(&mut self.tls);
         match is_tls {
@@ -92,7 +92,7 @@ impl Options {
         }
     }
 
-    /// As in Celery, the parameters go before what stands in front of the host.
+    /// As in Celery, the parameters override the login before the host and the database behind it.
     pub(super) fn login(&self, mut redis: RedisConnectionInfo) -> RedisConnectionInfo {
         if let Some(db) = self.db {
             redis = redis.set_db(db);

@@ -14,9 +14,9 @@ use super::server::Server;
 use crate::results::backend::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, whole_seconds};
 use crate::results::error::{ResultError, parse, read};
 
-/// What the worker's user needs, beside its keys and channels.
+/// Commands that the worker's user needs, besides its keys and channels.
 const COMMANDS: &str = "+ping +select +get +getrange +set +setex +publish +evalsha +script|load";
-/// The lifetime of what rights are tried with, in seconds.
+/// Lifetime of the keys that rights are tried on, in seconds.
 const RIGHTS_LIFE: u64 = 1;
 /// Redis refuses a lifetime whose end it can't count in milliseconds; a century is as good as for ever.
 const LONGEST_EXPIRES: u64 = 100 * 365 * 24 * 60 * 60;
@@ -81,8 +81,8 @@ impl RedisBackend {
     }
 }
 
-/// Whether Redis will answer the same for as long as nobody changes its configuration or data, by its error
-/// code. Memory, a role or a limit may be other in a moment, and so may what an unknown code stands for.
+/// True if Redis will answer the same until somebody changes its configuration or data, judged by the error code.
+/// Memory, a role or a limit may change in a moment, and so may what an unknown code stands for.
 fn is_final(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => true,
@@ -94,7 +94,7 @@ fn is_final(error: &RedisError) -> bool {
     }
 }
 
-/// Whether what was asked for is there, and no string: somebody else wrote it.
+/// True if the key exists but holds no string: somebody else wrote it.
 fn is_of_another_type(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     let error = error.downcast_ref::<RedisError>();
     error.and_then(RedisError::code) == Some("WRONGTYPE")
@@ -116,15 +116,15 @@ impl RedisBackend {
         self.ask(|connection| self.run(&store, connection)).await
     }
 
-    /// A command that runs the script, without its arguments. Written here, since redis-rs would have all of these in
-    /// memory once more.
+    /// A command that runs the script, still without its arguments. Built here, since redis-rs would hold all of
+    /// these in memory a second time.
     fn script(&self, keys: &[String]) -> Cmd {
         let mut script = redis::cmd("EVALSHA");
         script.arg(self.commit.get_hash()).arg(keys.len()).arg(keys);
         script
     }
 
-    /// Runs the script, which Redis is given where it has not seen it yet.
+    /// Runs the script, loading it first if Redis does not know it yet.
     async fn run<T: FromRedisValue>(
         &self,
         script: &Cmd,
@@ -148,15 +148,15 @@ impl RedisBackend {
         }
     }
 
-    /// The key of what a run has committed.
+    /// The key of a run's record.
     fn run_key(&self, run: &RunKey) -> String {
         format!("{}petiole-run-{run}", self.client.key_prefix())
     }
 }
 
 impl RedisBackend {
-    /// All that storing and committing need, on keys that nobody reads. The commands of the script are also tried by
-    /// themselves, since no error code tells a script that one is forbidden.
+    /// Tries all that storing and committing need, on keys that nobody reads. The script's commands are also tried by
+    /// themselves, since the error code of a script does not tell that one is forbidden.
     async fn try_rights(&self) -> Result<(), ResultError> {
         let prefix = self.client.key_prefix();
         // Longer than the id of any task.
@@ -191,7 +191,7 @@ impl RedisBackend {
 }
 
 impl ResultBackend for RedisBackend {
-    /// What may pass (a full memory, a replica that is not one for ever) keeps no worker from starting.
+    /// Errors that may pass (full memory, a replica that may become the primary) keep no worker from starting.
     fn check_rights(&self) -> BoxFuture<'_, Result<(), ResultError>> {
         Box::pin(async move {
             match self.try_rights().await {

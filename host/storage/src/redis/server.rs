@@ -31,7 +31,7 @@ enum Place {
     Sentinel(Sentinel),
 }
 
-/// What knows which server is the primary now.
+/// The sentinels, which know the current primary.
 #[derive(Debug)]
 struct Sentinel {
     sentinels: Vec<ConnectionAddr>,
@@ -100,7 +100,7 @@ impl Server {
         })
     }
 
-    /// As in Celery, database and login are the first URL's, for the Redis servers; the parameters may stand in any.
+    /// As in Celery, the first URL gives the Redis servers' database and login; parameters may stand in any URL.
     fn parse_sentinel(urls: &ServiceUrl) -> Result<Self, String> {
         let mut options = Options::default();
         let mut sentinels = Vec::new();
@@ -165,7 +165,7 @@ impl Server {
         &self.key_prefix
     }
 
-    /// Whether the files that the URL names can be used.
+    /// Checks that the files named in the URL can be used.
     ///
     /// # Errors
     /// The first file that can't be used, and why.
@@ -173,10 +173,10 @@ impl Server {
         self.tls.as_ref().map_or(Ok(()), Tls::check_files)
     }
 
-    /// Connects, with certificates read again; with Sentinel, to whichever server is the primary now.
+    /// Connects, reading the certificates again; with Sentinel, to the current primary.
     ///
     /// # Errors
-    /// As the client says; a file that can't be read is an error of input and output.
+    /// The client's; a file that can't be read is an I/O error.
     pub(crate) async fn connect(
         &self,
         config: &AsyncConnectionConfig,

@@ -1,6 +1,6 @@
--- KEYS[1]: the key; ARGV[1]: its new value; ARGV[2]: how many bytes to return at most; ARGV[3]: the value
--- that it is expected to have, left out for no such key.
--- Returns whether it was swapped; else the size of what is there, and that unless it is too large.
+-- KEYS[1]: the key; ARGV[1]: its new value; ARGV[2]: bytes to return at most; ARGV[3]: its expected value,
+-- left out to expect no such key.
+-- Returns 1 if it was swapped; else 0, the size of the current value, and that value unless it is too large.
 local current = redis.call('GET', KEYS[1])
 if current == (ARGV[3] or false) then
   redis.call('SET', KEYS[1], ARGV[1])

@@ -1,4 +1,4 @@
-//! What a result backend's URL names.
+//! URLs of result backends.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ const PYTHONS: &[&str] = &[
     "s3",
 ];
 
-/// Whether a scheme is one of them: `django-db`, or `db+postgresql` of `db`.
+/// True for a scheme of one of them: `django-db`, or `db+postgresql` of `db`.
 fn is_pythons(scheme: &str) -> bool {
     let name = scheme.split('+').next().unwrap_or(scheme);
     PYTHONS.contains(&name)

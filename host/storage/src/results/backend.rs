@@ -13,21 +13,21 @@ use super::error::ResultError;
 /// Celery's default `result_expires`: 1 day.
 pub const RESULT_EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long what a run has committed is kept at least: its message may come again after a broker was away.
+/// Least lifetime of a run's record: its message may come again after a broker was away.
 pub const RECORD_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a backend is waited for, reconnecting as needed, before it counts as out of reach.
+/// Time for a backend's answer, reconnecting as needed, before it counts as out of reach.
 pub const BACKEND_WAIT: Duration = Duration::from_secs(10);
 
-/// Pauses between two looks at a result that is waited for.
+/// Pauses between looks at an awaited result.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
 /// A result backend that keeps results under the task's id. (`rpc://` is none: there, results are
 /// messages, which the plan makes.)
 pub trait ResultBackend: Send + Sync {
-    /// Tries once what storing and committing need, so that a worker that may not is told before it takes a task. Where
-    /// there are no users with rights there is nothing to try.
+    /// Tries once what storing and committing need, so that a worker without the rights fails before it takes a task.
+    /// A backend that knows no users with rights has nothing to try.
     ///
     /// # Errors
     /// [`ResultError::NotPermitted`], with what to grant.
@@ -35,42 +35,41 @@ pub trait ResultBackend: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Tries once whether it takes results, after it did not: what storing needs, under names that no task has.
+    /// Tries once whether it takes results again: all that storing needs, under names that no task has.
     ///
     /// # Errors
     /// As [`commit`](Self::commit)'s.
     fn probe(&self) -> BoxFuture<'_, Result<(), ResultError>>;
 
-    /// Stores a task's state, unless the one that is stored is a SUCCESS, and wakes those who wait.
+    /// Stores a task's state, unless a SUCCESS is already stored, and wakes those who wait.
     /// Storing the same state twice does no harm.
     fn store<'a>(&'a self, meta: &'a TaskMeta) -> BoxFuture<'a, Result<(), ResultError>>;
 
-    /// Stores a state of a task that runs, unless its run has ended meanwhile on another worker: a record says so.
+    /// Stores a state of a running task, unless a record shows that its run has ended meanwhile on another worker.
     fn tell<'a>(
         &'a self,
         run: &'a RunKey,
         meta: &'a TaskMeta,
     ) -> BoxFuture<'a, Result<(), ResultError>>;
 
-    /// Stores, in one step that happens whole or not at all, how a run has ended and what it commits: its results as
-    /// by [`store`](Self::store), and its record under its key, for as long as a result and [`RECORD_LIFE`] at least. Where the run has a record and this
-    /// one does not replace it, nothing is stored, and the answer is what was committed before.
+    /// Stores in one step, whole or not at all, how a run has ended and what it commits: its results as by
+    /// [`store`](Self::store), and its record under its key, for as long as a result and [`RECORD_LIFE`] at least. If
+    /// the run has another record that this one does not replace, nothing is stored, and the answer is that commit.
     fn commit<'a>(
         &'a self,
         end: End<'a>,
     ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>>;
 
-    /// What a run has committed; none where it has not ended, or its record has expired.
+    /// The commit of a run; none if it has not ended, or its record has expired.
     fn committed<'a>(
         &'a self,
         run: &'a RunKey,
     ) -> BoxFuture<'a, Result<Option<Commit<'static>>, ResultError>>;
 
-    /// What is stored for a task, as Celery's JSON; none for a task that is not known (PENDING).
+    /// The stored state of a task, as Celery's JSON; none for an unknown task (PENDING).
     fn fetch<'a>(&'a self, task_id: &'a str) -> BoxFuture<'a, Result<Option<Value>, ResultError>>;
 
-    /// What is stored for a task once its state [is final](is_final); none when the deadline passes
-    /// first.
+    /// The stored state of a task once it [is final](is_final); none if the deadline passes first.
     fn wait<'a>(
         &'a self,
         task_id: &'a str,
@@ -97,18 +96,17 @@ pub trait ResultBackend: Send + Sync {
 /// The end of a run, as it is committed.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
-    /// Which run.
+    /// The run's key.
     pub run: &'a RunKey,
-    /// What it leaves to be done: [`Commit::record`].
+    /// The record of what it leaves to be done: [`Commit::record`].
     pub record: &'a [u8],
     /// Its own result and those of tasks that can't run any more.
     pub results: &'a [TaskMeta],
-    /// It replaces what the run has committed before.
+    /// True to replace an earlier commit of the run.
     pub replaces: bool,
 }
 
-/// Whether a stored result says that the task won't run again: Celery's `READY_STATES`, with
-/// REJECTED and IGNORED.
+/// True if a stored result says that the task won't run again: Celery's `READY_STATES`, with REJECTED and IGNORED.
 pub fn is_final(meta: &Value) -> bool {
     let status = meta.get("status").and_then(Value::as_str);
     matches!(

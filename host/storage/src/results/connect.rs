@@ -11,7 +11,7 @@ use super::error::ResultError;
 use crate::redis::results::RedisBackend;
 use crate::sqlite::results::SqliteBackend;
 
-/// Where results go.
+/// The destination of results.
 #[derive(Clone)]
 pub enum Results {
     /// Kept by a backend.
@@ -22,7 +22,7 @@ pub enum Results {
     Disabled,
 }
 
-/// What the plan does with the results of a URL, without connecting: it is read by the parser of [`Results::connect`].
+/// The plan's mode for a URL, without connecting: it is read by the parser of [`Results::connect`].
 ///
 /// # Errors
 /// [`ResultError::Url`], with the reason and without passwords.
@@ -34,7 +34,7 @@ pub fn mode(url: &ServiceUrl) -> Result<ResultMode, ResultError> {
     })
 }
 
-/// Whether the certificates that a URL names can be read.
+/// Checks that the certificates named in a URL can be read.
 ///
 /// # Errors
 /// [`ResultError::Url`]: the first file that can't be used, and why.
@@ -57,12 +57,12 @@ fn address(url: &ServiceUrl) -> Result<Address, ResultError> {
 }
 
 impl Results {
-    /// Opens what a URL names: `redis://`, `rediss://`, `redis+socket://`, `sentinel://`, `sqlite://PATH`, `rpc://`
-    /// or `disabled://`. `expires` is Celery's `result_expires`: in whole seconds, rounded up; zero
-    /// keeps results for ever.
+    /// Opens the destination that a URL names: `redis://`, `rediss://`, `redis+socket://`, `sentinel://`,
+    /// `sqlite://PATH`, `rpc://` or `disabled://`. `expires` is Celery's `result_expires`, in whole seconds, rounded
+    /// up; zero keeps results for ever.
     ///
     /// # Errors
-    /// When the URL can't be read, or the backend refuses or doesn't answer within
+    /// If the URL can't be read, or the backend refuses or doesn't answer within
     /// [`BACKEND_WAIT`](super::BACKEND_WAIT).
     pub async fn connect(url: &ServiceUrl, expires: Duration) -> Result<Self, ResultError> {
         let named = url.clone();
@@ -79,7 +79,7 @@ impl Results {
         })
     }
 
-    /// What the plan does with results.
+    /// The plan's mode for these results.
     pub fn mode(&self) -> ResultMode {
         match self {
             Self::Backend(_) => ResultMode::Stored,

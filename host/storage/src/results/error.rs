@@ -14,7 +14,7 @@ pub enum ResultError {
     Url {
         /// The URL, its password hidden.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// No answer within [`BACKEND_WAIT`](super::BACKEND_WAIT); the backend may be back later.
@@ -22,7 +22,7 @@ pub enum ResultError {
     Unreachable {
         /// The URL, its password hidden.
         backend: String,
-        /// What the last attempt ran into.
+        /// The error of the last attempt.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The backend answered that it won't: out of memory, read-only, wrong password, disk full.
@@ -30,34 +30,34 @@ pub enum ResultError {
     Refused {
         /// The URL, its password hidden.
         backend: String,
-        /// Whether it will refuse again, however often it is asked: no permission, a wrong type.
+        /// True if it will refuse again, however often it is asked: no permission, a wrong type.
         is_final: bool,
         /// The backend's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The worker's user may not do there what it has to.
+    /// The worker's user lacks rights that it needs there.
     #[error(
         "result backend {backend} does not let its user store results: grant it at least `{rights}`"
     )]
     NotPermitted {
         /// The URL, its password hidden.
         backend: String,
-        /// What to grant, as the backend's access control writes it.
+        /// The rights to grant, as the backend's access control writes them.
         rights: String,
         /// The backend's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// What is stored for the task is not JSON: somebody else wrote it.
+    /// The value stored for the task is not JSON: somebody else wrote it.
     #[error("what result backend {backend} holds for task {task_id:?} is not json")]
     Corrupt {
         /// The URL, its password hidden.
         backend: String,
         /// The task that was asked for.
         task_id: String,
-        /// Where it stops being JSON.
+        /// The parser's error, with the place.
         source: serde_json::Error,
     },
-    /// What is stored under a run's key is no record of ours: somebody else wrote it.
+    /// The value stored under a run's key is no record of ours: somebody else wrote it.
     #[error(
         "what result backend {backend} holds for run {run:?} is no record: send the task's message again by `petiole quarantine retry`"
     )]
@@ -70,12 +70,12 @@ pub enum ResultError {
 }
 
 impl ResultError {
-    /// Whether the configuration has to be changed before anything can work.
+    /// True if the configuration has to be changed before anything can work.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Url { .. })
     }
 
-    /// Whether the same request will fail again however often it is tried.
+    /// True if the same request will fail again, however often it is tried.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Url { .. }

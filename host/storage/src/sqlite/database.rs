@@ -1,5 +1,5 @@
-//! A SQLite file, used from one thread of its own: what waits there goes into one transaction, so that one
-//! write to the disk serves many.
+//! A SQLite file, used from one thread of its own: writes that wait there share a transaction, so that one write to
+//! the disk serves many.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::error::Elapsed;
 use tokio::time::{self, timeout_at};
 
-/// Operations that wait for the thread; whoever comes later waits before it.
+/// Operations queued for the thread; further callers wait for room.
 const WAITING: usize = 1024;
-/// Operations in one transaction.
+/// Operations taken from the queue at once; their writes share a transaction.
 const BATCH: usize = 512;
 /// The pause before the switch to WAL is tried again.
 const WAL_PAUSE: Duration = Duration::from_millis(10);
@@ -27,7 +27,7 @@ type Operation = Box<dyn FnOnce(Result<&Connection, Fault>) -> Ran + Send>;
 /// An operation that has run.
 struct Ran {
     fault: Option<Fault>,
-    /// Is told the commit's result.
+    /// Takes the commit's result.
     finish: Box<dyn FnOnce(Result<(), Fault>)>,
 }
 
@@ -54,7 +54,7 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the same operation may succeed in a moment: somebody else has the file locked.
+    /// True if the same operation may succeed in a moment: the file is locked, or gave no answer.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Sqlite(fault) => is_locked(fault),
@@ -73,10 +73,10 @@ pub struct Database {
 
 impl Database {
     /// Opens the file, creating it where it is missing, and prepares its tables in one transaction. Other processes may
-    /// be doing the same. An answer is waited for so long; another process may keep the file locked for half of that.
+    /// be doing the same. `wait` is the time for an answer; another process may keep the file locked for half of it.
     ///
     /// # Errors
-    /// When the file is not there in time, or SQLite refuses it.
+    /// If the file is not open in time, or SQLite refuses it.
     pub async fn open(
         path: PathBuf,
         wait: Duration,
@@ -104,7 +104,7 @@ impl Database {
     /// Reads, outside of a transaction.
     ///
     /// # Errors
-    /// When there is no answer in time, or SQLite refuses.
+    /// If there is no answer in time, or SQLite refuses.
     pub async fn read<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -115,7 +115,7 @@ impl Database {
     /// Writes; done once it is on the disk. An operation that fails leaves nothing behind.
     ///
     /// # Errors
-    /// When there is no answer in time, or SQLite refuses.
+    /// If there is no answer in time, or SQLite refuses.
     pub async fn write<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -135,7 +135,7 @@ impl Database {
             Ran {
                 fault: result.as_ref().err().cloned(),
                 finish: Box::new(move |committed| {
-                    // One who no longer waits does not need to know.
+                    // A caller that no longer waits does not need to know.
                     let _ = reply.send(committed.and(result));
                 }),
             }
@@ -171,7 +171,7 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// The file, opened, and what was there then.
+/// The open file, and the identity of the file that its path named then.
 struct File {
     connection: Connection,
     path: PathBuf,
@@ -198,7 +198,7 @@ impl File {
             }
             std::thread::sleep(WAL_PAUSE);
         }
-        // What is answered has to outlive a power cut: a message is acked or confirmed right after.
+        // An answered write has to outlive a power cut: a message is acked or confirmed right after.
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         prepare(&transaction)?;
@@ -210,7 +210,7 @@ impl File {
         })
     }
 
-    /// Whether it is still what its path names: SQLite goes on in a file that was deleted, which nobody else reads.
+    /// Checks that the path still names this file: SQLite goes on in a deleted file, which nobody else reads.
     fn check(&self) -> rusqlite::Result<()> {
         if identity(&self.path) == self.identity {
             return Ok(());
@@ -271,7 +271,7 @@ impl File {
                 None => savepoint.commit()?,
                 // SQLite gives up the whole transaction for some faults (a full disk).
                 Some(fault) if savepoint.is_autocommit() => return Err(fault),
-                // Takes back what was done of it.
+                // Rolls back what was done of it.
                 Some(_) => savepoint.finish()?,
             }
         }

@@ -149,7 +149,7 @@ impl KeyValue for SqliteStore {
     }
 }
 
-/// The value of a key, taken off the bytes that may be read.
+/// The value of a key; its size is taken off `left`, the bytes that may still be read.
 fn get(
     connection: &Connection,
     key: &str,
@@ -183,7 +183,7 @@ fn set(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()>
 
 /// The page of keys after `after`, without their prefix.
 fn list(connection: &Connection, prefix: &str, after: &[u8]) -> rusqlite::Result<Vec<String>> {
-    // No key is just a prefix; and no text has the byte 255, so that this is behind them all.
+    // No key is just a prefix; and no text has the byte 255, so that `end` sorts after all its keys.
     let first = after.max(prefix.as_bytes());
     let mut end = prefix.as_bytes().to_vec();
     end.push(u8::MAX);
@@ -191,14 +191,14 @@ fn list(connection: &Connection, prefix: &str, after: &[u8]) -> rusqlite::Result
     let rows = statement.query_map(params![first, end], |row| row.get::<_, Vec<u8>>(0))?;
     let texts = rows.filter_map(|key| match key.map(String::from_utf8) {
         Ok(Ok(key)) => key.strip_prefix(prefix).map(|key| Ok(key.to_owned())),
-        // what is no text was not written by a task, and is no cursor
+        // a key that is not UTF-8 was not written by a task, and is no cursor
         Ok(Err(_)) => None,
         Err(error) => Some(Err(error)),
     });
     texts.take(PAGE).collect()
 }
 
-/// The number that decimal digits stand for, written as Redis's `INCRBY` takes them: one way only.
+/// The number in decimal digits, in the only spelling that Redis's `INCRBY` takes.
 fn number(digits: &[u8]) -> Option<i64> {
     let digits = std::str::from_utf8(digits).ok()?;
     let number: i64 = digits.parse().ok()?;

@@ -15,9 +15,9 @@ use super::database::{Database, DatabaseError};
 use crate::results::backend::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, whole_seconds};
 use crate::results::error::{ResultError, parse, read};
 
-/// The run that no task has: under it is tried whether anything can be stored.
+/// A run that no task has, for trying whether anything can be stored.
 const PROBE: &str = "probe";
-/// How often expired rows are deleted, at most so many at a time. Readers never see them.
+/// Interval between deletions of expired rows, which readers never see, and the most rows of a table per deletion.
 const SWEEP_INTERVAL_MS: i64 = 60_000;
 const SWEEP_ROWS: usize = 1000;
 
@@ -68,7 +68,7 @@ pub(crate) struct SqliteBackend {
     swept_at: Arc<AtomicI64>,
 }
 
-/// What is stored in one step.
+/// Rows that are stored in one step.
 struct Store {
     results: Vec<Row>,
     run: Option<Run>,
@@ -82,7 +82,7 @@ struct Row {
 
 struct Run {
     key: String,
-    /// None where only a state is told.
+    /// None to store a state alone.
     record: Option<Vec<u8>>,
     replaces: bool,
 }
@@ -120,7 +120,7 @@ impl SqliteBackend {
         })
     }
 
-    /// Answers the record that kept it out.
+    /// Returns the earlier record that kept it out, if any.
     async fn write(&self, store: Store) -> Result<Option<Vec<u8>>, ResultError> {
         let (expires_ms, swept_at) = (self.expires_ms, Arc::clone(&self.swept_at));
         let written = self.database.write(move |connection| {
@@ -152,7 +152,7 @@ fn failed(name: &str, error: DatabaseError) -> ResultError {
         },
         false => ResultError::Refused {
             backend,
-            // a full disk, a folder that can't be written: an operator mends them
+            // a full disk, a folder that can't be written: an operator fixes them
             is_final: false,
             source: error.into(),
         },
@@ -246,7 +246,7 @@ impl ResultBackend for SqliteBackend {
 }
 
 impl Store {
-    /// Answers the record that kept it out.
+    /// Returns the earlier record that kept it out, if any.
     fn carry_out(
         &self,
         connection: &Connection,
@@ -299,7 +299,7 @@ fn committed(connection: &Connection, run: &str, now: i64) -> rusqlite::Result<O
         .optional()
 }
 
-/// Goes on with the next result where one pass was not enough.
+/// Deletes expired rows once they are due; if one pass was not enough, goes on with the next write.
 fn sweep_when_due(connection: &Connection, swept_at: &AtomicI64, now: i64) {
     if now.saturating_sub(swept_at.load(Ordering::Relaxed)) < SWEEP_INTERVAL_MS {
         return;
@@ -314,7 +314,7 @@ fn sweep_when_due(connection: &Connection, swept_at: &AtomicI64, now: i64) {
     }
 }
 
-/// How many rows of the table with most of them were deleted.
+/// Deletes expired rows; returns the number from the table that lost most.
 fn sweep(connection: &Connection, now: i64) -> rusqlite::Result<usize> {
     let mut most = 0;
     for sweep in SWEEPS {

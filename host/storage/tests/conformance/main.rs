@@ -1,4 +1,4 @@
-//! What every result backend and every key-value storage must pass, and what is Redis's or SQLite's own.
+//! Cases that every result backend and every key-value storage must pass, and those of Redis or SQLite alone.
 //!
 //! A private `redis-server` runs for each test; `PETIOLE_TEST_REDIS_URL` names another one for the suite of result
 //! backends.
@@ -16,7 +16,7 @@ mod results;
 use std::any::Any;
 use std::time::Duration;
 
-/// How long a condition that is about to hold is waited for.
+/// Time for a condition to become true.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backend or a storage under test.

@@ -60,7 +60,7 @@ impl RedisServer {
         assert!(self.listens().await, "port {} is taken", self.port);
     }
 
-    /// False when the process ended instead.
+    /// Starts the process and waits until it listens; false if it ended instead.
     async fn listens(&mut self) -> bool {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -90,7 +90,7 @@ impl RedisServer {
         }
     }
 
-    /// SIGKILL.
+    /// Ends it by SIGKILL.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();

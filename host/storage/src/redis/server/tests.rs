@@ -13,7 +13,7 @@ fn address(server: &Server) -> &ConnectionAddr {
     }
 }
 
-/// Each form that Celery 5.7 takes, and what it makes of it.
+/// Each form that Celery 5.7 takes, and its reading of it.
 #[test]
 fn urls_are_read_as_celery_reads_them() {
     for (url, addr, db, username, password) in [
@@ -249,7 +249,7 @@ fn the_urls_of_sentinels_may_each_name_the_primary() {
     assert!(matches!(server(url).place, Place::Sentinel(_)));
 }
 
-/// A pipe into which nobody writes is a file on a disk that is away.
+/// A pipe into which nobody writes stands for a file on a disk that is away.
 #[tokio::test]
 async fn a_file_that_is_not_read_keeps_nobody_else_waiting() {
     let folder = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ async fn numbers(database: &Database) -> Vec<i64> {
     database.read(all).await.unwrap()
 }
 
-/// Keeps the thread, from now until it is told to go on, so that what comes meanwhile is one batch.
+/// Blocks the thread until a message to go on, so that operations sent meanwhile are one batch.
 async fn held(database: &Database) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let (go_on, wait) = channel::<()>();
     let (begun, is_held) = oneshot::channel();
@@ -129,7 +129,7 @@ async fn a_new_file_is_opened_by_many_at_once() {
     }
 }
 
-/// The switch to WAL is what the busy timeout does not cover: each of the threads does nothing else at that moment.
+/// The busy timeout does not cover the switch to WAL: all threads make it at the same moment.
 #[test]
 fn threads_that_switch_to_wal_at_once_wait_for_each_other() {
     for _ in 0..50 {
@@ -191,7 +191,7 @@ async fn a_file_that_somebody_keeps_locked_is_an_error_that_passes() {
         .write(|connection| insert(connection, 1))
         .await
         .unwrap_err();
-    // Before the time is up, so that the reason is told.
+    // Before the time is up, so that the error gives the reason.
     assert!(
         matches!(error, DatabaseError::Sqlite(_)) && error.is_passing(),
         "{error:?}"

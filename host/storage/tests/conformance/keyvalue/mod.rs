@@ -1,4 +1,4 @@
-//! One suite that every key-value storage must pass, and what is Redis's and SQLite's own.
+//! One suite that every key-value storage must pass, and cases of Redis's and SQLite's own.
 
 mod redis_store;
 mod sqlite_store;

@@ -1,4 +1,4 @@
-//! What is Redis's own: servers that go away, refuse, or hold what no task has written.
+//! Cases of Redis's own: servers that go away, refuse, or hold values that no task has written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,7 +163,7 @@ async fn a_list_among_many_keys_of_others_goes_on() {
     assert!(pages < 30, "{pages} pages");
 }
 
-/// A way to a server; once it is slow, each of the server's answers takes a second.
+/// The URL of a proxy to a server; once `slow`, each of the server's answers takes a second.
 async fn slow_way_to(server: &RedisServer, slow: Arc<AtomicBool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());

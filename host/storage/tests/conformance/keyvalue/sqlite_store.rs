@@ -1,4 +1,4 @@
-//! What is SQLite's own: files.
+//! Cases of SQLite's own: files.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn what_others_have_stored_ends_no_list() {
         let half = half.iter().map(|key| (format!("own:{key}"), vec![1]));
         storage.set_many(half.collect()).await.unwrap();
     }
-    // no text, amid the first page
+    // not UTF-8, in the middle of the first page
     rusqlite::Connection::open(&path)
         .unwrap()
         .execute(

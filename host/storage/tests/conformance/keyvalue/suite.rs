@@ -13,7 +13,7 @@ async fn storage(subject: &Subject) -> Arc<dyn KeyValue> {
     connect(&subject.url).await.unwrap()
 }
 
-/// Every page of the keys of a prefix.
+/// The keys of a prefix, from all pages.
 pub(crate) async fn list(storage: &dyn KeyValue, prefix: &str) -> BTreeSet<String> {
     let (mut keys, mut cursor) = (BTreeSet::new(), None);
     loop {
@@ -189,7 +189,7 @@ pub(crate) async fn a_list_comes_in_pages(subject: &Subject) {
         storage.set_many(chunk.collect()).await.unwrap();
     }
     let first = storage.list_keys("own:", None).await.unwrap();
-    // Redis rounds up to what stands in one place of its table.
+    // Redis rounds up to all keys in one bucket of its hash table.
     assert!(first.keys.len() <= PAGE + 100, "{}", first.keys.len());
     assert!(first.cursor.is_some());
     assert_eq!(list(&*storage, "own:").await, keys.into_iter().collect());

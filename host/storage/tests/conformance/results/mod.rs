@@ -1,4 +1,4 @@
-//! One suite that every result backend must pass, and what is Redis's own.
+//! One suite that every result backend must pass, and cases of Redis's own.
 
 mod redis_backend;
 mod redis_tls;

@@ -1,4 +1,4 @@
-//! What Celery's readers and operators see of the Redis backend.
+//! The Redis backend as Celery's readers and operators see it.
 
 use std::time::Duration;
 
@@ -334,7 +334,7 @@ async fn passwords_databases_and_sockets() {
     assert!(matches!(error, ResultError::Refused { .. }), "{error:?}");
 }
 
-/// A prefix that another application has: <https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend-transport-options>.
+/// The key prefix that tells applications apart: <https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend-transport-options>.
 #[tokio::test]
 async fn a_key_prefix_stands_before_keys_and_channels() {
     let server = RedisServer::start().await;
@@ -352,7 +352,7 @@ async fn a_key_prefix_stands_before_keys_and_channels() {
     assert_eq!(plain, None);
 }
 
-/// A user that may do what is asked for, and no more; one that lacks any of it is told before a task runs.
+/// A user with just the rights asked for passes; one that lacks any of them gets an error before a task runs.
 #[tokio::test]
 async fn rights_are_tried_and_what_is_missing_is_named() {
     let server = RedisServer::start().await;
@@ -394,7 +394,7 @@ async fn rights_are_tried_and_what_is_missing_is_named() {
             .copied()
             .filter(|rule| rule != missing)
             .collect();
-        // A script that is loaded needs no rights to load it.
+        // With the script loaded already, a missing right to load it would not show.
         let _: () = redis::cmd("SCRIPT")
             .arg("FLUSH")
             .query_async(&mut server.client().await)

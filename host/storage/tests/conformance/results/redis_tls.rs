@@ -1,4 +1,4 @@
-//! `rediss://`: what is checked of the server, and what is shown to it.
+//! `rediss://`: checks of the server, and certificates shown to it.
 
 use std::fs;
 
@@ -96,7 +96,7 @@ async fn rediss_checks_what_the_url_says() {
         ))
         .await;
     }
-    // Without a word of it, the server is checked: only the test trusts its authority.
+    // By default the server is checked: only the test trusts its authority.
     refusal(&format!("rediss://localhost:{port}")).await;
     // The certificate is for `localhost`.
     let message = refusal(&format!("rediss://127.0.0.1:{port}?{trusting}")).await;

@@ -85,7 +85,7 @@ async fn results_follow_the_primary() {
     let sentinel = Sentinel::start(&primary);
     sentinel.sees_a_replica().await;
 
-    // The first of the sentinels is not there.
+    // The first sentinel does not exist.
     let url = format!(
         "sentinel://127.0.0.1:1/0;sentinel://127.0.0.1:{}?master_name=m&global_keyprefix=app",
         sentinel.port

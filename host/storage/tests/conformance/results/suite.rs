@@ -179,7 +179,7 @@ pub(crate) fn run() -> RunKey {
     RunKey::of(&message, "q").unwrap()
 }
 
-/// What a run commits, with these results.
+/// Commits a run with these results.
 pub(crate) async fn commit(
     backend: &dyn ResultBackend,
     run: &RunKey,
@@ -212,7 +212,7 @@ pub(crate) async fn the_first_commit_of_a_run_stays(subject: &Subject) {
         assert_eq!(stored, Some(meta.to_json()));
     }
 
-    // Whose answer was lost commits the same again; another delivery of the run commits nothing.
+    // A worker whose answer was lost commits the same again; another delivery of the run commits nothing.
     assert_eq!(commit(&*backend, &run, &first, &results, false).await, None);
     let second = Commit::of(&plan("other", Ended::Success)).record(2);
     let late = [then(&own, State::Success, json!(3))];
@@ -241,7 +241,7 @@ pub(crate) async fn of_many_commits_of_a_run_one_is_the_first(subject: &Subject)
     let own = meta(State::Success, json!(0));
     let commits: Vec<_> = (0..50)
         .map(|n| {
-            // Alike, as those of a task that sends nothing are.
+            // Alike, as for a task that sends nothing.
             let record = Commit::of(&plan("next", Ended::Success)).record(n);
             (record, [then(&own, State::Success, json!(n))])
         })
@@ -260,7 +260,7 @@ pub(crate) async fn of_many_commits_of_a_run_one_is_the_first(subject: &Subject)
     assert_eq!(stored["result"], json!(first));
 }
 
-/// However short the lives of results are: a message may come again later.
+/// However short the lifetime of results is: a message may come again later.
 pub(crate) async fn a_commit_outlives_its_results(subject: &Subject) {
     let backend = connect(&subject.url, Duration::from_secs(1)).await;
     let (run, record) = (run(), Commit::done(Settle::Ack).record(0));
@@ -299,7 +299,7 @@ pub(crate) async fn expires(subject: &Subject) {
         assert!(Instant::now() < deadline, "still there after {PATIENCE:?}");
         sleep(Duration::from_millis(20)).await;
     }
-    // What has expired no longer keeps others out.
+    // An expired result no longer keeps others out.
     let again = then(&meta, State::Failure, error("new"));
     backend.store(&again).await.unwrap();
     assert_eq!(

@@ -127,7 +127,7 @@ pub(crate) struct NodeArgs {
     #[arg(short = 'n', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// debug, info, warning, error or critical [default: info]
-    #[arg(short, long, value_name = "LEVEL")]
+    #[arg(short, long, value_name = "LEVEL", ignore_case = true)]
     pub loglevel: Option<LogLevel>,
     /// plain (Celery's lines, local time) or json [default: plain]
     #[arg(long, value_name = "FORMAT")]

@@ -280,11 +280,7 @@ pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePol
     for key in keys {
         texts.push(match is_key(key) {
             true => key.clone(),
-            false => std::fs::read_to_string(key)
-                .with_context(|| {
-                    format!("signatures.keys: {key:?} is neither a minisign public key nor a file")
-                })
-                .map_err(Failure::usage)?,
+            false => key_of_file(key).map_err(Failure::usage)?,
         });
     }
     let texts = texts.iter().map(String::as_str);
@@ -295,6 +291,17 @@ pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePol
             format!("signatures.keys (from {origin})")
         })
         .map_err(Failure::usage)
+}
+
+/// The key in a file. Nothing else of it is quoted: it may be the secret one.
+fn key_of_file(path: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("signatures.keys: {path:?} is neither a minisign public key nor a file")
+    })?;
+    let key = text.lines().map(str::trim).find(|line| is_key(line));
+    key.map(str::to_owned).ok_or_else(|| {
+        anyhow!("signatures.keys: {path:?} holds no minisign public key: name the file of the public one, KEY.pub")
+    })
 }
 
 /// Opens the store. A worker loads what is active in it; a command that installs need not.

@@ -489,7 +489,7 @@ fn config_check_and_a_worker_say_the_same() {
     use std::os::unix::fs::PermissionsExt;
     let dir = folder();
     let dir = dir.path();
-    fs::write(dir.join("file"), "x").unwrap();
+    fs::write(dir.join("file"), "hush").unwrap();
     fs::create_dir(dir.join("open")).unwrap();
     fs::set_permissions(dir.join("open"), fs::Permissions::from_mode(0o755)).unwrap();
     let open = "[http]\naddr = '0.0.0.0:0'";
@@ -506,7 +506,7 @@ fn config_check_and_a_worker_say_the_same() {
         (
             "signatures.keys = ['file']".to_owned(),
             2,
-            "signatures.keys",
+            "signatures.keys: \"file\" holds no minisign public key",
         ),
         (
             "audit = 'missing/audit.jsonl'".to_owned(),
@@ -541,6 +541,7 @@ fn config_check_and_a_worker_say_the_same() {
         let worked = fails(dir, code, &["worker"]);
         assert!(checked.contains(said), "{settings}: {checked}");
         assert_eq!(checked, worked, "{settings}");
+        assert!(!checked.contains("hush"), "{settings}: {checked}");
     }
     fs::write(dir.join("petiole.toml"), "audit = 'audit.jsonl'\n").unwrap();
     ok(dir, &["config", "check"]);

@@ -28,15 +28,14 @@ pub(crate) enum Share {
 #[serde(transparent)]
 pub(crate) struct Count(pub u64);
 
-/// Celery's log levels.
+/// Celery's log levels, in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 #[clap(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
     Debug,
     Info,
     #[value(alias = "warn")]
-    #[serde(alias = "warn")]
     Warning,
     Error,
     /// Celery's name; the same as error here.
@@ -176,6 +175,14 @@ impl FromStr for LogLevel {
     fn from_str(text: &str) -> Result<Self, String> {
         <Self as clap::ValueEnum>::from_str(text, true)
             .map_err(|_| format!("{text:?} is none of debug, info, warning, error, critical"))
+    }
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The broker's file: its format, and the reporting of its faults.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use petiole_storage::sqlite::rusqlite::{self, Connection};
@@ -18,6 +20,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 pub(super) struct File {
     path: PathBuf,
     database: Database,
+    /// True if the last operation succeeded.
+    usable: Arc<AtomicBool>,
 }
 
 impl File {
@@ -27,6 +31,7 @@ impl File {
         let file = Self {
             database: database.await.map_err(|error| failed(&path, error))?,
             path,
+            usable: Arc::new(AtomicBool::new(true)),
         };
         let version = file.read(version).await?;
         if version != VERSION {
@@ -45,7 +50,7 @@ impl File {
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let read = self.database.read(operation).await;
-        read.map_err(|error| failed(&self.path, error))
+        self.noted(read)
     }
 
     /// Writes; done once it is on the disk. An operation that fails leaves nothing behind.
@@ -54,7 +59,17 @@ impl File {
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let written = self.database.write(operation).await;
-        written.map_err(|error| failed(&self.path, error))
+        self.noted(written)
+    }
+
+    /// False while the file is gone, or refuses what is done with it.
+    pub(super) fn usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    fn noted<T>(&self, done: Result<T, DatabaseError>) -> Result<T, BrokerError> {
+        self.usable.store(done.is_ok(), Ordering::Relaxed);
+        done.map_err(|error| failed(&self.path, error))
     }
 }
 

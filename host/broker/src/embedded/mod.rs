@@ -256,7 +256,7 @@ impl Broker for Embedded {
     }
 
     fn connected(&self) -> bool {
-        !self.closing.is_cancelled()
+        !self.closing.is_cancelled() && self.file.usable()
     }
 
     fn held(&self) -> u64 {

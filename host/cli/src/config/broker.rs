@@ -35,6 +35,7 @@ settings! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     untagged,
+    deny_unknown_fields,
     expecting = "a queue name, or { exchange = \"...\", routing_key = \"...\" }"
 )]
 pub(crate) enum Route {

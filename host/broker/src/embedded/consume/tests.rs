@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use petiole_celery::{Destination, Message};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::*;
+use crate::embedded::Embedded;
+use crate::{Broker, Terms};
 
 /// Keeps the levels of this crate's events.
 #[derive(Clone, Default)]
@@ -164,4 +166,26 @@ async fn a_publication_that_fails_halfway_leaves_nothing_and_its_neighbours_alon
     assert!(matches!(failed, Err(BrokerError::Database { .. })));
     let length = file.read(|connection| messages::length(connection, "q"));
     assert_eq!(length.await.unwrap(), Some(2));
+}
+
+#[tokio::test]
+async fn a_broker_whose_file_is_gone_is_not_connected_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("broker.db"), folder.path().join("away"));
+    let broker = Embedded::open(path.clone(), 1 << 20).await.unwrap();
+    broker.declare("q").await.unwrap();
+    let queues = ["q".to_owned()];
+    let _deliveries = broker.consume(&queues, Terms::prefetch(1)).await.unwrap();
+    assert!(broker.connected());
+    let until = async |connected| {
+        while broker.connected() != connected {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    std::fs::rename(&path, &away).unwrap();
+    timeout(Duration::from_secs(30), until(false))
+        .await
+        .unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    timeout(Duration::from_secs(30), until(true)).await.unwrap();
 }

@@ -190,6 +190,10 @@ fn what_is_wanted_and_what_there_is_are_told() {
             "line 2: http.adr: there is no such setting here; there are addr, token, ",
         ),
         (
+            "[routes]\n'a.*' = {exchange='e', routing_key='k', queue='q'}",
+            "line 2: routes.a.*: wants a queue name, or {",
+        ),
+        (
             "[routes]\n'a.*' = 5",
             "line 2: routes.a.*: wants a queue name, or {",
         ),

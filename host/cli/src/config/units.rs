@@ -30,16 +30,21 @@ pub(crate) struct Count(pub u64);
 
 /// Celery's log levels, in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase", try_from = "String")]
+#[serde(rename_all = "lowercase")]
 #[clap(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
+    #[serde(alias = "DEBUG")]
     Debug,
+    #[serde(alias = "INFO")]
     Info,
     #[value(alias = "warn")]
+    #[serde(alias = "warn", alias = "WARNING")]
     Warning,
+    #[serde(alias = "ERROR")]
     Error,
     /// Celery's name; the same as error here.
     #[value(aliases = ["fatal"])]
+    #[serde(alias = "CRITICAL")]
     Critical,
 }
 
@@ -175,14 +180,6 @@ impl FromStr for LogLevel {
     fn from_str(text: &str) -> Result<Self, String> {
         <Self as clap::ValueEnum>::from_str(text, true)
             .map_err(|_| format!("{text:?} is none of debug, info, warning, error, critical"))
-    }
-}
-
-impl TryFrom<String> for LogLevel {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

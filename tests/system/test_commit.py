@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from conftest import declare, petiole, producer
+from conftest import declare, petiole, producer, publish
 from proxy import TO_CLIENT, TO_SERVER, behind
 from servers import TOKEN
 from waiting import wait_until
@@ -228,6 +228,25 @@ def test_a_message_that_comes_twice_runs_once(backend, amqp_url, results, queue,
         wait_until(lambda: worker.log().count(f"[{task_id}] is not run again") == 2, worker.log)
         wait_until(lambda: f"[{other.id}] succeeded" in worker.log(), worker.log)
         assert runs(worker, task_id) == 1
+
+
+def test_a_message_that_can_not_be_read_ends_no_other_of_its_id(amqp_url, redis_url, queue, start_worker):
+    """Both come again when their worker is killed, and the good one waits for the turn of the other."""
+    with producer(amqp_url, redis_url, queue) as app:
+        declare(app, queue)
+        worker = start_worker(queue, "-c", "1", "--prefetch-multiplier", "64")
+        holder = app.signature("probe.tasks.sleep_ms", args=(10_000,)).apply_async()
+        wait_until(lambda: f"[{holder.id}] received" in worker.log(), worker.log)
+        ids = [str(uuid.uuid4()) for _ in range(8)]
+        for one in ids:
+            for body in (b"{", b"[[1, 2], {}, {}]"):
+                publish(app, queue, body, headers={"task": "probe.tasks.add", "id": one})
+        with app.connection_for_read() as connection:
+            ready = lambda: connection.default_channel.queue_declare(queue, passive=True).message_count  # noqa: E731
+            wait_until(lambda: ready() == 0, "all are prefetched")
+        worker.kill()
+        second = start_worker(queue, "-c", "20")
+        wait_until(lambda: all(app.AsyncResult(one).state == "SUCCESS" for one in ids), second.log)
 
 
 def test_workers_that_run_the_same_task_bring_it_to_one_end(amqp_url, redis_url, redis_client, queue, start_worker):

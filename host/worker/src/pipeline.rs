@@ -49,6 +49,7 @@ impl Pipeline {
         let name = task.as_ref().map(|task| task.name.as_str());
         let metrics = self.status.metrics.task(name, &source.queue);
         metrics.received();
+        drop(task);
         let journey = Journey {
             pipeline: self,
             source,
@@ -162,7 +163,7 @@ impl<'a> Journey<'a> {
             Settle::Ack => self.receipt.ack().await,
             Settle::Reject => self.receipt.reject().await,
         };
-        if let Some(turn) = turn {
+        if let Some(turn) = turn.filter(|_| end.ends_run) {
             match &settled {
                 Ok(()) => turn.done(end.settle),
                 Err(_) => turn.unacked(end.settle),

@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use petiole_storage::sqlite::rusqlite::{self, Connection};
-use petiole_storage::sqlite::{Database, DatabaseError};
+use petiole_storage::sqlite::{Database, DatabaseError, Waits};
 
 use crate::BrokerError;
 
 /// `PRAGMA user_version` of the schema.
 const VERSION: i64 = 2;
-/// Time for an answer of the file.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// The time for which another process may keep the file locked. An answer is waited for however long the disk takes:
+/// a message that is given up while it waits would be written twice.
+const WAITS: Waits = Waits {
+    lock: Duration::from_secs(10),
+    answer: None,
+};
 
 /// A handle on the file, which is closed with the last one.
 #[derive(Clone)]
@@ -27,7 +31,7 @@ pub(super) struct File {
 impl File {
     /// Opens the file, or makes it.
     pub(super) async fn open(path: PathBuf) -> Result<Self, BrokerError> {
-        let database = Database::open(path.clone(), ANSWER_WAIT, prepare);
+        let database = Database::open(path.clone(), WAITS, prepare);
         let file = Self {
             database: database.await.map_err(|error| failed(&path, error))?,
             path,

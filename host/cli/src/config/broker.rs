@@ -1,14 +1,16 @@
 //! The broker, and what is sent where.
 
+use std::collections::HashSet;
+
 use petiole_celery::{Destination, Routes};
 use petiole_permits::ServiceUrl;
+use petiole_permits::url::redact;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::key::settings;
 use super::setting::{InOrder, Setting, parts};
 use super::url::check_server;
-use petiole_permits::url::redact;
 
 settings! {
     /// The broker, and what is sent where.
@@ -47,7 +49,7 @@ pub(crate) enum Route {
 }
 
 impl Setting for InOrder<Route> {
-    /// Reads `GLOB=QUEUE,GLOB=QUEUE`.
+    /// Reads `GLOB=QUEUE,GLOB=QUEUE`; of two with one glob the first counts.
     fn from_text(text: &str) -> Result<Self, String> {
         let routes = parts(text).map(|rule| match rule.split_once('=') {
             Some((glob, queue)) if !glob.trim().is_empty() && !queue.trim().is_empty() => Ok((
@@ -59,7 +61,10 @@ impl Setting for InOrder<Route> {
                 redact(rule)
             )),
         });
-        routes.collect::<Result<_, _>>().map(Self)
+        let mut routes: Vec<(String, Route)> = routes.collect::<Result<_, _>>()?;
+        let mut globs = HashSet::new();
+        routes.retain(|(glob, _)| globs.insert(glob.clone()));
+        Ok(Self(routes))
     }
 }
 

@@ -175,9 +175,9 @@ fn said(message: &str, value: Option<&DeValue>) -> String {
     }
 }
 
-/// `"hush" is not a size` without what it names first. A rule that is none is quoted: it is one of several, and no secret.
+/// `"hush" is not a size` without the value that it begins with, which may hold the same words.
 fn without_quote(message: &str) -> &str {
-    let end = message.find(" is not ");
+    let end = message.rfind(" is not ");
     end.and_then(|end| message.get(end + 1..))
         .unwrap_or(message)
 }

@@ -1,5 +1,6 @@
 //! Flags as a layer.
 
+use petiole_permits::url::redact;
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -63,6 +64,13 @@ fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
     let mut table = Table::new();
     for text in entries.iter().filter_map(Value::as_str) {
         if let Value::Table(entry) = key.read_text(text)? {
+            if entry.len() != 1 {
+                return Err(format!(
+                    "{:?} is {} rules: give the flag once for each",
+                    redact(text),
+                    entry.len()
+                ));
+            }
             for (name, value) in entry {
                 table.entry(name).or_insert(value);
             }
@@ -76,7 +84,9 @@ fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
 mod tests {
     use clap::Parser;
 
+    use super::super::broker::Route;
     use super::super::keys;
+    use super::super::setting::{InOrder, Setting};
     use super::*;
     use crate::cli::{Cli, Command};
 
@@ -149,5 +159,30 @@ mod tests {
         };
         let flags = Flags::default().with(&args);
         assert!(flags.given.is_empty(), "{flags:?}");
+    }
+
+    #[test]
+    fn a_route_is_one_rule_and_the_first_of_a_glob_counts() {
+        let routes = |rules: &[&str]| {
+            let args = rules.iter().flat_map(|rule| ["--route", *rule]);
+            let args = ["petiole", "worker"].into_iter().chain(args);
+            let Command::Worker(args) = Cli::try_parse_from(args).unwrap().command else {
+                panic!("a worker");
+            };
+            let layer = Flags::default().with(&args).layer(&keys());
+            layer.map_err(|error| error.to_string())
+        };
+        for rule in ["", "a=x,b=y"] {
+            let error = routes(&[rule]).err().unwrap();
+            assert!(error.contains("rules: give the flag once"), "{error}");
+        }
+        assert!(routes(&["a"]).is_err());
+        assert!(routes(&["a=x", "a=y"]).is_ok());
+        let texts = InOrder::<Route>::from_text("a=x,b=y,a=z").unwrap();
+        let queues = [("a", "x"), ("b", "y")];
+        assert_eq!(
+            texts.0,
+            queues.map(|(glob, queue)| (glob.to_owned(), Route::Queue(queue.to_owned())))
+        );
     }
 }

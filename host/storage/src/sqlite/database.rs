@@ -68,25 +68,49 @@ impl DatabaseError {
 #[derive(Debug, Clone)]
 pub struct Database {
     operations: mpsc::Sender<(Access, Operation)>,
-    wait: Duration,
+    waits: Waits,
+}
+
+/// Patience with a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// The time for which another process may keep it locked: it bounds each transaction.
+    pub lock: Duration,
+    /// The time for an answer. An operation that is late may be done all the same: with none, an error says that nothing
+    /// was written.
+    pub answer: Option<Duration>,
+}
+
+impl Waits {
+    /// Waits so long for an answer, and half as long for a lock.
+    pub fn answer(answer: Duration) -> Self {
+        Self {
+            lock: answer / 2,
+            answer: Some(answer),
+        }
+    }
+
+    fn deadline(self) -> Option<time::Instant> {
+        self.answer.map(|answer| time::Instant::now() + answer)
+    }
 }
 
 impl Database {
     /// Opens the file, creating it where it is missing, and prepares its tables in one transaction. Other processes may
-    /// be doing the same. `wait` is the time for an answer; another process may keep the file locked for half of it.
+    /// be doing the same.
     ///
     /// # Errors
     /// If the file is not open in time, or SQLite refuses it.
     pub async fn open(
         path: PathBuf,
-        wait: Duration,
+        waits: Waits,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<Self, DatabaseError> {
         let (operations, waiting) = mpsc::channel(WAITING);
         let (ready, opened) = oneshot::channel();
         std::thread::Builder::new()
             .name("petiole-sqlite".to_owned())
-            .spawn(move || match File::open(path, wait / 2, prepare) {
+            .spawn(move || match File::open(path, waits.lock, prepare) {
                 Ok(file) => {
                     // Nobody waits any more once the time is up; then the queue is closed too.
                     let _ = ready.send(Ok(()));
@@ -97,8 +121,8 @@ impl Database {
                 }
             })
             .map_err(DatabaseError::NoThread)?;
-        answer(time::Instant::now() + wait, opened).await?;
-        Ok(Self { operations, wait })
+        answer(waits.deadline(), opened).await?;
+        Ok(Self { operations, waits })
     }
 
     /// Reads, outside of a transaction.
@@ -128,7 +152,7 @@ impl Database {
         access: Access,
         operation: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        let deadline = time::Instant::now() + self.wait;
+        let deadline = self.waits.deadline();
         let (reply, result) = oneshot::channel();
         let operation: Operation = Box::new(move |connection| {
             let result = connection.and_then(|connection| operation(connection).map_err(Arc::new));
@@ -140,17 +164,27 @@ impl Database {
                 }),
             }
         });
-        let sent = timeout_at(deadline, self.operations.send((access, operation))).await?;
+        let sent = within(deadline, self.operations.send((access, operation))).await?;
         sent.map_err(|_| DatabaseError::Ended)?;
         answer(deadline, result).await
     }
 }
 
+async fn within<T>(
+    deadline: Option<time::Instant>,
+    answer: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, answer).await,
+        None => Ok(answer.await),
+    }
+}
+
 async fn answer<T>(
-    deadline: time::Instant,
+    deadline: Option<time::Instant>,
     answer: oneshot::Receiver<Result<T, Fault>>,
 ) -> Result<T, DatabaseError> {
-    match timeout_at(deadline, answer).await? {
+    match within(deadline, answer).await? {
         Ok(answer) => answer.map_err(DatabaseError::Sqlite),
         Err(_) => Err(DatabaseError::Ended),
     }

@@ -7,7 +7,7 @@ use petiole_permits::{KeyValue, KeyValueError, Keys, MAX_BATCH_SIZE, PAGE, Swap}
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::{Database, DatabaseError};
+use super::database::{Database, DatabaseError, Waits};
 use crate::keyvalue::ANSWER_WAIT;
 
 const SCHEMA: &str = "
@@ -29,7 +29,7 @@ pub(crate) struct SqliteStore {
 
 impl SqliteStore {
     pub(crate) async fn open(path: PathBuf) -> Result<Self, KeyValueError> {
-        let database = Database::open(path, ANSWER_WAIT, |connection| {
+        let database = Database::open(path, Waits::answer(ANSWER_WAIT), |connection| {
             connection.execute_batch(SCHEMA)
         });
         Ok(Self {

@@ -4,6 +4,6 @@ mod database;
 pub(crate) mod keyvalue;
 pub(crate) mod results;
 
-pub use database::{Database, DatabaseError};
+pub use database::{Database, DatabaseError, Waits};
 /// For crates that keep tables of their own in a [`Database`].
 pub use rusqlite;

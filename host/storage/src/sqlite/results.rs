@@ -11,7 +11,7 @@ use petiole_celery::{Commit, RunKey, State, TaskMeta};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
-use super::database::{Database, DatabaseError};
+use super::database::{Database, DatabaseError, Waits};
 use crate::results::backend::{BACKEND_WAIT, End, RECORD_LIFE, ResultBackend, whole_seconds};
 use crate::results::error::{ResultError, parse, read};
 
@@ -20,6 +20,8 @@ const PROBE: &str = "probe";
 /// Interval between deletions of expired rows, which readers never see, and the most rows of a table per deletion.
 const SWEEP_INTERVAL_MS: i64 = 60_000;
 const SWEEP_ROWS: usize = 1000;
+/// The pause before the rest is deleted, where one pass was not enough: others wait for the transaction.
+const SWEEP_PAUSE_MS: i64 = 100;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS petiole_result (
@@ -109,7 +111,7 @@ impl SqliteBackend {
                 .unwrap_or(i64::MAX)
                 .saturating_mul(1000)
         });
-        let database = Database::open(path, BACKEND_WAIT, |connection| {
+        let database = Database::open(path, Waits::answer(BACKEND_WAIT), |connection| {
             connection.execute_batch(SCHEMA)
         });
         Ok(Self {
@@ -305,7 +307,10 @@ fn sweep_when_due(connection: &Connection, swept_at: &AtomicI64, now: i64) {
         return;
     }
     match sweep(connection, now) {
-        Ok(SWEEP_ROWS) => {}
+        Ok(SWEEP_ROWS) => swept_at.store(
+            now.saturating_sub(SWEEP_INTERVAL_MS - SWEEP_PAUSE_MS),
+            Ordering::Relaxed,
+        ),
         Ok(_) => swept_at.store(now, Ordering::Relaxed),
         Err(error) => {
             swept_at.store(now, Ordering::Relaxed);

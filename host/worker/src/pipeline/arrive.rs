@@ -181,13 +181,16 @@ impl Journey<'_> {
         })
     }
 
-    /// Decodes a message, as soon as there is room for that, and decides whether it is run. Its task is looked up here,
-    /// and for all of that: whatever the message has waited for, the task may have another version since.
+    /// Decodes a message, as soon as there is room for that, and decides whether it is run. Its task is looked up after
+    /// the wait: it may have another version since.
     async fn admitted(&self, message: Message, slot: &mut Slot) -> Result<(Admitted, Taken), Left> {
-        let found = self.pipeline.found(&message);
-        let limit = self.pipeline.registry.argument_limit(&found);
+        let limit = self
+            .pipeline
+            .registry
+            .argument_limit(&self.pipeline.found(&message));
         let room = self.pipeline.room_to_decode(&message, limit);
         let room = self.have(room, slot).await?;
+        let found = self.pipeline.found(&message);
         let (decoded, room) = decode(message, limit, room);
         Ok((self.pipeline.admit(decoded, found), room))
     }

@@ -180,7 +180,10 @@ impl Journey<'_> {
             () = self.receipt.gone() => return Err(Left::Gone),
         }
         let queue = self.source.queue.clone();
-        Ok(End::of(plan.settle, Report::Undecodable { message, queue }))
+        Ok(End {
+            ends_run: false,
+            ..End::of(plan.settle, Report::Undecodable { message, queue })
+        })
     }
 
     /// Room for the plan of a message that was not run. It comes again where its connection is gone meanwhile, or the

@@ -39,6 +39,8 @@ pub(super) struct Journey<'a> {
 #[must_use]
 pub(super) struct End {
     pub(super) settle: Settle,
+    /// False for a message that is no request: another delivery of its id may be one.
+    pub(super) ends_run: bool,
     pub(super) report: Option<Report>,
     /// For what its message is decoded to, and for what its task has returned: both are kept until it is settled.
     pub(super) _room: Taken,
@@ -72,6 +74,7 @@ impl End {
     pub(super) fn silent(settle: Settle) -> Self {
         Self {
             settle,
+            ends_run: true,
             report: None,
             _room: Taken::default(),
             _memory: None,

@@ -186,6 +186,10 @@ fn what_is_wanted_and_what_there_is_are_told() {
             "line 1: http.tokens: sha256 is missing",
         ),
         (
+            "[[http.tokens]]\nname = 'ci'\nsha256 = 'mine is not hush'\nscopes = ['read']",
+            "line 3: http.tokens.sha256: is not a sha256",
+        ),
+        (
             "[http]\nadr = 'hush'",
             "line 2: http.adr: there is no such setting here; there are addr, token, ",
         ),

@@ -9,7 +9,7 @@ const WAIT: Duration = Duration::from_secs(20);
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY) STRICT";
 
 async fn open(path: &Path) -> Result<Database, DatabaseError> {
-    Database::open(path.to_owned(), WAIT, |connection| {
+    Database::open(path.to_owned(), Waits::answer(WAIT), |connection| {
         connection.execute_batch(TABLE)
     })
     .await
@@ -181,7 +181,7 @@ async fn a_file_that_somebody_keeps_locked_is_an_error_that_passes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.db");
     let wait = Duration::from_secs(2);
-    let database = Database::open(path.clone(), wait, |connection| {
+    let database = Database::open(path.clone(), Waits::answer(wait), |connection| {
         connection.execute_batch(TABLE)
     });
     let database = database.await.unwrap();

@@ -1,5 +1,6 @@
 //! The capabilities of tasks beyond their sandbox, and their limits within it: as a manifest asks for them, as a
-//! worker's policy and limits allow them, and what follows from both. Pure: no I/O, no clock.
+//! worker's policy and limits allow them, and what follows from both; with the pure things that all crates above share:
+//! sizes, URLs of services and how they are shown, pauses between tries. No I/O, no clock.
 
 mod access;
 mod address;

@@ -242,9 +242,9 @@ impl Runtime {
 #[expect(unsafe_code, reason = "the only way to load compiled code")]
 fn deserialize(engine: &Engine, code: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file must be what `Engine::precompile_component` wrote, and not change while it is
-    // mapped. `path` comes from the cache alone, which has just checked the file's MAC: only our own
-    // compiler's output has one. Between check and mapping nobody else can replace the file: its folder
-    // is open to this user only, and the cache never writes to an entry it has made.
+    // mapped. `code` comes from the cache alone: either our own compiler, a child of this process, has just
+    // written it, or its MAC was checked, which only such an output has. Nobody else can replace the file before
+    // it is mapped: its folder is open to this user only, and the cache never writes to an entry it has made.
     unsafe { Component::deserialize_file(engine, code) }
 }
 

@@ -36,8 +36,8 @@ const OS_ERROR: u8 = 71;
 /// The most that the child may say, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024;
 
-/// The largest file that the child may write: what it makes of a component, which this process reads whole.
-/// Eight times the largest component; componentized Python comes to twice its size.
+/// The largest file that the child may write: the code of a component. Eight times the largest component; componentized
+/// Python comes to twice its size.
 const MAX_CODE: u64 = 512 << 20;
 /// Files that the child may have open. It needs its input, its output, and some of the system's.
 const MAX_FILES: u64 = 64;

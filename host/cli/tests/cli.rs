@@ -506,7 +506,7 @@ fn config_check_and_a_worker_say_the_same() {
         (
             "signatures.keys = ['file']".to_owned(),
             2,
-            "signatures.keys: \"file\" holds no minisign public key",
+            "file\" holds no minisign public key",
         ),
         (
             "audit = 'missing/audit.jsonl'".to_owned(),

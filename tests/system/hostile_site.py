@@ -110,7 +110,7 @@ class HostileSite:
             "[http]",
             "rate = 100000",
             "[compile]",
-            'time = 4\nmemory = "768MiB"',
+            'time = 4\nmemory = "1GiB"',
             "[limits]",
             'memory = "16MiB"',
             "[env]",

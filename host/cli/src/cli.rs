@@ -130,7 +130,7 @@ pub(crate) struct NodeArgs {
     #[arg(short, long, value_name = "LEVEL", ignore_case = true)]
     pub loglevel: Option<LogLevel>,
     /// plain (Celery's lines, local time) or json [default: plain]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", ignore_case = true)]
     pub log_format: Option<LogFormat>,
     #[command(flatten)]
     #[serde(flatten)]

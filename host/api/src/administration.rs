@@ -47,7 +47,7 @@ pub enum AdministrationError {
 
 /// The kind of an error, as far as it matters to who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Kind {
     /// Nothing could have this name.
     Malformed,
     /// There is no such module or version.
@@ -211,23 +211,21 @@ impl Administration {
 
 impl AdministrationError {
     /// Its kind.
-    pub fn fault(&self) -> Fault {
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Name(_) | Self::Install(InstallError::Name(_)) => Fault::Malformed,
+            Self::Name(_) | Self::Install(InstallError::Name(_)) => Kind::Malformed,
             Self::Catalog(
                 CatalogError::UnknownModule { .. } | CatalogError::UnknownVersion { .. },
-            ) => Fault::Unknown,
+            ) => Kind::Unknown,
             Self::Catalog(CatalogError::ActiveVersion { .. } | CatalogError::NoPrevious { .. }) => {
-                Fault::Conflict
+                Kind::Conflict
             }
-            Self::Catalog(_) => Fault::Host,
-            Self::Install(InstallError::Load(LoadError::Compile(CompileError::Busy))) => {
-                Fault::Busy
-            }
-            Self::Install(InstallError::Superseded { .. }) => Fault::Conflict,
-            Self::Install(InstallError::NotFollowed { .. }) => Fault::NotFollowed,
-            Self::Install(error) if error.is_refusal() => Fault::Refused,
-            Self::Install(_) => Fault::Host,
+            Self::Catalog(_) => Kind::Host,
+            Self::Install(InstallError::Load(LoadError::Compile(CompileError::Busy))) => Kind::Busy,
+            Self::Install(InstallError::Superseded { .. }) => Kind::Conflict,
+            Self::Install(InstallError::NotFollowed { .. }) => Kind::NotFollowed,
+            Self::Install(error) if error.is_refusal() => Kind::Refused,
+            Self::Install(_) => Kind::Host,
         }
     }
 }

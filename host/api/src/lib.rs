@@ -20,7 +20,7 @@ mod tests;
 
 pub use actor::Actor;
 pub use administration::{
-    Administration, AdministrationError, Changed, Fault, module, modules, upload,
+    Administration, AdministrationError, Changed, Kind, module, modules, upload,
 };
 pub use audit::Audit;
 pub use door::{Scope, TokenEntry, generate_token};

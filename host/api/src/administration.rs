@@ -40,6 +40,9 @@ pub enum AdministrationError {
     /// The catalog has no such thing, or fails.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The manifest is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// It is not taken.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -47,7 +50,7 @@ pub enum AdministrationError {
 
 /// The kind of an error, as far as it matters to who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Kind {
     /// Nothing could have this name.
     Malformed,
     /// There is no such module or version.
@@ -62,23 +65,6 @@ pub enum Fault {
     NotFollowed,
     /// The store or the machine fails.
     Host,
-}
-
-/// The company of a component that `actor` installs: a manifest in TOML, empty for none, and a signature in minisign's
-/// format.
-///
-/// # Errors
-/// When the manifest is none.
-pub fn upload(
-    actor: &Actor,
-    manifest: &str,
-    signature: Option<String>,
-) -> Result<Upload, ManifestError> {
-    let upload = Upload::new(actor.name()).with_manifest(manifest)?;
-    Ok(match signature {
-        Some(signature) => upload.with_signature(signature),
-        None => upload,
-    })
 }
 
 /// All modules of a store. It blocks.
@@ -108,23 +94,33 @@ impl Administration {
         Self { store, audit }
     }
 
-    /// Installs a component as a module's active version, by a registry of the same store.
+    /// Installs a component as a module's active version, by a registry of the same store. `manifest` is in TOML, empty
+    /// for none; the signature in minisign's format.
     ///
     /// # Errors
-    /// When it is refused or can't be kept, or does not answer in this registry.
+    /// When it or its manifest is refused, it can't be kept, or does not answer in this registry.
     pub async fn install(
         &self,
         registry: &Registry,
         actor: Actor,
         name: &str,
         component: Component,
-        upload: Upload,
+        manifest: &str,
+        signature: Option<String>,
     ) -> Result<Installed, AdministrationError> {
-        let (digest, now) = (component.digest(), Timestamp::now());
-        let installed = registry.install(name, component, upload.clone(), now).await;
-        let entry = Entry::upload(name, digest, &upload, &installed);
+        let digest = component.digest();
+        let install = async {
+            let mut upload = Upload::new(actor.name()).with_manifest(manifest)?;
+            if let Some(signature) = signature {
+                upload = upload.with_signature(signature);
+            }
+            let installed = registry.install(name, component, upload, Timestamp::now());
+            Ok::<_, AdministrationError>(installed.await?)
+        };
+        let installed = install.await;
+        let entry = Entry::upload(name, digest, manifest, &installed);
         self.audit.record_async(actor, entry).await;
-        Ok(installed?)
+        installed
     }
 
     /// The answer to an install, as soon as all workers have the version, or after so long.
@@ -211,23 +207,22 @@ impl Administration {
 
 impl AdministrationError {
     /// Its kind.
-    pub fn fault(&self) -> Fault {
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Name(_) | Self::Install(InstallError::Name(_)) => Fault::Malformed,
+            Self::Name(_) | Self::Install(InstallError::Name(_)) => Kind::Malformed,
             Self::Catalog(
                 CatalogError::UnknownModule { .. } | CatalogError::UnknownVersion { .. },
-            ) => Fault::Unknown,
+            ) => Kind::Unknown,
             Self::Catalog(CatalogError::ActiveVersion { .. } | CatalogError::NoPrevious { .. }) => {
-                Fault::Conflict
+                Kind::Conflict
             }
-            Self::Catalog(_) => Fault::Host,
-            Self::Install(InstallError::Load(LoadError::Compile(CompileError::Busy))) => {
-                Fault::Busy
-            }
-            Self::Install(InstallError::Superseded { .. }) => Fault::Conflict,
-            Self::Install(InstallError::NotFollowed { .. }) => Fault::NotFollowed,
-            Self::Install(error) if error.is_refusal() => Fault::Refused,
-            Self::Install(_) => Fault::Host,
+            Self::Catalog(_) => Kind::Host,
+            Self::Install(InstallError::Load(LoadError::Compile(CompileError::Busy))) => Kind::Busy,
+            Self::Install(InstallError::Superseded { .. }) => Kind::Conflict,
+            Self::Install(InstallError::NotFollowed { .. }) => Kind::NotFollowed,
+            Self::Manifest(_) => Kind::Refused,
+            Self::Install(error) if error.is_refusal() => Kind::Refused,
+            Self::Install(_) => Kind::Host,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The audit: who changed which module, and who was refused. Each entry is a line of JSON, in the file of the
 //! setting `audit` and in the log, under the target `petiole::audit`.
 
+use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use petiole_modules::{Digest, Upload};
+use petiole_modules::Digest;
 use petiole_permits::Capabilities;
-use petiole_worker::{InstallError, Installed, TaskGrants};
+use petiole_worker::{Installed, TaskGrants};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -199,10 +200,9 @@ impl Entry {
     pub(crate) fn upload(
         module: &str,
         component: Digest,
-        upload: &Upload,
-        installed: &Result<Installed, InstallError>,
+        manifest: &str,
+        installed: &Result<Installed, impl Display>,
     ) -> Self {
-        let manifest = upload.manifest_toml();
         let entry = match installed {
             Ok(installed) => Self {
                 signed_by: installed.signed_by.map(|key| key.to_string()),

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::administration::{AdministrationError, Fault};
+use crate::administration::{AdministrationError, Kind};
 
 /// The longest message, in bytes: it may quote what was uploaded.
 const MAX_MESSAGE: usize = 16 * 1024;
@@ -93,14 +93,14 @@ impl From<QueryRejection> for ApiError {
 
 impl From<AdministrationError> for ApiError {
     fn from(error: AdministrationError) -> Self {
-        match error.fault() {
-            Fault::Malformed => Self::new(StatusCode::BAD_REQUEST, error),
-            Fault::Unknown => Self::new(StatusCode::NOT_FOUND, error),
-            Fault::Conflict => Self::new(StatusCode::CONFLICT, error),
-            Fault::Refused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error),
-            Fault::Busy => Self::busy(&error.to_string()),
-            Fault::NotFollowed => Self::fault(StatusCode::SERVICE_UNAVAILABLE, error),
-            Fault::Host => Self::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
+        match error.kind() {
+            Kind::Malformed => Self::new(StatusCode::BAD_REQUEST, error),
+            Kind::Unknown => Self::new(StatusCode::NOT_FOUND, error),
+            Kind::Conflict => Self::new(StatusCode::CONFLICT, error),
+            Kind::Refused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error),
+            Kind::Busy => Self::busy(&error.to_string()),
+            Kind::NotFollowed => Self::fault(StatusCode::SERVICE_UNAVAILABLE, error),
+            Kind::Host => Self::fault(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
     }
 }

@@ -19,9 +19,7 @@ mod state;
 mod tests;
 
 pub use actor::Actor;
-pub use administration::{
-    Administration, AdministrationError, Changed, Fault, module, modules, upload,
-};
+pub use administration::{Administration, AdministrationError, Changed, Kind, module, modules};
 pub use audit::Audit;
 pub use door::{Scope, TokenEntry, generate_token};
 pub use private::check_private;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use petiole_api::{AdministrationError, Fault};
+use petiole_api::{AdministrationError, Kind};
 use petiole_permits::url::redact_text;
 
 use crate::logging::escaped;
@@ -85,11 +85,9 @@ impl From<anyhow::Error> for Failure {
 
 impl From<AdministrationError> for Failure {
     fn from(error: AdministrationError) -> Self {
-        match error.fault() {
-            Fault::Malformed | Fault::Unknown | Fault::Conflict | Fault::Refused => {
-                Self::usage(error)
-            }
-            Fault::Busy | Fault::NotFollowed | Fault::Host => Self::failed(error),
+        match error.kind() {
+            Kind::Malformed | Kind::Unknown | Kind::Conflict | Kind::Refused => Self::usage(error),
+            Kind::Busy | Kind::NotFollowed | Kind::Host => Self::failed(error),
         }
     }
 }

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::config::{BrokerSettings, ConfigError, Layer, Sources, read_file};
+use crate::config::{BrokerSettings, ConfigError, FOLDER, Layer, Sources, read_file};
 
-/// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
-pub(crate) fn dir() -> PathBuf {
-    PathBuf::from(".petiole")
+fn dir() -> PathBuf {
+    PathBuf::from(FOLDER)
 }
 
 /// The file; only its owner may read it, for it holds a token.

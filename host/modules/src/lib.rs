@@ -34,7 +34,7 @@ pub use catalog_file::Generation;
 pub use component::Component;
 pub use digest::{Digest, DigestError};
 pub use error::{CatalogError, StoreError};
-pub use manifest::{Manifest, ManifestError};
+pub use manifest::{MAX_MANIFEST, Manifest, ManifestError};
 pub use name::{ModuleName, NameError};
 pub use settings::TaskSettings;
 pub use signature::{

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::TaskSettings;
 
+/// The largest manifest that an upload may bring, in bytes.
+pub const MAX_MANIFEST: usize = 64 << 10;
+
 /// The longest task name, in bytes: what AMQP's short strings hold (0-9-1 section 4.2.5.3).
 const MAX_NAME: usize = 255;
 
@@ -40,6 +43,12 @@ struct Unchecked {
 /// A manifest can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// Larger than one may be.
+    #[error("the manifest has {size} bytes: the limit is {MAX_MANIFEST}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
     /// Not TOML, an unknown key, or a value of the wrong kind.
     #[error("manifest: {0}")]
     Toml(#[from] toml::de::Error),

@@ -1,4 +1,4 @@
-use crate::{Manifest, ManifestError};
+use crate::{MAX_MANIFEST, Manifest, ManifestError};
 
 /// Bytes of tasks' names that the catalog keeps of a version: it is read as a whole, at each change, with up to
 /// [`VERSIONS_KEPT`](crate::VERSIONS_KEPT) versions of a module. Of a version with more it keeps none.
@@ -29,8 +29,12 @@ impl Upload {
     /// With a manifest, in TOML. An empty text is no manifest.
     ///
     /// # Errors
-    /// When it can't be used.
+    /// When it can't be used, or has more than [`MAX_MANIFEST`] bytes.
     pub fn with_manifest(self, toml: &str) -> Result<Self, ManifestError> {
+        let size = toml.len();
+        if size > MAX_MANIFEST {
+            return Err(ManifestError::TooLarge { size });
+        }
         Ok(Self {
             manifest: Manifest::from_toml(toml)?,
             manifest_toml: toml.to_owned(),

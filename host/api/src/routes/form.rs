@@ -9,13 +9,10 @@ use std::fmt::{self, Display, Formatter};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use memchr::memmem;
-use petiole_modules::MAX_SIGNATURE;
+use petiole_modules::{MAX_MANIFEST, MAX_SIGNATURE};
 use petiole_runtime::MAX_COMPONENT_SIZE;
 
 use crate::error::ApiError;
-
-/// The largest manifest, in bytes.
-const MAX_MANIFEST: usize = 64 << 10;
 
 /// The largest head of a part, in bytes: it says the part's name, and most often that of a file.
 const MAX_PART_HEAD: usize = 4 << 10;

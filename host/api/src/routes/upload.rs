@@ -1,12 +1,11 @@
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::{Extension, Json};
-use petiole_modules::{Component, ModuleName, Upload};
+use petiole_modules::{Component, ModuleName};
 use petiole_runtime::MAX_COMPONENT_SIZE;
 use petiole_worker::Installed;
 use serde::Deserialize;
@@ -15,7 +14,7 @@ use super::body::{self, Name};
 use super::form::{self, Form, MAX_FORM};
 use super::modules::or_record;
 use crate::actor::Actor;
-use crate::administration::{self, AdministrationError};
+use crate::administration::AdministrationError;
 use crate::audit::Action;
 use crate::documents::{InstalledDocument, MAX_WAIT};
 use crate::door::Place;
@@ -40,8 +39,7 @@ async fn room(api: &Api, who: &Actor) -> Result<Place, ApiError> {
 /// An upload, all of it. It keeps its room until it is installed.
 struct Received {
     module: ModuleName,
-    upload: Upload,
-    component: Bytes,
+    form: Form,
     room: Place,
 }
 
@@ -86,14 +84,7 @@ async fn received(
     let module: ModuleName = name.parse().map_err(AdministrationError::from)?;
     let room = room(api, actor).await?;
     let form = form(request).await?;
-    let upload = administration::upload(actor, &form.manifest, form.signature);
-    let upload = upload.map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
-    Ok(Received {
-        module,
-        upload,
-        component: form.component,
-        room,
-    })
+    Ok(Received { module, form, room })
 }
 
 /// A body that is no form is a component that comes alone.
@@ -120,16 +111,25 @@ async fn form(request: Request) -> Result<Form, ApiError> {
 async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed, ApiError> {
     let Received {
         module,
-        upload,
-        component,
+        form,
         room: _room,
     } = received;
+    let Form {
+        component,
+        manifest,
+        signature,
+    } = form;
     // Off the threads that run tasks: it is large.
     let hashed = tokio::task::spawn_blocking(move || Component::new(component)).await;
     let component =
         hashed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    let install =
-        api.administration
-            .install(&api.registry, actor, module.as_str(), component, upload);
+    let install = api.administration.install(
+        &api.registry,
+        actor,
+        module.as_str(),
+        component,
+        &manifest,
+        signature,
+    );
     Ok(install.await?)
 }

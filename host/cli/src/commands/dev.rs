@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use petiole_api::Actor;
-use petiole_modules::{Component, Upload};
+use petiole_modules::Component;
 
 use super::node::Node;
 use super::{component_file, signature_file};
@@ -16,7 +16,7 @@ use crate::{api, logging, session};
 
 /// `petiole dev`
 pub(super) fn run(sources: Sources, args: DevArgs) -> Result {
-    let files = args.files.iter().map(|file| upload(file));
+    let files = args.files.iter().map(|file| read(file));
     let files = files.collect::<Result<Vec<_>>>()?;
     let config = config(sources, args)?;
     check(&config)?;
@@ -55,31 +55,31 @@ fn config(sources: Sources, args: DevArgs) -> Result<Config> {
 struct File {
     module: String,
     component: Component,
-    upload: Upload,
+    manifest: String,
+    signature: Option<String>,
 }
 
-fn upload(file: &Path) -> Result<File> {
+fn read(file: &Path) -> Result<File> {
     let manifest = file.with_extension("toml");
     let manifest = manifest.exists().then_some(manifest);
-    let manifest = component_file::manifest(manifest.as_deref())?.unwrap_or_default();
-    let signature = signature_file::read(file, None)?;
-    let upload = petiole_api::upload(&Actor::local(), &manifest, signature);
+    let manifest = component_file::manifest(manifest.as_deref())?;
     Ok(File {
         module: component_file::module_name(file)?,
         component: Component::new(component_file::read(file)?),
-        upload: upload.map_err(Failure::usage)?,
+        manifest: manifest.unwrap_or_default(),
+        signature: signature_file::read(file, None)?,
     })
 }
 
 async fn push(node: &Node, files: Vec<File>) -> Result<()> {
     for file in files {
-        let actor = Actor::local();
         let installed = node.administration.install(
             &node.registry,
-            actor,
+            Actor::local(),
             &file.module,
             file.component,
-            file.upload,
+            &file.manifest,
+            file.signature,
         );
         installed.await?;
     }

@@ -49,16 +49,20 @@ impl Target {
             Self::Api(client) => return client.push(&push),
             Self::Store(config) => config,
         };
-        let actor = Actor::local();
-        let upload = petiole_api::upload(&actor, &push.manifest, push.signature);
-        let upload = upload.map_err(Failure::usage)?;
         let component = Component::new(push.component);
         let administration = administration(config)?;
         block_on(async {
             // No task runs in it.
             let grants = open::grants_to_nobody(&config.grants).await?;
             let registry = open::registry(config, 1, grants).await?;
-            let installed = administration.install(&registry, actor, &push.name, component, upload);
+            let installed = administration.install(
+                &registry,
+                Actor::local(),
+                &push.name,
+                component,
+                &push.manifest,
+                push.signature,
+            );
             Ok(administration.shared(&installed.await?, push.wait).await)
         })
     }

@@ -55,7 +55,13 @@ impl Flags {
             };
             layer.set(&key.path, value, origin);
         }
-        Ok(layer)
+        match self.given.keys().next() {
+            Some(name) => {
+                let origin = format!("flag --{}", name.replace('_', "-"));
+                Err(invalid(origin, "there is no such setting".to_owned()))
+            }
+            None => Ok(layer),
+        }
     }
 }
 
@@ -82,13 +88,16 @@ fn table(key: &Key, entries: &[Value]) -> Result<Value, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use clap::Parser;
+    use clap::{Arg, CommandFactory, Parser};
 
     use super::super::broker::Route;
-    use super::super::keys;
     use super::super::setting::{InOrder, Setting};
+    use super::super::{Config, keys};
     use super::*;
     use crate::cli::{Cli, Command};
+
+    /// Flags whose defaults differ from machine to machine.
+    const OF_THE_MACHINE: [&str; 3] = ["--hostname", "--concurrency", "--ca"];
 
     #[test]
     fn every_flag_of_a_worker_is_a_setting() {
@@ -142,15 +151,7 @@ mod tests {
         let Command::Worker(args) = Cli::try_parse_from(args).unwrap().command else {
             panic!("a worker");
         };
-        let keys = keys();
-        let flags = Flags::default().with(&args);
-        let given: Vec<_> = flags.given.keys().cloned().collect();
-        let layer = flags.layer(&keys).unwrap();
-        for name in given {
-            let flag = format!("--{}", name.replace('_', "-"));
-            let key = keys.iter().find(|key| key.flag == Some(flag.as_str()));
-            assert!(layer.has(&key.unwrap().path), "{flag}");
-        }
+        let layer = Flags::default().with(&args).layer(&keys()).unwrap();
         assert_eq!(layer.text("limits.memory"), Some("64MiB"));
         assert_eq!(layer.text("loglevel"), Some("debug"));
         let nothing = Cli::try_parse_from(["petiole", "worker"]).unwrap().command;
@@ -159,6 +160,38 @@ mod tests {
         };
         let flags = Flags::default().with(&args);
         assert!(flags.given.is_empty(), "{flags:?}");
+        let flags = Flags::default().set("no_such", Some(String::new()));
+        let error = flags.layer(&keys()).err().unwrap().to_string();
+        assert_eq!(error, "flag --no-such: there is no such setting");
+    }
+
+    #[test]
+    fn every_setting_with_a_flag_has_an_argument_whose_help_tells_its_default() {
+        let cli = Cli::command();
+        let commands = cli.get_subcommands();
+        let arguments: Vec<_> = commands.flat_map(clap::Command::get_arguments).collect();
+        let defaults = Config::new(Vec::new()).unwrap().values();
+        let mut told = 0;
+        for key in keys() {
+            let Some(flag) = key.flag else { continue };
+            let named = |arg: &&&Arg| arg.get_long() == flag.strip_prefix("--");
+            let named: Vec<_> = arguments.iter().filter(named).collect();
+            assert!(!named.is_empty(), "{flag} is no argument");
+            for argument in named {
+                let help = argument.get_help().unwrap().to_string();
+                let default = help.split_once("[default: ");
+                let Some((_, default)) = default.filter(|_| !OF_THE_MACHINE.contains(&flag)) else {
+                    continue;
+                };
+                let value = match default.trim_end_matches(']') {
+                    "none" => None,
+                    text => Some(key.read_text(text).unwrap()),
+                };
+                assert_eq!(value.as_ref(), defaults.get(&key.path), "{flag}");
+                told += 1;
+            }
+        }
+        assert!(told > 10, "{told}");
     }
 
     #[test]

@@ -29,11 +29,6 @@ impl Layer {
         self.0.insert(path.to_owned(), (value, origin.into()));
     }
 
-    #[cfg(test)]
-    pub(super) fn has(&self, path: &str) -> bool {
-        self.0.contains_key(path)
-    }
-
     /// A value's text.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.0.get(path).and_then(|(value, _)| value.as_str())

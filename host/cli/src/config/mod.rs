@@ -32,7 +32,7 @@ pub(crate) use flags::Flags;
 pub(crate) use grants::{GrantSettings, Outside};
 pub(crate) use http::{HttpSettings, check_token_name};
 pub(crate) use layer::Layer;
-pub(crate) use modules::{ModuleSettings, is_key};
+pub(crate) use modules::{FOLDER, ModuleSettings, is_key};
 pub(crate) use results::ResultSettings;
 pub(crate) use setting::from_text;
 pub(crate) use units::{LogFormat, LogLevel, Seconds};

@@ -12,11 +12,14 @@ use super::setting::{Setting, parts};
 use super::units::Seconds;
 use super::url::check_store;
 
+/// The folder for what belongs to this folder's workers: modules, the embedded broker, the session.
+pub(crate) const FOLDER: &str = ".petiole";
+
 settings! {
     /// The modules: their store, their compilation, and the signatures that they need.
     ModuleSettings with origins {
         /// Where they are kept.
-        store: ServiceUrl = "file://.petiole/modules".into(),
+        store: ServiceUrl = format!("file://{FOLDER}/modules").into(),
             Url "store" ["PETIOLE_STORE"] "--store";
         /// The private folder for compiled code.
         cache: String = default_cache(),
@@ -65,7 +68,7 @@ fn default_cache() -> String {
     let xdg = set("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || set("HOME").map(|dir| Path::new(&dir).join(".cache"));
     let dir = xdg.or_else(home).map_or_else(
-        || PathBuf::from(".petiole/cache"),
+        || Path::new(FOLDER).join("cache"),
         |dir| dir.join("petiole"),
     );
     dir.display().to_string()

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use petiole_permits::REDACTED;
+use petiole_permits::url::redact;
 use toml::{Table, Value};
 
 use super::key::{Key, Kind};
 use super::layer::{Origins, Values};
-use petiole_permits::url::redact;
 
 /// Shows all settings; passwords, tokens and secrets are `***`.
 pub(super) fn show(keys: &[Key], values: &Values, origins: &Origins) -> String {
@@ -25,7 +26,7 @@ pub(super) fn show(keys: &[Key], values: &Values, origins: &Origins) -> String {
             if of == head {
                 let shown = match (values.get(&key.path), key.kind) {
                     (None, _) => format!("# {name} is not set"),
-                    (Some(_), Kind::Secret) => format!("# {name} is set: ***"),
+                    (Some(_), Kind::Secret) => format!("# {name} is set: {REDACTED}"),
                     (Some(Value::String(url)), Kind::Url) => {
                         format!("{name} = {}", Value::from(redact(url)))
                     }
@@ -52,7 +53,7 @@ fn table(text: &mut String, key: &Key, entries: &Table, origins: &Origins) {
     }
     for (name, value) in entries {
         let value = match (key.kind, value) {
-            (Kind::Secrets, Value::String(_)) => &Value::from("***"),
+            (Kind::Secrets, Value::String(_)) => &Value::from(REDACTED),
             (_, value) => value,
         };
         let origin = origins.of_entry(&key.path, name);

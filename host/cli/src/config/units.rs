@@ -28,28 +28,23 @@ pub(crate) enum Share {
 #[serde(transparent)]
 pub(crate) struct Count(pub u64);
 
-/// Celery's log levels, in either case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// Celery's log levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[clap(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
-    #[serde(alias = "DEBUG")]
     Debug,
-    #[serde(alias = "INFO")]
     Info,
     #[value(alias = "warn")]
-    #[serde(alias = "warn", alias = "WARNING")]
     Warning,
-    #[serde(alias = "ERROR")]
     Error,
     /// Celery's name; the same as error here.
-    #[value(aliases = ["fatal"])]
-    #[serde(alias = "CRITICAL")]
+    #[value(alias = "fatal")]
     Critical,
 }
 
 /// The format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     Plain,
@@ -174,22 +169,29 @@ impl FromStr for Count {
     }
 }
 
-impl FromStr for LogLevel {
-    type Err = String;
+/// Reads names in either case, from whichever layer.
+macro_rules! read_by_name {
+    ($($type:ty: $names:expr;)*) => {$(
+        impl FromStr for $type {
+            type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        <Self as clap::ValueEnum>::from_str(text, true)
-            .map_err(|_| format!("{text:?} is none of debug, info, warning, error, critical"))
-    }
+            fn from_str(text: &str) -> Result<Self, String> {
+                <Self as clap::ValueEnum>::from_str(text, true)
+                    .map_err(|_| format!("{text:?} is none of {}", $names.join(", ")))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|_| de::Error::unknown_variant(&text, &$names))
+            }
+        }
+    )*};
 }
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        <Self as clap::ValueEnum>::from_str(text, true)
-            .map_err(|_| format!("{text:?} is none of plain, json"))
-    }
+read_by_name! {
+    LogLevel: ["debug", "info", "warning", "error", "critical"];
+    LogFormat: ["plain", "json"];
 }
 
 #[cfg(test)]
@@ -213,6 +215,20 @@ mod tests {
         for text in ["", "%", "0%", "101%", "-1%", "0.5%", "much"] {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_read_alike_in_every_layer() {
+        for (text, level) in [
+            ("Debug", LogLevel::Debug),
+            ("warn", LogLevel::Warning),
+            ("WARNING", LogLevel::Warning),
+            ("fatal", LogLevel::Critical),
+        ] {
+            assert_eq!(text.parse(), Ok(level));
+            assert_eq!(toml::Value::from(text).try_into(), Ok(level));
+        }
+        assert_eq!(toml::Value::from("JSON").try_into(), Ok(LogFormat::Json));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use petiole_api::check_private;
+use petiole_permits::REDACTED;
 use serde::{Deserialize, Serialize};
 
 use super::setting::Setting;
@@ -125,7 +126,7 @@ fn read_file(path: &Path, privacy: Privacy) -> Result<String, String> {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(_) => f.write_str("Text(***)"),
+            Self::Text(_) => write!(f, "Text({REDACTED})"),
             Self::At(place) => place.fmt(f),
         }
     }

@@ -245,6 +245,30 @@ fn only_what_is_signed_whole_is_taken() {
     );
 }
 
+#[test]
+fn a_manifest_that_is_none_is_refused_and_recorded_by_a_store_too() {
+    let (dir, store) = signed_folder();
+    let dir = dir.path();
+    let large = format!("#{}", "-".repeat(64 << 10));
+    for (manifest, reason) in [
+        ("[defaults]\nno_such = 1\n", "no_such"),
+        (&large, "the manifest has 65537 bytes: the limit is 65536"),
+    ] {
+        fs::write(dir.join("m.toml"), manifest).unwrap();
+        let args = ["push", "my-app.wasm", "--name", "a.b", "--manifest"];
+        let output = output(dir, &[&args[..], &["m.toml", "--store", &store]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(reason), "{said}");
+        let entry = audit(dir).pop().unwrap();
+        assert_eq!(entry["outcome"], "refused", "{entry}");
+        assert!(
+            entry["reason"].as_str().unwrap().contains(reason),
+            "{entry}"
+        );
+    }
+}
+
 /// Somebody who can write to the store can't make a worker load what no key has signed.
 #[test]
 fn a_store_that_was_changed_is_not_loaded() {

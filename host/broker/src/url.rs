@@ -29,8 +29,7 @@ pub(crate) struct Target {
     pub(crate) shown: String,
 }
 
-/// Whether [`connect`](crate::connect) can read a broker URL, or several separated by `;`: it is read by the same
-/// parser.
+/// Checks that [`connect`](crate::connect) can read a broker URL, or several separated by `;`, by the same parser.
 ///
 /// # Errors
 /// [`BrokerError::Url`], with the reason and without passwords.

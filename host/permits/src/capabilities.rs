@@ -66,7 +66,7 @@ pub enum CapabilityError {
 }
 
 /// Everything that either a manifest's `[capabilities]` or a worker's `[grants]` may say.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Fields {
     env: BTreeSet<String>,
@@ -77,7 +77,9 @@ pub(crate) struct Fields {
     folders: BTreeMap<String, Access>,
     #[serde(deserialize_with = "at_least_a_byte")]
     temp: Option<Size>,
+    #[serde(default = "yes")]
     clocks: bool,
+    #[serde(default = "yes")]
     random: bool,
     pub(crate) networks: Option<Vec<IpNet>>,
 }
@@ -243,32 +245,8 @@ fn at_least_a_byte<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     }
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        let Capabilities {
-            env,
-            secrets,
-            http,
-            tcp,
-            keyvalue,
-            folders,
-            temp,
-            clocks,
-            random,
-        } = Capabilities::default();
-        Self {
-            env,
-            secrets,
-            http,
-            tcp,
-            keyvalue,
-            folders,
-            temp,
-            clocks,
-            random,
-            networks: None,
-        }
-    }
+fn yes() -> bool {
+    true
 }
 
 impl TryFrom<Fields> for Capabilities {

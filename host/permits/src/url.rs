@@ -130,16 +130,37 @@ pub fn redact(urls: &str) -> String {
 /// A text without the passwords of the URLs in it: for errors, which quote what was typed or answered.
 pub fn redact_text(text: &str) -> String {
     let is_end = |c: char| c.is_whitespace() || "\"'`<>".contains(c);
-    let parts = text.split_inclusive(is_end).map(|part| {
-        let url = part.strip_suffix(is_end).unwrap_or(part);
-        let end = part.strip_prefix(url).unwrap_or_default();
-        // Not the form of a URL, as help writes it.
-        match url.contains("://") && url.contains('@') && !url.contains(":PASSWORD@") {
-            true => redact(url) + end,
-            false => part.to_owned(),
+    let mut shown = String::with_capacity(text.len());
+    let (mut rest, mut before) = (text, None);
+    while !rest.is_empty() {
+        let (mut part, mut behind) = rest.split_at(rest.find(is_end).unwrap_or(rest.len()));
+        if part.contains("://")
+            && let Some(quote @ ('"' | '\'' | '`')) = before
+        {
+            (part, behind) = rest.split_at(quoted(rest, quote));
         }
-    });
-    parts.collect()
+        // Not the form of a URL, as help writes it.
+        match part.contains("://") && part.contains('@') && !part.contains(":PASSWORD@") {
+            true => shown.push_str(&redact(part)),
+            false => shown.push_str(part),
+        }
+        let mut behind = behind.chars();
+        before = behind.next();
+        shown.extend(before);
+        rest = behind.as_str();
+    }
+    shown
+}
+
+/// The length of a URL that a quote has opened. A password may hold any quote, so that the one that closes has no letter
+/// or digit behind it.
+fn quoted(text: &str, quote: char) -> usize {
+    let is_end = |(at, c): &(usize, char)| {
+        let behind = text.get(at + c.len_utf8()..).unwrap_or_default();
+        c.is_whitespace() || *c == quote && !behind.starts_with(char::is_alphanumeric)
+    };
+    let mut chars = text.char_indices();
+    chars.find(is_end).map_or(text.len(), |(at, _)| at)
 }
 
 /// Scheme and rest of a text that begins with `SCHEME://`.
@@ -344,6 +365,19 @@ mod tests {
                 "'amqp://u:***@h;amqp://u:***@i': wrong (see https://example.com/a@b)",
             ),
             ("shop.tasks@3, a:b@c", "shop.tasks@3, a:b@c"),
+            (
+                "\"redis://u:pa'hush@h\": wrong; 'a'",
+                "\"redis://u:***@h\": wrong; 'a'",
+            ),
+            ("'redis://u:pa<\"hush@h'", "'redis://u:***@h'"),
+            (
+                "'redis://u:pa'hush@h' for '--broker <URL>'",
+                "'redis://u:***@h' for '--broker <URL>'",
+            ),
+            (
+                r#"{"url":"http://h","mail":"a@b"}, 'http://h<', "c@d""#,
+                r#"{"url":"http://h","mail":"a@b"}, 'http://h<', "c@d""#,
+            ),
             (
                 "use redis://[[USER]:PASSWORD@]HOST[:PORT]",
                 "use redis://[[USER]:PASSWORD@]HOST[:PORT]",

@@ -251,7 +251,7 @@ impl Consumer {
         } else {
             0
         };
-        // One transaction, as a rule; a message that can't be read undoes no settlement.
+        // One transaction, as a rule; a fetch that fails undoes no settlement.
         let (held, taken) = tokio::join!(biased; self.settle(ends), self.take(room));
         for (place, answer) in answers.into_iter().enumerate() {
             let settled = match &held {

@@ -9,6 +9,7 @@ use petiole_storage::sqlite::rusqlite::{self, Connection, OptionalExtension, Row
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tracing::error;
 
 use crate::memory::{Held, Share};
 
@@ -19,13 +20,15 @@ const LEASE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) id: i64,
-    priority: u8,
     pub(super) redelivered: bool,
     pub(super) destination: Destination,
     pub(super) message: Message,
     /// Memory held for it; none where nobody counts it.
     pub(super) held: Option<Held>,
 }
+
+/// A message that can't be read, by its id, and why.
+type Unreadable = (i64, rusqlite::Error);
 
 /// The end of a consumer's hold of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +226,8 @@ pub(super) fn release(connection: &Connection, consumer: &str) -> rusqlite::Resu
 }
 
 /// Gives a consumer at most `limit` messages, by priority, then in the order of their arrival, as long as `share` has
-/// memory for the next one; none to one that has lost its lease.
+/// memory for the next one; none to one that has lost its lease. One that can't be read is set aside: it would be at
+/// the head of its queue for ever.
 pub(super) fn take(
     connection: &Connection,
     queue: &str,
@@ -240,63 +244,58 @@ pub(super) fn take(
     connection
         .prepare_cached("UPDATE messages SET available_at = NULL WHERE available_at <= ?1")?
         .execute([now()])?;
-    let mut held = Vec::new();
-    let limit = match share {
-        Some(share) => {
-            held = hold(connection, queue, limit, share)?;
-            held.len()
-        }
-        None => limit,
-    };
-    let mut taken: Vec<Taken> = connection
-        .prepare_cached(
-            "UPDATE messages SET consumer = ?2 WHERE id IN (\
-                 SELECT id FROM messages WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
-                 ORDER BY ifnull(priority, 0) DESC, id LIMIT ?3) \
-             RETURNING id, redelivered, exchange, routing_key, content_type, content_encoding, persistent, priority, \
-             correlation_id, reply_to, expiration, message_id, headers, body, properties",
-        )?
-        .query_map(params![queue, consumer, i64::try_from(limit).unwrap_or(i64::MAX)], read)?
-        .collect::<Result<_, _>>()?;
-    // RETURNING has no order.
-    taken.sort_by_key(|taken| (std::cmp::Reverse(taken.priority), taken.id));
-    for (taken, held) in taken.iter_mut().zip(held) {
-        taken.held = Some(held);
+    let (taken, unreadable) = next(connection, queue, limit, share)?;
+    let mut take = connection.prepare_cached("UPDATE messages SET consumer = ?2 WHERE id = ?1")?;
+    for taken in &taken {
+        take.execute(params![taken.id, consumer])?;
+    }
+    let mut set_aside =
+        connection.prepare_cached("UPDATE messages SET available_at = ?2 WHERE id = ?1")?;
+    for (id, error) in unreadable {
+        error!(queue, id, %error, "a message can't be read, and is set aside in the file");
+        set_aside.execute(params![id, i64::MAX])?;
     }
     Ok(taken)
 }
 
-/// Holds memory for those that are next.
-fn hold(
+/// The messages that are next in a queue, and before them those that can't be read.
+fn next(
     connection: &Connection,
     queue: &str,
     limit: usize,
-    share: &Arc<Share>,
-) -> rusqlite::Result<Vec<Held>> {
+    share: Option<&Arc<Share>>,
+) -> rusqlite::Result<(Vec<Taken>, Vec<Unreadable>)> {
     let mut statement = connection.prepare_cached(
-        "SELECT length(body) + length(CAST(headers AS BLOB)) FROM messages \
-         WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL \
-         ORDER BY ifnull(priority, 0) DESC, id LIMIT ?2",
+        "SELECT id, redelivered, exchange, routing_key, content_type, content_encoding, persistent, priority, \
+         correlation_id, reply_to, expiration, message_id, headers, body, properties, \
+         length(body) + length(CAST(headers AS BLOB)) AS size FROM messages \
+         WHERE queue = ?1 AND consumer IS NULL AND available_at IS NULL ORDER BY ifnull(priority, 0) DESC, id",
     )?;
-    let mut sizes = statement.query(params![queue, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let mut all = Vec::new();
-    while let Some(row) = sizes.next()? {
-        let size: i64 = row.get(0)?;
-        match share.hold(size.cast_unsigned()) {
-            Some(held) => all.push(held),
-            None => break,
+    let mut rows = statement.query([queue])?;
+    let (mut taken, mut unreadable) = (Vec::new(), Vec::new());
+    while taken.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let held = match share {
+            Some(share) => match share.hold(row.get::<_, i64>("size")?.cast_unsigned()) {
+                Some(held) => Some(held),
+                None => break,
+            },
+            None => None,
+        };
+        match read(row, held) {
+            Ok(message) => taken.push(message),
+            Err(error) => unreadable.push((row.get("id")?, error)),
         }
     }
-    Ok(all)
+    Ok((taken, unreadable))
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
+fn read(row: &Row<'_>, held: Option<Held>) -> rusqlite::Result<Taken> {
     let headers: Map<String, Value> = from_text(row, "headers")?;
     let others: Others = from_text(row, "properties")?;
-    let priority: Option<u8> = row.get("priority")?;
     Ok(Taken {
         id: row.get("id")?,
-        priority: priority.unwrap_or(0),
         redelivered: row.get("redelivered")?,
         destination: Destination {
             exchange: row.get("exchange")?,
@@ -307,7 +306,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
                 content_type: row.get("content_type")?,
                 content_encoding: row.get("content_encoding")?,
                 persistent: row.get("persistent")?,
-                priority,
+                priority: row.get("priority")?,
                 correlation_id: row.get("correlation_id")?,
                 reply_to: row.get("reply_to")?,
                 expiration: row.get("expiration")?,
@@ -321,7 +320,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Taken> {
             headers,
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
-        held: None,
+        held,
     })
 }
 

@@ -10,7 +10,7 @@ CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- the order of arrival
     queue TEXT NOT NULL,
     consumer TEXT, -- has the message, unsettled; none while it is in the queue
-    available_at INTEGER, -- milliseconds since 1970; none once that is past
+    available_at INTEGER, -- milliseconds since 1970; none once that is past; the largest number: it can't be read
     redelivered INTEGER NOT NULL DEFAULT 0,
     exchange TEXT NOT NULL,
     routing_key TEXT NOT NULL,

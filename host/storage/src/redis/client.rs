@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use petiole_permits::Backoff;
 use petiole_tls::is_untrusted;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::server::Server;
@@ -38,7 +38,9 @@ pub(crate) enum Unanswered {
 pub(crate) struct Client {
     server: Server,
     wait: Duration,
-    connection: Mutex<Slot>,
+    slot: Mutex<Slot>,
+    /// Held by the one who connects.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 /// The connection in use. The number tells a connection that broke from the one that replaced it.
@@ -54,7 +56,8 @@ impl Client {
         Self {
             server,
             wait,
-            connection: Mutex::default(),
+            slot: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -94,7 +97,7 @@ impl Client {
                 false => Unanswered::Refused(error),
             }),
             Err(elapsed) => {
-                self.discard(number).await;
+                self.discard(number);
                 Err(Unanswered::Away(elapsed.into()))
             }
         }
@@ -111,32 +114,46 @@ impl Client {
         if let Err(error) = &answer
             && (is_passing(error) || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly))
         {
-            self.discard(number).await;
+            self.discard(number);
         }
         answer
     }
 
     /// The connection in use. The first caller to find none connects, while the others wait.
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &slot.connection {
-            return Ok((slot.number, connection.clone()));
+        if let Some(in_use) = self.in_use() {
+            return Ok(in_use);
+        }
+        let _connecting = self.connecting.lock().await;
+        if let Some(in_use) = self.in_use() {
+            return Ok(in_use);
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_pipeline_buffer_size(PIPELINE_DEPTH);
         let connection = self.server.connect(&config).await?;
+        let mut slot = self.slot();
         slot.number += 1;
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection))
     }
 
-    async fn discard(&self, number: u64) {
-        let mut slot = self.connection.lock().await;
+    fn in_use(&self) -> Option<(u64, MultiplexedConnection)> {
+        let slot = self.slot();
+        Some((slot.number, slot.connection.clone()?))
+    }
+
+    /// Waits for nobody: a command whose time is up does so too.
+    fn discard(&self, number: u64) {
+        let mut slot = self.slot();
         if slot.number == number {
             slot.connection = None;
         }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -49,8 +49,8 @@ pub enum DatabaseError {
     #[error("the thread of the file has ended")]
     Ended,
     /// There is no thread for the file.
-    #[error("a thread can't be started")]
-    NoThread(#[source] std::io::Error),
+    #[error("a thread can't be started: {0}")]
+    NoThread(std::io::Error),
 }
 
 impl DatabaseError {
@@ -58,8 +58,9 @@ impl DatabaseError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Sqlite(fault) => is_locked(fault),
-            Self::Late(_) | Self::Ended => true,
-            Self::NoThread(_) => false,
+            Self::Late(_) => true,
+            // Nothing starts the thread again.
+            Self::Ended | Self::NoThread(_) => false,
         }
     }
 }

@@ -9,6 +9,24 @@
     clippy::indexing_slicing
 )]
 
+/// Makes each case of a suite a test of each of these backends.
+macro_rules! conforms {
+    (@ $backend:ident [$($case:ident)*]) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let subject = super::$backend().await;
+                    super::suite::$case(&subject).await;
+                }
+            )*
+        }
+    };
+    ($($backend:ident)*: $cases:tt) => {
+        $(conforms!(@ $backend $cases);)*
+    };
+}
+
 mod keyvalue;
 mod redis_server;
 mod results;

@@ -100,10 +100,15 @@ async fn file_with(path: std::path::PathBuf, bodies: &'static [&str]) -> File {
     file
 }
 
-#[tokio::test]
-async fn a_message_that_can_not_be_read_undoes_no_settlement() {
+/// Takes the first of these messages, changes the file by `sql`, and acks the message: with its ack the next one is
+/// fetched. Then the deliveries, and for each message that is left, if it is in its queue.
+async fn ack_after(
+    sql: &'static str,
+    bodies: &'static [&str],
+    left: impl AsyncFnOnce(&mut mpsc::Receiver<Delivery>, Vec<bool>),
+) {
     let folder = tempfile::tempdir().unwrap();
-    let file = file_with(folder.path().join("broker.db"), &["good", "bad"]).await;
+    let file = file_with(folder.path().join("broker.db"), bodies).await;
     let (published, closing) = (watch::Sender::new(0), CancellationToken::new());
     let (out, mut deliveries) = mpsc::channel(1);
     let consumer = Consumer::start(
@@ -117,29 +122,44 @@ async fn a_message_that_can_not_be_read_undoes_no_settlement() {
     );
     let running = tokio::spawn(consumer.await.unwrap().run());
     let delivery = deliveries.recv().await.unwrap();
-    file.write(|connection| {
-        connection.execute(
-            "UPDATE messages SET headers = 'none' WHERE body = x'626164'",
-            [],
-        )
-    })
-    .await
-    .unwrap();
-    // With its ack the next message is fetched.
+    file.write(move |connection| connection.execute_batch(sql))
+        .await
+        .unwrap();
     delivery.receipt.ack().await.unwrap();
-    let left = |connection: &Connection| {
+    let in_queue = |connection: &Connection| {
         connection
-            .prepare("SELECT consumer IS NULL FROM messages")?
+            .prepare("SELECT consumer IS NULL FROM messages ORDER BY id")?
             .query_map([], |row| row.get(0))?
             .collect()
     };
-    let left: Vec<bool> = file.read(left).await.unwrap();
-    assert_eq!(left, [true]);
+    let in_queue = file.read(in_queue).await.unwrap();
+    left(&mut deliveries, in_queue).await;
     closing.cancel();
     timeout(Duration::from_secs(30), running)
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_can_not_be_read_undoes_no_settlement() {
+    let spoil = "UPDATE messages SET headers = 'none' WHERE body = x'626164'";
+    ack_after(spoil, &["good", "bad", "next"], async |deliveries, left| {
+        assert_eq!(left, [true, false]);
+        let next = timeout(Duration::from_secs(30), deliveries.recv()).await;
+        assert_eq!(next.unwrap().unwrap().message.body, "next");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_undoes_no_settlement() {
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON messages WHEN new.consumer IS NOT NULL \
+                  BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    ack_after(refuse, &["one", "two"], async |_, left| {
+        assert_eq!(left, [true]);
+    })
+    .await;
 }
 
 #[tokio::test]

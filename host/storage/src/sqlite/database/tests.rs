@@ -79,6 +79,32 @@ async fn an_operation_that_fails_halfway_leaves_nothing_behind_and_its_neighbour
 }
 
 #[tokio::test]
+async fn an_answer_is_waited_for_however_long_it_takes_or_as_long_as_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&folder.path().join("file.db")).await.unwrap();
+    let with = |answer| Database {
+        waits: Waits { lock: WAIT, answer },
+        ..database.clone()
+    };
+    let (hasty, patient) = (with(Some(Duration::ZERO)), with(None));
+    let (go_on, hold) = held(&patient).await;
+    let late = hasty.write(|connection| insert(connection, 1)).await;
+    assert!(matches!(late, Err(DatabaseError::Late(_))), "{late:?}");
+    let waiting = patient.write(|connection| insert(connection, 2));
+    let release = async {
+        while database.operations.capacity() > WAITING - 2 {
+            tokio::task::yield_now().await;
+        }
+        go_on.send(()).unwrap();
+    };
+    let (written, ()) = tokio::join!(waiting, release);
+    written.unwrap();
+    hold.await.unwrap();
+    // One that is late may be done all the same.
+    assert_eq!(numbers(&database).await, [1, 2]);
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_given_up_is_so_for_everyone_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder.path().join("file.db")).await.unwrap();

@@ -12,45 +12,24 @@ use petiole_storage::keyvalue::ConnectError;
 use crate::Subject;
 use crate::redis_server::RedisServer;
 
-/// Makes each case of the suite a test of the storage.
-macro_rules! conforms {
-    ($storage:ident: $($case:ident)*) => {
-        mod $storage {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let subject = super::$storage().await;
-                    super::suite::$case(&subject).await;
-                }
-            )*
-        }
-    };
-}
-
-macro_rules! all_conform {
-    ($($storage:ident)*) => {
-        $(conforms!($storage:
-            what_is_set_is_there
-            what_is_deleted_is_gone
-            any_text_is_a_key_and_any_bytes_a_value
-            batches_keep_their_order
-            empty_batches_do_nothing
-            more_than_a_batch_is_not_read
-            a_list_has_every_key_of_its_prefix_and_no_other
-            a_list_comes_in_pages
-            a_forged_cursor_reaches_no_other_prefix
-            numbers_are_counted
-            what_is_no_number_is_not_counted
-            all_who_count_at_once_count
-            a_swap_needs_the_expected_value
-            of_two_who_swap_at_once_one_is_told
-            others_see_what_is_set
-            opened_by_many_at_once
-        );)*
-    };
-}
-
-all_conform!(redis sqlite);
+conforms!(redis sqlite: [
+    what_is_set_is_there
+    what_is_deleted_is_gone
+    any_text_is_a_key_and_any_bytes_a_value
+    batches_keep_their_order
+    empty_batches_do_nothing
+    more_than_a_batch_is_not_read
+    a_list_has_every_key_of_its_prefix_and_no_other
+    a_list_comes_in_pages
+    a_forged_cursor_reaches_no_other_prefix
+    numbers_are_counted
+    what_is_no_number_is_not_counted
+    all_who_count_at_once_count
+    a_swap_needs_the_expected_value
+    of_two_who_swap_at_once_one_is_told
+    others_see_what_is_set
+    opened_by_many_at_once
+]);
 
 async fn redis() -> Subject {
     let server = RedisServer::start().await;

@@ -13,44 +13,23 @@ use suite::connect;
 use crate::Subject;
 use crate::redis_server::RedisServer;
 
-/// Makes each case of the suite a test of the backend.
-macro_rules! conforms {
-    ($backend:ident: $($case:ident)*) => {
-        mod $backend {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let subject = super::$backend().await;
-                    super::suite::$case(&subject).await;
-                }
-            )*
-        }
-    };
-}
-
-macro_rules! all_conform {
-    ($($backend:ident)*) => {
-        $(conforms!($backend:
-            stored_is_fetched
-            unknown_is_none
-            success_stays
-            later_states_replace_earlier_ones
-            large_result
-            hundred_at_once
-            the_first_commit_of_a_run_stays
-            of_many_commits_of_a_run_one_is_the_first
-            a_commit_outlives_its_results
-            a_run_that_has_ended_says_no_more
-            expires
-            readers_on_other_connections_see_results
-            wait_ends_with_a_final_state
-            wait_ends_with_its_deadline
-            opened_by_many_at_once
-        );)*
-    };
-}
-
-all_conform!(redis sqlite);
+conforms!(redis sqlite: [
+    stored_is_fetched
+    unknown_is_none
+    success_stays
+    later_states_replace_earlier_ones
+    large_result
+    hundred_at_once
+    the_first_commit_of_a_run_stays
+    of_many_commits_of_a_run_one_is_the_first
+    a_commit_outlives_its_results
+    a_run_that_has_ended_says_no_more
+    expires
+    readers_on_other_connections_see_results
+    wait_ends_with_a_final_state
+    wait_ends_with_its_deadline
+    opened_by_many_at_once
+]);
 
 async fn redis() -> Subject {
     match std::env::var("PETIOLE_TEST_REDIS_URL") {

@@ -271,7 +271,13 @@ mod tests {
                 Some(Passing::Machine),
                 false,
             ),
+            (
+                of_compiler(CompileError::NotWasm { start: vec![] }),
+                None,
+                true,
+            ),
             (of_compiler(CompileError::CoreModule), None, true),
+            (of_compiler(CompileError::TooLarge { size: 1 }), None, true),
             (
                 of_compiler(CompileError::Invalid { reason: reason() }),
                 None,

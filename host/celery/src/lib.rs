@@ -47,5 +47,5 @@ pub use meta::{Extended, State, TaskMeta};
 pub use outcome::{Outcome, RetryAt, RetrySettings};
 pub use refusal::Refusal;
 pub use request::{Request, TimeLimits};
-pub use routes::{RouteError, Routes};
+pub use routes::Routes;
 pub use signature::{Signature, SignatureError};

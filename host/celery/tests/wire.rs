@@ -526,7 +526,7 @@ fn composes_what_celery_would() {
 fn execution_options() {
     let routes = || {
         let mut routes = Routes::new("celery");
-        routes.add_rule("py.*=python").unwrap();
+        routes.add("py.*", Destination::queue("python"));
         routes
     };
     let sent = |options: Value| {

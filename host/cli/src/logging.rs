@@ -152,26 +152,9 @@ impl Visit for Line {
     }
 }
 
-/// The text with its control characters escaped, so that what a task or a message holds can't forge a log
-/// line or drive a terminal.
+/// The text, which can't forge a log line or drive a terminal, with its tabs escaped too: they would move columns.
 pub(crate) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            // Some readers end a line at the separators; the others reorder or hide what a terminal shows.
-            '\u{61c}'
-            | '\u{200b}'
-            | '\u{200e}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => {
-                shown.extend(c.escape_unicode());
-            }
-            c if c.is_control() => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
-    }
-    shown
+    petiole_runtime::escaped(text).replace('\t', "\\t")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use petiole_api::Audit;
 use petiole_broker::{Broker, BrokerError, PublishError};
 use petiole_celery::plan::{Plan, Policy};
-use petiole_modules::SignaturePolicy;
+use petiole_modules::SigningPolicy;
 use petiole_permits::{KeyValue, ServiceUrl};
 use petiole_runtime::{Budget, Cache, CompileLimits, Compiler, PoolSize, Runtime};
 use petiole_storage::keyvalue::ConnectError;
@@ -271,7 +271,7 @@ fn store_folder(modules: &ModuleSettings) -> Result<()> {
 }
 
 /// The keys whose modules are taken; none where everybody's are.
-pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePolicy>> {
+pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SigningPolicy>> {
     let keys = &modules.signature_keys.0;
     if keys.is_empty() {
         return Ok(None);
@@ -284,7 +284,7 @@ pub(crate) fn signatures(modules: &ModuleSettings) -> Result<Option<SignaturePol
         });
     }
     let texts = texts.iter().map(String::as_str);
-    SignaturePolicy::new(texts, modules.signatures_required)
+    SigningPolicy::new(texts, modules.signatures_required)
         .map(Some)
         .with_context(|| {
             let origin = modules.origins.of("signatures.keys");

@@ -23,7 +23,7 @@ mod manifest;
 mod manifest_fuzz;
 mod name;
 mod settings;
-mod signature;
+mod signing;
 mod store;
 mod upload;
 mod version;
@@ -37,8 +37,8 @@ pub use error::{CatalogError, StoreError};
 pub use manifest::{MAX_MANIFEST, Manifest, ManifestError};
 pub use name::{ModuleName, NameError};
 pub use settings::TaskSettings;
-pub use signature::{
-    KeyId, MANIFEST_PART, MAX_SIGNATURE, MODULE_PART, SignatureError, SignaturePolicy, Signed,
+pub use signing::{
+    KeyId, MANIFEST_PART, MAX_SIGNATURE, MODULE_PART, Signed, SigningError, SigningPolicy,
 };
 pub use store::Store;
 pub use upload::Upload;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Pauses that double from the first to the longest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,

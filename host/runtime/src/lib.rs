@@ -49,6 +49,7 @@ pub use granted::{Folder, Granted, KeyValueSpace};
 pub use limits::budget::room::{Room, Taken};
 pub use limits::budget::{Budget, BudgetUse, PLANS_MADE};
 pub use limits::off_the_executor::{is_long, off_the_executor};
+pub use log::escape::escaped;
 pub use module::{Module, Task};
 pub use run::{HostFault, Run, RunMemory, Usage};
 pub use runtime::{Binary, LoadError, Runtime};

@@ -87,18 +87,6 @@ pub enum LoadError {
     },
 }
 
-impl LoadError {
-    /// True if the component itself is at fault, so that this worker never loads it; else the machine is, and may load
-    /// it another time.
-    pub fn is_of_component(&self) -> bool {
-        match self {
-            Self::Compile(error) => error.is_of_component(),
-            Self::Cache(_) | Self::Code { .. } => false,
-            Self::Imports { .. } | Self::Incompatible { .. } | Self::NoTasks { .. } => true,
-        }
-    }
-}
-
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().fold(String::new(), |mut text, item| {
         // writing to a string does not fail
@@ -313,7 +301,6 @@ mod tests {
         let error = load().unwrap_err();
         setrlimit(resource, before).unwrap();
         assert!(matches!(error, LoadError::Code { .. }), "{error}");
-        assert!(!error.is_of_component());
         assert_eq!(load().unwrap().tasks().count(), 1, "it passes");
     }
 }

@@ -40,7 +40,7 @@ fn source() -> Source {
 
 fn policy() -> Policy {
     let mut routes = Routes::new("celery");
-    routes.add_rule("py.*=python").unwrap();
+    routes.add("py.*", Destination::queue("python"));
     Policy {
         hostname: "w@h".into(),
         origin: "1@h".into(),

@@ -1,8 +1,5 @@
 //! Compiling components, in a child process that can be killed: compilation can't be interrupted.
 
-#[cfg(test)]
-mod tests;
-
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -107,21 +104,6 @@ pub enum CompileError {
     /// The compiler can't be run: no fault of the component.
     #[error("can't run the compiler: {0}")]
     Host(#[source] std::io::Error),
-}
-
-impl CompileError {
-    /// True if the component itself is at fault, so that it is refused wherever and however often it is compiled. That
-    /// the compiler was too slow or ended by itself, a busy machine, one short of memory or a signal may have done as
-    /// well.
-    pub fn is_of_component(&self) -> bool {
-        match self {
-            Self::NotWasm { .. }
-            | Self::CoreModule
-            | Self::TooLarge { .. }
-            | Self::Invalid { .. } => true,
-            Self::TooSlow { .. } | Self::Crashed { .. } | Self::Busy | Self::Host(_) => false,
-        }
-    }
 }
 
 /// Compiles components, one at a time. A clone is the same compiler.

@@ -1,9 +1,10 @@
-//! Plain text for logs and failures.
+//! Plain text for logs, failures and terminals.
 
 use std::borrow::Cow;
 
-/// The text with escapes for all that is not plain: it would let a task forge log lines and drive terminals.
-pub(crate) fn escaped(message: &str) -> Cow<'_, str> {
+/// The text with escapes for all that is not plain: it would let a task or a message forge log lines and drive
+/// terminals.
+pub fn escaped(message: &str) -> Cow<'_, str> {
     if !message.chars().any(is_unsafe) {
         return Cow::Borrowed(message);
     }

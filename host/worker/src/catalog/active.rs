@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use petiole_modules::{Digest, Module, ModuleName, ModuleState, Version, VersionNumber};
+use petiole_permits::Backoff;
 
 use crate::catalog::registered::RegisteredTask;
 use crate::catalog::trouble::{InstallError, Passing};
 use crate::turns::module::Turns;
 
-/// The pause after a first failure to load; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses after failures to load.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
 /// The pause after a slow failure, as a multiple of its time, up to the longest: loading takes a tenth of the time.
 const REST: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
@@ -83,7 +84,7 @@ pub(crate) enum Why {
     Passing {
         kind: Passing,
         reason: Arc<str>,
-        attempts: u32,
+        backoff: Backoff,
         next: Instant,
     },
     /// This worker does not load it, as it is configured.
@@ -293,15 +294,15 @@ impl Active {
             missing.why = match error.passing() {
                 None => Why::Refused { reason },
                 Some(kind) => {
-                    let attempts = match missing.why {
-                        Why::Passing { attempts, .. } => attempts.saturating_add(1),
-                        Why::New | Why::Refused { .. } => 1,
+                    let mut backoff = match &missing.why {
+                        Why::Passing { backoff, .. } => backoff.clone(),
+                        Why::New | Why::Refused { .. } => BACKOFF,
                     };
-                    let next = now + pause(attempts, took);
+                    let next = now + pause(&mut backoff, took);
                     Why::Passing {
                         kind,
                         reason,
-                        attempts,
+                        backoff,
                         next,
                     }
                 }
@@ -347,11 +348,9 @@ fn is_same(one: &Version, other: &Version) -> bool {
     one.number == other.number && one.digest == other.digest && one.uploaded_at == other.uploaded_at
 }
 
-fn pause(attempts: u32, took: Duration) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(16);
-    let pause = FIRST_PAUSE.saturating_mul(1 << doublings);
+fn pause(backoff: &mut Backoff, took: Duration) -> Duration {
     let rest = took.saturating_mul(REST).min(LONGEST_REST);
-    pause.min(LONGEST_PAUSE).max(rest)
+    backoff.pause().max(rest)
 }
 
 /// An error with its causes, its beginning.

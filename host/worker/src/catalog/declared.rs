@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use petiole_modules::{
-    CatalogError, ModuleName, SignaturePolicy, Store, StoreError, Version, VersionNumber,
+    CatalogError, ModuleName, SigningPolicy, Store, StoreError, Version, VersionNumber,
 };
 use petiole_runtime::{Module, Task, TaskSchema};
 
@@ -35,7 +35,7 @@ pub fn declared_tasks(
     store: &Store,
     defaults: &TaskDefaults,
     grants: &Grants,
-    signatures: Option<&SignaturePolicy>,
+    signatures: Option<&SigningPolicy>,
 ) -> Result<(Vec<DeclaredTask>, Vec<NotLoaded>), CatalogError> {
     let (mut modules, mut left_out) = (Vec::new(), Vec::new());
     for module in store.catalog().list()? {
@@ -69,7 +69,7 @@ fn declared(
     version: &Version,
     defaults: &TaskDefaults,
     grants: &Grants,
-    signatures: Option<&SignaturePolicy>,
+    signatures: Option<&SigningPolicy>,
 ) -> Result<Vec<DeclaredTask>, InstallError> {
     let digest = version.digest;
     // Whoever can write to the store could have changed any of it: tasks that no worker would run are not listed.

@@ -11,7 +11,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use petiole_modules::{ModuleName, SignaturePolicy, Store, VersionNumber, WorkerState};
+use petiole_modules::{ModuleName, SigningPolicy, Store, VersionNumber, WorkerState};
 use petiole_permits::ServiceUrl;
 use petiole_runtime::{Budget, Cache, Compiler, Runtime};
 use tokio::sync::{Notify, watch};
@@ -34,7 +34,7 @@ pub struct Registry {
     defaults: TaskDefaults,
     grants: Grants,
     /// None where signatures are kept and not looked at.
-    signatures: Option<SignaturePolicy>,
+    signatures: Option<SigningPolicy>,
     active: RwLock<Arc<Active>>,
     /// Held by whoever replaces it.
     replacing: Mutex<()>,
@@ -65,7 +65,7 @@ impl Registry {
         compiler: Compiler,
         defaults: TaskDefaults,
         grants: Grants,
-        signatures: Option<SignaturePolicy>,
+        signatures: Option<SigningPolicy>,
     ) -> Result<Arc<Self>, RegistryError> {
         let registry = Arc::new(Self {
             store: Store::of_url(store_url)?,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
 use petiole_modules::{
-    CatalogError, Manifest, ModuleName, SignatureError, StoreError, VersionNumber,
+    CatalogError, Manifest, ModuleName, SigningError, StoreError, VersionNumber,
 };
 use petiole_runtime::{CacheError, CompileError, LoadError};
 
@@ -40,7 +40,7 @@ pub enum InstallError {
     Name(#[from] petiole_modules::NameError),
     /// Not signed, or not as it has to be.
     #[error(transparent)]
-    Signature(#[from] SignatureError),
+    Signature(#[from] SigningError),
     /// Not a component that can be run here.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -271,7 +271,13 @@ mod tests {
                 Some(Passing::Machine),
                 false,
             ),
+            (
+                of_compiler(CompileError::NotWasm { start: vec![] }),
+                None,
+                true,
+            ),
             (of_compiler(CompileError::CoreModule), None, true),
+            (of_compiler(CompileError::TooLarge { size: 1 }), None, true),
             (
                 of_compiler(CompileError::Invalid { reason: reason() }),
                 None,
@@ -284,7 +290,7 @@ mod tests {
                 true,
             ),
             (of_load(LoadError::NoTasks { refused: vec![] }), None, true),
-            (SignatureError::Malformed.into(), None, true),
+            (SigningError::Malformed.into(), None, true),
             (
                 SettingsError::SameName { task: reason() }.into(),
                 None,

@@ -1,6 +1,7 @@
 //! The room that a cache takes: past it go the entries that were used longest ago.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +20,8 @@ pub(super) const CAPACITY: Capacity = Capacity {
 /// An entry's code, in its folder.
 pub(super) const CODE_FILE: &str = "code";
 
-/// An entry that is being made has a name that begins so, and is gone after the time that it can take; an older one, a
-/// process that was killed has left.
+/// An entry that is being made has a name that begins so, and its code is locked; an old one that is not, a process that
+/// was killed has left.
 pub(super) const UNFINISHED: &str = "new-";
 const UNFINISHED_FOR: Duration = Duration::from_secs(60 * 60);
 
@@ -55,7 +56,7 @@ pub(super) fn prune(dir: &Path, capacity: Capacity, newest: &str) {
 pub(super) fn sweep(dir: &Path) {
     let old = SystemTime::now().checked_sub(UNFINISHED_FOR);
     for entry in entries(dir, is_unfinished) {
-        if old.is_some_and(|old| entry.used < old) {
+        if old.is_some_and(|old| entry.used < old) && !is_locked(&entry.dir.join(CODE_FILE)) {
             remove(&entry.dir);
         }
     }
@@ -82,12 +83,28 @@ fn entries(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Stored> {
     entries.flatten().filter_map(stored).collect()
 }
 
+/// True of a file that a process holds, or may hold.
+fn is_locked(code: &Path) -> bool {
+    match fs::File::open(code) {
+        Ok(code) => code.try_lock().is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 fn is_unfinished(name: &str) -> bool {
     name.starts_with(UNFINISHED)
 }
 
 fn remove(dir: &Path) {
-    if let Err(error) = fs::remove_dir_all(dir) {
+    if let Err(error) = delete(dir) {
         tracing::warn!(entry = %dir.display(), %error, "can't delete old compiled code");
+    }
+}
+
+/// Another process may have been first.
+pub(super) fn delete(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        deleted => deleted,
     }
 }

@@ -53,12 +53,13 @@ impl Entry {
 
     pub(super) fn verify(&self) -> Result<Option<PathBuf>, CacheError> {
         let dir = self.dir();
+        // Asked first: another process may put it there at any time, whole.
+        if !exists(&dir)? {
+            return Ok(None);
+        }
         let path = dir.join(CODE_FILE);
         // A file that can't be read now, for want of descriptors or memory, is not damaged: only one that is not there is.
         let (actual, mac) = (self.mac(&path)?, read(&dir.join(MAC_FILE))?);
-        if actual.is_none() && mac.is_none() && !exists(&dir)? {
-            return Ok(None);
-        }
         let both = actual.zip(mac);
         if both.is_some_and(|(actual, mac)| actual.verify_slice(&mac).is_ok()) {
             // An entry that can't be marked as used is deleted earlier: no reason not to use it.
@@ -66,7 +67,7 @@ impl Entry {
             return Ok(Some(path));
         }
         tracing::warn!(entry = %dir.display(), "compiled code is damaged: compiling again");
-        fs::remove_dir_all(&dir).or_else(failed("deleting", &dir))?;
+        capacity::delete(&dir).or_else(failed("deleting", &dir))?;
         Ok(None)
     }
 
@@ -75,10 +76,14 @@ impl Entry {
             .prefix(UNFINISHED)
             .tempdir_in(self.cache.dir());
         let dir = dir.or_else(failed("making a folder in", self.cache.dir()))?;
-        let entry = self.clone();
-        let new = NewEntry { entry, dir };
-        write_file(&new.code(), b"")?;
-        Ok(new)
+        let alive = write_file(&dir.path().join(CODE_FILE), b"")?;
+        // A file system without locks has none that is swept either.
+        let _ = alive.lock();
+        Ok(NewEntry {
+            entry: self.clone(),
+            dir,
+            _alive: alive,
+        })
     }
 
     /// The MAC of this entry with the code in a file, where there is one.
@@ -94,6 +99,8 @@ impl Entry {
 pub(crate) struct NewEntry {
     entry: Entry,
     dir: TempDir,
+    /// The lock of its code: it is not swept as what a killed process has left, however long it takes.
+    _alive: fs::File,
 }
 
 impl NewEntry {
@@ -148,7 +155,7 @@ fn exists(dir: &Path) -> Result<bool, CacheError> {
     dir.try_exists().or_else(failed("reading", dir))
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+fn write_file(path: &Path, bytes: &[u8]) -> Result<fs::File, CacheError> {
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -157,7 +164,8 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
     let mut file = file.or_else(failed("making", path))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
-        .or_else(failed("writing", path))
+        .or_else(failed("writing", path))?;
+    Ok(file)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -136,6 +136,62 @@ fn what_a_killed_process_left_is_removed() {
 }
 
 #[test]
+fn what_is_being_made_is_not_removed_however_long_it_takes() {
+    let (_dir, cache) = new_cache();
+    let entry = Entry::of(&cache, &Sha256::digest(b"1").into());
+    let new = entry.new_entry().unwrap();
+    let long_ago = SystemTime::now() - Duration::from_secs(7200);
+    let code = new.code();
+    let open_again = || {
+        fs::File::open(code.parent().unwrap())
+            .and_then(|dir| dir.set_modified(long_ago))
+            .unwrap();
+        Cache::open_with(cache.dir(), CAPACITY).unwrap();
+    };
+    open_again();
+    fs::write(&code, b"one").unwrap();
+    new.rename().unwrap();
+    assert!(is_there(&entry));
+    // The same folder, which nobody holds.
+    fs::create_dir(code.parent().unwrap()).unwrap();
+    fs::write(&code, b"one").unwrap();
+    open_again();
+    assert!(!code.exists());
+}
+
+#[test]
+fn an_entry_that_appears_is_not_taken_for_damaged() {
+    let (_dir, cache) = new_cache();
+    let entry = store(&cache, b"1", b"one", 0);
+    let aside = cache.dir().join("aside");
+    for _ in 0..1000 {
+        fs::rename(entry.dir(), &aside).unwrap();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| fs::rename(&aside, entry.dir()).unwrap());
+            while !other.is_finished() {
+                entry.verify().unwrap();
+            }
+        });
+        assert!(is_there(&entry));
+    }
+}
+
+#[test]
+fn damage_that_two_find_is_deleted_once() {
+    let (_dir, cache) = new_cache();
+    let entry = Entry::of(&cache, &Sha256::digest(b"1").into());
+    for _ in 0..100 {
+        fs::create_dir(entry.dir()).unwrap();
+        fs::write(entry.dir().join(CODE_FILE), b"one").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(!is_there(&entry)));
+            assert!(!is_there(&entry));
+        });
+        assert!(!entry.dir().exists());
+    }
+}
+
+#[test]
 fn a_folder_of_another_user_is_refused() {
     // Only root can make one, and only root's tests see the difference between the two.
     if !rustix::process::geteuid().is_root() {

@@ -4,17 +4,13 @@ use super::*;
 
 #[test]
 fn pauses_grow_and_end_and_loading_takes_a_tenth_of_the_time() {
-    let (ms, s) = (Duration::from_millis, Duration::from_secs);
-    let table = [
-        (1, ms(1), s(1)),
-        (2, ms(1), s(2)),
-        (7, ms(1), s(60)),
-        (u32::MAX, ms(1), s(60)),
-        (1, s(60), s(540)),
-        (1, s(600), s(900)),
-    ];
-    for (attempts, took, expected) in table {
-        assert_eq!(pause(attempts, took), expected, "{attempts} {took:?}");
+    let s = Duration::from_secs;
+    let mut backoff = BACKOFF;
+    for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(pause(&mut backoff, Duration::from_millis(1)), s(expected));
+    }
+    for (took, expected) in [(60, 540), (600, 900)] {
+        assert_eq!(pause(&mut BACKOFF.clone(), s(took)), s(expected));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use petiole_modules::{
-    Component, Digest, KeyId, ModuleName, SignatureError, Signed, Upload, VersionNumber,
+    Component, Digest, KeyId, ModuleName, Signed, SigningError, Upload, VersionNumber,
 };
 use petiole_runtime::Module;
 
@@ -140,7 +140,7 @@ impl Registry {
             return Ok(None);
         };
         let (name, component, upload) = (name.clone(), component.clone(), upload.clone());
-        let checked = tokio::task::spawn_blocking(move || -> Result<_, SignatureError> {
+        let checked = tokio::task::spawn_blocking(move || -> Result<_, SigningError> {
             let signed = Signed {
                 name: &name,
                 component: component.bytes(),

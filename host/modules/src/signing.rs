@@ -8,6 +8,9 @@
 //! White space separates its parts. Without `manifest-sha256:` the module may only come without a
 //! manifest; without `module:` it may be pushed under any name.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use base64::Engine;
@@ -26,7 +29,7 @@ pub const MODULE_PART: &str = "module:";
 
 /// The keys whose modules are taken.
 #[derive(Debug, Clone)]
-pub struct SignaturePolicy {
+pub struct SigningPolicy {
     keys: Vec<(KeyId, PublicKey)>,
     required: bool,
 }
@@ -48,7 +51,7 @@ pub struct Signed<'a> {
 
 /// A module does not have the signature that it needs, or a key can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
+pub enum SigningError {
     /// Not a key.
     #[error("{text:?} is not a minisign public key: it is one line of base64 that begins with RW")]
     Key {
@@ -138,7 +141,7 @@ pub enum SignatureError {
     },
 }
 
-impl SignaturePolicy {
+impl SigningPolicy {
     /// Takes modules signed by one of `keys`: base64 lines, or the texts of minisign's `.pub` files. Unless
     /// `required`, also those without a signature; one that comes along has to be right all the same.
     ///
@@ -147,10 +150,10 @@ impl SignaturePolicy {
     pub fn new<'a>(
         keys: impl IntoIterator<Item = &'a str>,
         required: bool,
-    ) -> Result<Self, SignatureError> {
+    ) -> Result<Self, SigningError> {
         let keys = keys.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
         if required && keys.is_empty() {
-            return Err(SignatureError::NoKeys);
+            return Err(SigningError::NoKeys);
         }
         Ok(Self { keys, required })
     }
@@ -163,31 +166,31 @@ impl SignaturePolicy {
         &self,
         signed: Signed<'_>,
         signature: Option<&str>,
-    ) -> Result<Option<KeyId>, SignatureError> {
+    ) -> Result<Option<KeyId>, SigningError> {
         let Some(text) = signature else {
             return match self.required {
-                true => Err(SignatureError::Unsigned {
+                true => Err(SigningError::Unsigned {
                     name: signed.name.clone(),
                 }),
                 false => Ok(None),
             };
         };
         let id = KeyId::of_signature(text)?;
-        let signature = Signature::decode(text).map_err(|_| SignatureError::Malformed)?;
+        let signature = Signature::decode(text).map_err(|_| SigningError::Malformed)?;
         let key = self.keys.iter().find(|(known, _)| *known == id);
-        let (_, key) = key.ok_or_else(|| SignatureError::UnknownKey {
+        let (_, key) = key.ok_or_else(|| SigningError::UnknownKey {
             key: id,
             trusted: self.trusted(),
         })?;
         key.verify(signed.component, &signature, false)
             .map_err(|error| match error {
                 minisign_verify::Error::UnexpectedAlgorithm
-                | minisign_verify::Error::UnsupportedLegacyMode => SignatureError::Legacy,
+                | minisign_verify::Error::UnsupportedLegacyMode => SigningError::Legacy,
                 minisign_verify::Error::InvalidEncoding
                 | minisign_verify::Error::InvalidSignature
                 | minisign_verify::Error::IoError(_)
                 | minisign_verify::Error::UnexpectedKeyId
-                | minisign_verify::Error::UnsupportedAlgorithm => SignatureError::Wrong { key: id },
+                | minisign_verify::Error::UnsupportedAlgorithm => SigningError::Wrong { key: id },
             })?;
         covers(signature.trusted_comment(), signed)?;
         Ok(Some(id))
@@ -202,7 +205,7 @@ impl SignaturePolicy {
         name: &ModuleName,
         component: &[u8],
         version: &Version,
-    ) -> Result<Option<KeyId>, SignatureError> {
+    ) -> Result<Option<KeyId>, SigningError> {
         let signed = Signed {
             name,
             component,
@@ -211,7 +214,7 @@ impl SignaturePolicy {
         let key = self.check(signed, version.signature.as_deref())?;
         let manifest = Manifest::from_toml(&version.manifest_toml).ok();
         if key.is_some() && manifest.as_ref() != Some(&version.manifest) {
-            return Err(SignatureError::ManifestChanged { name: name.clone() });
+            return Err(SigningError::ManifestChanged { name: name.clone() });
         }
         Ok(key)
     }
@@ -225,8 +228,8 @@ impl SignaturePolicy {
     }
 }
 
-fn key(text: &str) -> Result<(KeyId, PublicKey), SignatureError> {
-    let wrong = || SignatureError::Key {
+fn key(text: &str) -> Result<(KeyId, PublicKey), SigningError> {
+    let wrong = || SigningError::Key {
         text: beginning(text),
     };
     let line = text
@@ -240,22 +243,22 @@ fn key(text: &str) -> Result<(KeyId, PublicKey), SignatureError> {
 }
 
 /// Checks that the trusted comment covers manifest and name.
-fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SignatureError> {
+fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SigningError> {
     let manifest = part(comment, MANIFEST_PART)?;
     let actual = Digest::of(signed.manifest.as_bytes());
     match manifest {
         None if signed.manifest.is_empty() => {}
-        None => return Err(SignatureError::ManifestNotCovered { actual }),
+        None => return Err(SigningError::ManifestNotCovered { actual }),
         Some(digest) if digest.parse() == Ok(actual) => {}
         Some(digest) => {
-            return Err(SignatureError::OtherManifest {
+            return Err(SigningError::OtherManifest {
                 actual,
                 signed: beginning(digest),
             });
         }
     }
     match part(comment, MODULE_PART)? {
-        Some(name) if name != signed.name.as_str() => Err(SignatureError::OtherModule {
+        Some(name) if name != signed.name.as_str() => Err(SigningError::OtherModule {
             name: signed.name.clone(),
             signed: beginning(name),
         }),
@@ -264,13 +267,13 @@ fn covers(comment: &str, signed: Signed<'_>) -> Result<(), SignatureError> {
 }
 
 /// The rest of the one word that begins with `start`.
-fn part<'a>(comment: &'a str, start: &'static str) -> Result<Option<&'a str>, SignatureError> {
+fn part<'a>(comment: &'a str, start: &'static str) -> Result<Option<&'a str>, SigningError> {
     let mut found = comment
         .split_whitespace()
         .filter_map(|word| word.strip_prefix(start));
     match (found.next(), found.next()) {
         (found, None) => Ok(found),
-        (_, Some(_)) => Err(SignatureError::Ambiguous { part: start }),
+        (_, Some(_)) => Err(SigningError::Ambiguous { part: start }),
     }
 }
 
@@ -283,12 +286,12 @@ impl KeyId {
     ///
     /// # Errors
     /// When it is not a signature.
-    pub fn of_signature(text: &str) -> Result<Self, SignatureError> {
+    pub fn of_signature(text: &str) -> Result<Self, SigningError> {
         if text.len() > MAX_SIGNATURE {
-            return Err(SignatureError::TooLarge { size: text.len() });
+            return Err(SigningError::TooLarge { size: text.len() });
         }
         let line = text.lines().nth(1);
-        line.and_then(Self::within).ok_or(SignatureError::Malformed)
+        line.and_then(Self::within).ok_or(SigningError::Malformed)
     }
 
     /// Keys and signatures begin with two bytes for the algorithm and the key's id.
@@ -307,201 +310,5 @@ impl fmt::Display for KeyId {
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyId({self})")
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-
-    /// Of minisign's documentation: its key, and its signature of the file `test`.
-    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-    const OTHER: &str = "RWRqlnx3M3zDmWbVLYpJJ/ZC/LiKJ9LeBA8+wCQgZoM5wbmTrrkfN/L5";
-    const SIGNATURE: &str = "untrusted comment: signature from minisign secret key
-RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
-trusted comment: timestamp:1633700835\tfile:test\tprehashed
-wLMDjy9FLAuxZ3q4NlEvkgtyhrr0gtTu6KC4KBJdITbbOeAi1zBIYo0v4iTgt8jJpIidRJnp94ABQkJAgAooBQ==";
-    const LEGACY: &str = "untrusted comment: signature from minisign secret key
-RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=
-trusted comment: timestamp:1555779966\tfile:test
-QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==";
-
-    fn name() -> ModuleName {
-        "my_app.tasks".parse().unwrap()
-    }
-
-    fn check(
-        policy: &SignaturePolicy,
-        component: &[u8],
-        manifest: &str,
-        signature: Option<&str>,
-    ) -> Result<Option<KeyId>, SignatureError> {
-        let name = name();
-        let signed = Signed {
-            name: &name,
-            component,
-            manifest,
-        };
-        policy.check(signed, signature)
-    }
-
-    #[test]
-    fn minisigns_own_signature_is_taken() {
-        let file = format!("untrusted comment: minisign public key\n{KEY}\n");
-        let policy = SignaturePolicy::new([OTHER, file.as_str()], true).unwrap();
-        let key = check(&policy, b"test", "", Some(SIGNATURE)).unwrap();
-        assert_eq!(key.unwrap().to_string(), "E7620F1842B4E81F");
-    }
-
-    #[test]
-    fn everything_else_is_refused() {
-        let policy = SignaturePolicy::new([KEY], true).unwrap();
-        let huge = format!("{SIGNATURE}{}", "\n".repeat(MAX_SIGNATURE));
-        let other_comment = SIGNATURE.replace("file:test", "file:tesu");
-        let other_signature = SIGNATURE.replace("RUQf6LRCGA9i559", "RUQf6LRCGA9i55a");
-        let cut = &SIGNATURE[..SIGNATURE.len() - 30];
-        let unknown = SignaturePolicy::new([OTHER], true).unwrap();
-        let table = [
-            (&policy, &b"test"[..], "", None, "is not signed"),
-            (
-                &policy,
-                b"tesu",
-                "",
-                Some(SIGNATURE),
-                "not of this component",
-            ),
-            (
-                &policy,
-                b"test",
-                "",
-                Some(&*other_comment),
-                "or was altered",
-            ),
-            (
-                &policy,
-                b"test",
-                "",
-                Some(&*other_signature),
-                "or was altered",
-            ),
-            (&policy, b"test", "", Some(LEGACY), "legacy"),
-            (&policy, b"test", "", Some(cut), "not in minisign's format"),
-            (&policy, b"test", "", Some(""), "not in minisign's format"),
-            (
-                &policy,
-                b"test",
-                "",
-                Some("\n\n\n\n"),
-                "not in minisign's format",
-            ),
-            (
-                &policy,
-                b"test",
-                "",
-                Some("a\nRU\nb\nc"),
-                "not in minisign's format",
-            ),
-            (&policy, b"test", "", Some(&*huge), "the limit is 4096"),
-            (
-                &policy,
-                b"test",
-                "[defaults]",
-                Some(SIGNATURE),
-                "does not cover the manifest",
-            ),
-            (
-                &unknown,
-                b"test",
-                "",
-                Some(SIGNATURE),
-                "trusted are 99C37C33777C966A",
-            ),
-        ];
-        for (policy, component, manifest, signature, reason) in table {
-            let error = check(policy, component, manifest, signature).unwrap_err();
-            assert!(error.to_string().contains(reason), "{reason}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_signature_that_comes_along_is_right_also_where_none_is_required() {
-        let policy = SignaturePolicy::new([KEY], false).unwrap();
-        assert_eq!(check(&policy, b"test", "[defaults]", None), Ok(None));
-        assert!(check(&policy, b"test", "", Some(SIGNATURE)).is_ok());
-        assert!(check(&policy, b"tesu", "", Some(SIGNATURE)).is_err());
-    }
-
-    #[test]
-    fn what_a_comment_covers() {
-        let name = name();
-        let text = "[defaults]\ntime_limit = 1\n";
-        let sha = Digest::of(text.as_bytes()).to_string();
-        let upper = sha.to_uppercase();
-        let table = [
-            ("timestamp:1", "", true),
-            ("", "", true),
-            ("manifest-sha256:", "", false),
-            ("manifest-sha256:abc", "", false),
-            (&*format!("manifest-sha256:{sha}"), "", false),
-            (&*format!("manifest-sha256:{sha}"), text, true),
-            (&*format!("a:b\tmanifest-sha256:{upper}\tc"), text, true),
-            (&*format!("xmanifest-sha256:{sha}"), text, false),
-            (
-                &*format!("manifest-sha256:{sha} manifest-sha256:{sha}"),
-                text,
-                false,
-            ),
-            ("module:my_app.tasks", "", true),
-            ("module:other", "", false),
-            ("module:", "", false),
-            ("module:my_app.tasks module:other", "", false),
-        ];
-        for (comment, manifest, is_covered) in table {
-            let signed = Signed {
-                name: &name,
-                component: b"",
-                manifest,
-            };
-            assert_eq!(covers(comment, signed).is_ok(), is_covered, "{comment}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_is_told() {
-        for text in [
-            "",
-            "RW",
-            "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO",
-            "key.pub",
-        ] {
-            let error = SignaturePolicy::new([text], true).unwrap_err();
-            assert!(
-                matches!(error, SignatureError::Key { .. }),
-                "{text}: {error}"
-            );
-        }
-        assert_eq!(
-            SignaturePolicy::new([], true).unwrap_err(),
-            SignatureError::NoKeys
-        );
-    }
-
-    #[test]
-    fn any_text_is_refused_without_a_panic() {
-        let policy = SignaturePolicy::new([KEY], true).unwrap();
-        bolero::check!()
-            .with_iterations(2_000)
-            .for_each(|bytes: &[u8]| {
-                let text = String::from_utf8_lossy(bytes);
-                assert!(check(&policy, b"test", "", Some(&text)).is_err());
-                // The same in place of one line of a good one.
-                for line in 0..4 {
-                    let mut lines: Vec<_> = SIGNATURE.lines().collect();
-                    let good = std::mem::replace(&mut lines[line], &text);
-                    let taken = check(&policy, b"test", "", Some(&lines.join("\n")));
-                    assert!(taken.is_err() || line == 0 || *text == *good, "{taken:?}");
-                }
-            });
     }
 }

@@ -20,6 +20,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tikv_jemallocator::Jemalloc;
 
 /// Gives memory back by itself: glibc's allocator keeps hundreds of megabytes of small pieces that large tasks have left.
@@ -39,5 +40,17 @@ fn main() -> ExitCode {
     };
     // Fails where there is one already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    raise_descriptors();
     commands::run(cli.command, cli.config.as_deref()).unwrap_or_else(exit::Failure::report)
+}
+
+/// Raises the soft limit of file descriptors to the hard one: its default is of a time when programs could not stand more.
+fn raise_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Refused nowhere but where a filter of system calls forbids it; then there are as many as before.
+    let _ = setrlimit(Resource::Nofile, raised);
 }

@@ -107,7 +107,7 @@ impl Runtime {
             slots: size.slots,
             reason: format!("{error:#}"),
         })?;
-        let descriptors = Descriptors::raised(size.slots);
+        let descriptors = Descriptors::of_process(size.slots);
         Ok(Self {
             engine,
             linker: Arc::new(linker),

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// Files, folders and streams that a call may have open: where the process has too few descriptors, what any program
 /// needs, and where it has enough. All slots together have half of them.
@@ -22,9 +22,10 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Of as many descriptors as the process may have, for which its limit is raised.
-    pub(crate) fn raised(slots: u32) -> Self {
-        Self::of(raise(), slots)
+    /// Of as many descriptors as the process may have.
+    pub(crate) fn of_process(slots: u32) -> Self {
+        let all = getrlimit(Resource::Nofile).current;
+        Self::of(all.unwrap_or(u64::MAX), slots)
     }
 
     fn of(all: u64, slots: u32) -> Self {
@@ -37,20 +38,6 @@ impl Descriptors {
             open_files: share(PART_OF_FILES, &OPEN_FILES),
             connections: share(PART_OF_CONNECTIONS, &CONNECTIONS),
         }
-    }
-}
-
-/// The number of descriptors that the process may have. The default of its soft limit is of a time when programs could not stand
-/// more.
-fn raise() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => maximum.unwrap_or(u64::MAX),
-        Err(_) => current.unwrap_or(u64::MAX),
     }
 }
 

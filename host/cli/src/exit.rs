@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use petiole_api::{AdministrationError, Kind};
 use petiole_permits::url::redact_text;
+use petiole_worker::causes;
 
 use crate::logging::escaped;
 
@@ -66,14 +67,14 @@ impl Failure {
 
     /// Prints the error with its causes.
     pub(crate) fn report(self) -> ExitCode {
-        eprintln!("error: {}", shown(&chain(&self.error)));
+        eprintln!("error: {}", shown(&causes(&*self.error)));
         self.exit.into()
     }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&chain(&self.error))
+        f.write_str(&causes(&*self.error))
     }
 }
 
@@ -90,21 +91,6 @@ impl From<AdministrationError> for Failure {
             Kind::Busy | Kind::NotFollowed | Kind::Host => Self::failed(error),
         }
     }
-}
-
-/// The error and its causes, without a cause that the one before it has said already.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
 }
 
 /// The text, which may quote a manifest or an answer of others: it can't drive a terminal, and its further lines
@@ -140,14 +126,14 @@ mod tests {
         let error = anyhow::anyhow!("no such file")
             .context("can't read a.wasm: no such file")
             .context("push");
-        assert_eq!(chain(&error), "push: can't read a.wasm: no such file");
+        assert_eq!(causes(&*error), "push: can't read a.wasm: no such file");
     }
 
     #[test]
     fn what_is_quoted_does_not_drive_the_terminal() {
         let error = anyhow::anyhow!("key \x1b[2Jx\rok\u{202e}\nerror: forged").context("push");
         assert_eq!(
-            shown(&chain(&error)),
+            shown(&causes(&*error)),
             "push: key \\u{1b}[2Jx\\rok\\u{202e}\n  error: forged"
         );
     }

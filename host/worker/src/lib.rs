@@ -28,6 +28,7 @@ pub use catalog::registry::{Installed, Registry};
 pub use catalog::settings_error::SettingsError;
 pub use catalog::task_config::{TaskConfig, check_functions};
 pub use catalog::trouble::{InstallError, Passing, RegistryError};
+pub use causes::causes;
 pub use config::WorkerConfig;
 pub use shutdown::{Shutdown, Stage};
 pub use status::Status;

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use petiole_api::AdministrationError;
 use petiole_celery::{Outcome, json};
 use petiole_modules::{Component, Manifest, ModuleName};
 use petiole_permits::Limits;
@@ -104,12 +105,7 @@ async fn load(
 }
 
 fn refusal(error: impl Into<InstallError>) -> Failure {
-    let error = error.into();
-    if error.is_refusal() {
-        Failure::usage(error)
-    } else {
-        Failure::failed(error)
-    }
+    AdministrationError::from(error.into()).into()
 }
 
 fn used(usage: &Usage) -> String {

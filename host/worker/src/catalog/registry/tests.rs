@@ -90,6 +90,15 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Follows the store until all is loaded.
+async fn is_loaded_in_time(registry: &Registry) {
+    tokio::select! {
+        () = follow(registry, "two@host") => {}
+        () = until("it is loaded", || registry.unready().is_none()) => {}
+    }
+    assert!(matches!(registry.find("my.tasks.run"), Found::Task(_)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_worker_installed_is_found_by_whoever_asks() {
     let dir = tempfile::tempdir().unwrap();
@@ -222,13 +231,7 @@ async fn a_component_that_is_not_in_the_store_is_waited_for() {
         two.defaults.limits.arguments
     );
     std::fs::rename(&away, &file).unwrap();
-    let following = follow(&two, "two@host");
-    let loaded = until("it is loaded", || two.unready().is_none());
-    tokio::select! {
-        () = following => {}
-        () = loaded => {}
-    }
-    assert!(matches!(two.find("my.tasks.run"), Found::Task(_)));
+    is_loaded_in_time(&two).await;
 }
 
 #[tokio::test]
@@ -260,13 +263,7 @@ async fn a_compiler_that_was_killed_is_run_again() {
         "{failed:?}"
     );
     assert!(matches!(two.find("my.tasks.run"), Found::NotLoaded { .. }));
-    let following = follow(&two, "two@host");
-    let loaded = until("it is loaded", || two.unready().is_none());
-    tokio::select! {
-        () = following => {}
-        () = loaded => {}
-    }
-    assert!(matches!(two.find("my.tasks.run"), Found::Task(_)));
+    is_loaded_in_time(&two).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::task::JoinError;
 
 use crate::administration::{AdministrationError, Kind};
 
@@ -88,6 +89,13 @@ impl From<JsonRejection> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+/// Of work that panicked, or that a shutdown cut off.
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        Self::fault(StatusCode::INTERNAL_SERVER_ERROR, error)
     }
 }
 

@@ -112,9 +112,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let administration = api.administration.clone();
     let done = api.gate.work.spawn_blocking(move || work(&administration));
-    let done = done.await;
-    let done = done.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    Ok(done?)
+    Ok(done.await??)
 }
 
 /// Follows a change of the active version. What this worker does not load, it does not take for done.

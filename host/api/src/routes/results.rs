@@ -39,9 +39,7 @@ pub(super) async fn show(
         let _held = place;
         runtime.block_on(text(backend, id))
     });
-    let read = read.await;
-    let text =
-        read.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    let text = read.await??;
     Ok(([(CONTENT_TYPE, "application/json")], text))
 }
 

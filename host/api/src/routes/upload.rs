@@ -68,9 +68,7 @@ pub(super) async fn upload(
     };
     let (received, wait) = or_record(&api, &actor, Action::Upload, &name, received).await?;
     let installed = api.gate.work.spawn(install(api.clone(), actor, received));
-    let installed = installed.await;
-    let installed =
-        installed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??;
+    let installed = installed.await??;
     let document = api.administration.shared(&installed, wait).await;
     Ok((StatusCode::CREATED, Json(document)))
 }
@@ -103,8 +101,7 @@ async fn form(request: Request) -> Result<Form, ApiError> {
     let form = body::bytes(request, "form", MAX_FORM, UPLOAD).await?;
     // Off the threads that run tasks: it is large.
     let read = tokio::task::spawn_blocking(move || Form::read(form, &boundary));
-    let read = read.await;
-    Ok(read.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))??)
+    Ok(read.await??)
 }
 
 /// Gone through with, though the client hangs up.
@@ -120,9 +117,8 @@ async fn install(api: Api, actor: Actor, received: Received) -> Result<Installed
         signature,
     } = form;
     // Off the threads that run tasks: it is large.
-    let hashed = tokio::task::spawn_blocking(move || Component::new(component)).await;
-    let component =
-        hashed.map_err(|error| ApiError::fault(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    let hashed = tokio::task::spawn_blocking(move || Component::new(component));
+    let component = hashed.await?;
     let install = api.administration.install(
         &api.registry,
         actor,

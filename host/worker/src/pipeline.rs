@@ -27,8 +27,8 @@ pub(crate) use self::state::Pipeline;
 use self::state::{End, Journey, Left};
 use crate::admit::{Admitted, Ready};
 use crate::causes::causes;
+use crate::tell::lines;
 use crate::tell::report::Report;
-use crate::tell::task_log;
 use crate::turns::runs::Turn;
 use crate::turns::slot::Slot;
 
@@ -106,7 +106,7 @@ impl<'a> Journey<'a> {
 
     /// Runs a request, and what follows from it.
     async fn run<P>(&self, ready: Ready, turn: &mut Turn<'_>, places: P) -> Result<End, Left> {
-        task_log::received(&ready.request);
+        lines::received(&ready.request);
         let task = Arc::clone(&ready.task);
         match self.call(ready, turn).await {
             Ok(called) => {

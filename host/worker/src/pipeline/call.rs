@@ -13,8 +13,8 @@ use crate::admit::Ready;
 use crate::carry_out::Fault;
 use crate::progress::store_progress;
 use crate::shutdown::Stage;
+use crate::tell::lines;
 use crate::tell::run_report::{RunReport, usage};
-use crate::tell::task_log;
 use crate::turns::runs::Turn;
 
 /// A task that was run.
@@ -108,7 +108,7 @@ impl Journey<'_> {
         match futures::poll!(room.as_mut()) {
             Poll::Ready(room) => room,
             Poll::Pending => {
-                task_log::awaits_room(request);
+                lines::awaits_room(request);
                 room.await
             }
         }

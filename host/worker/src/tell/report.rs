@@ -9,9 +9,9 @@ use petiole_celery::{Refusal, Request, Undecodable};
 use petiole_runtime::HostFault;
 
 use crate::catalog::registered::RegisteredTask;
+use crate::tell::lines;
 use crate::tell::metrics::TaskMetrics;
 use crate::tell::run_report::RunReport;
-use crate::tell::task_log;
 
 /// The end of a delivery.
 pub(crate) enum Report {
@@ -72,19 +72,19 @@ impl Report {
                 run,
             } => {
                 metrics.ended(ended, run);
-                task_log::ended(request, ended, run);
+                lines::ended(request, ended, run);
             }
-            Self::EndedBefore { task, id, sent } => task_log::ended_before(task, id, *sent),
+            Self::EndedBefore { task, id, sent } => lines::ended_before(task, id, *sent),
             Self::Postponed { request, until } => {
                 metrics.postponed();
-                task_log::postponed(request, *until);
+                lines::postponed(request, *until);
             }
             Self::NotPostponed => metrics.refused(&Refusal::NotCarriedOut {
                 reason: String::new(),
             }),
             Self::AwaitsModule { request, until } => {
                 metrics.postponed();
-                task_log::awaits_module(request, *until);
+                lines::awaits_module(request, *until);
             }
             Self::AwaitsHost {
                 request,
@@ -95,19 +95,19 @@ impl Report {
                 metrics.postponed();
                 metrics.fault();
                 let is_new = !task.awaits_host.swap(true, Ordering::Relaxed);
-                task_log::awaits_host(request, *until, fault, is_new);
+                lines::awaits_host(request, *until, fault, is_new);
             }
             Self::AwaitsMemory { request, until } => {
                 metrics.postponed();
-                task_log::awaits_memory(request, *until);
+                lines::awaits_memory(request, *until);
             }
             Self::Refused { request, refusal } => {
                 metrics.refused(refusal);
-                task_log::refused(request, refusal);
+                lines::refused(request, refusal);
             }
             Self::Undecodable { message, queue } => {
                 metrics.refused(&message.refusal);
-                task_log::undecodable(message, queue);
+                lines::undecodable(message, queue);
             }
         }
     }

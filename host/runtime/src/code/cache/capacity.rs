@@ -85,7 +85,8 @@ fn entries(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<Stored> {
 
 /// True of a file that a process holds, or may hold.
 fn is_locked(code: &Path) -> bool {
-    match fs::File::open(code) {
+    // NFS locks what may be written only.
+    match fs::File::options().write(true).open(code) {
         Ok(code) => code.try_lock().is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }

@@ -309,3 +309,28 @@ fn tree(tokens: &[TokenTree], prefix: &Names, paths: &mut Vec<(String, Names)>) 
 fn is_generic(token: Option<&TokenTree>) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() != '*')
 }
+
+#[test]
+fn a_circle_is_found_through_re_exports_and_not_in_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "lib.rs",
+        "mod a;\nmod b;\nmod c;\nmod d;\npub use a::{A, Other as Alias};\n",
+    );
+    write(
+        "a.rs",
+        "use crate::b::{self, B};\npub struct A(B);\npub struct Other;\n",
+    );
+    write("b.rs", "pub struct B;\nfn f() { super::c::g::<u8>() }\n");
+    write("c.rs", "use crate::Alias;\npub fn g<T>() {}\n");
+    write(
+        "d.rs",
+        "use crate::A;\n#[cfg(test)]\nmod tests { use crate::c; }\n",
+    );
+    let [circle] = circles(&folder.path().join("lib.rs")).try_into().unwrap();
+    let names = circle
+        .keys()
+        .map(|file| file.file_name().unwrap().to_owned());
+    assert_eq!(names.collect::<Vec<_>>(), ["a.rs", "b.rs", "c.rs"]);
+}

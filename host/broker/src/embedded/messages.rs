@@ -15,6 +15,8 @@ use crate::memory::{Held, Share};
 
 /// A consumer that has not renewed its lease for this long is taken for dead.
 const LEASE: Duration = Duration::from_secs(10);
+/// Messages that are set aside in one transaction, at most.
+const MAX_UNREADABLE: usize = 100;
 
 /// A message that a consumer has taken.
 #[derive(Debug)]
@@ -274,6 +276,7 @@ fn next(
     let mut rows = statement.query([queue])?;
     let (mut taken, mut unreadable) = (Vec::new(), Vec::new());
     while taken.len() < limit
+        && unreadable.len() < MAX_UNREADABLE
         && let Some(row) = rows.next()?
     {
         let held = match share {
